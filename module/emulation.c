@@ -1,0 +1,594 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the emulator needs of a vCPU: instruction bytes, memory, MMIO and ports.
+ *
+ * An instruction is fetched and decoded once, then executed on a copy of the registers. An access that
+ * userspace must serve ends the pass: KVM_RUN returns, and the next one executes the instruction again
+ * from its start. Accesses are made in the same order in each pass, so those that are done are
+ * answered from a log, without being made twice: MMIO of userspace and the local APIC's page alike.
+ * When a pass comes to its end, the registers are written back and the log is forgotten.
+ *
+ * A vCPU whose RIP userspace moves in the meantime gives up the instruction: it is somewhere else now.
+ */
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+#include <asm/debugreg.h>
+#include <asm/processor-flags.h>
+#include <asm/traps.h>
+
+#include "hw.h"
+#include "irq/irq.h"
+#include "x86/emulate.h"
+#include "x86/walk.h"
+#include "x86/x86.h"
+
+/* One pass over guest memory on behalf of an instruction. */
+struct access {
+	struct moat_vcpu *vcpu;
+	struct walk_ctx walk;
+	struct emu_state state;
+	bool atomic;		/* may not sleep: what is not present is not there */
+	bool retry;		/* the page tables changed underfoot: nothing is wrong */
+};
+
+int moat_internal_error(struct moat_vcpu *vcpu, u32 suberror)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->internal.suberror = suberror;
+	run->internal.ndata = 0;
+	return 0;
+}
+
+/* The kernel's code finds out what it cannot do by an exit; a program of the guest's, by #UD. */
+static int emulation_failed(struct moat_vcpu *vcpu, const u8 *bytes, unsigned int count)
+{
+	struct kvm_run *run = vcpu->run;
+
+	vcpu->emul.active = false;
+	if (moat_sregs(vcpu)->ss.dpl == 3) {
+		moat_inject_ud(vcpu);
+		return 1;
+	}
+	moat_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+	run->emulation_failure.ndata = 3;
+	run->emulation_failure.flags = count ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0;
+	run->emulation_failure.insn_size = count;
+	memset(run->emulation_failure.insn_bytes, 0, sizeof(run->emulation_failure.insn_bytes));
+	memcpy(run->emulation_failure.insn_bytes, bytes, count);
+	return 0;
+}
+
+/* Leaves the instruction at RIP behind, with what comes at the end of each instruction. */
+void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip)
+{
+	vcpu->rip = rip;
+	vcpu->irq_shadow = false;
+	if (unlikely(vcpu->rflags & X86_EFLAGS_TF)) {
+		vcpu->dr6 |= DR_STEP;
+		moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
+	}
+}
+
+/* Memory */
+
+static int walk_read_entry(void *ctx, u64 gpa, void *entry, unsigned int len)
+{
+	struct access *a = ctx;
+
+	return a->atomic ? moat_guest_read_atomic(a->vcpu->vm, gpa, entry, len) :
+			   moat_guest_read(a->vcpu->vm, gpa, entry, len);
+}
+
+static int walk_update_entry(void *ctx, u64 gpa, u64 old, u64 new, unsigned int len)
+{
+	struct access *a = ctx;
+
+	/* The CPU has set the accessed bits of what it executes: there is nothing to update. */
+	if (a->atomic)
+		return -EFAULT;
+	return moat_guest_cmpxchg(a->vcpu->vm, gpa, &old, new, len);
+}
+
+static void fragment_to_user(struct moat_vcpu *vcpu, const struct moat_fragment *fragment)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->exit_reason = KVM_EXIT_MMIO;
+	run->mmio.phys_addr = fragment->gpa;
+	run->mmio.len = fragment->len;
+	run->mmio.is_write = fragment->write;
+	if (fragment->write)
+		memcpy(run->mmio.data, fragment->data, fragment->len);
+}
+
+/* One piece of at most 8 bytes of MMIO: from the log, from the local APIC, or, -EAGAIN, from userspace. */
+static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
+{
+	struct moat_emulation *emul = &vcpu->emul;
+	struct moat_fragment *fragment;
+
+	if (emul->cursor < emul->count) {
+		fragment = &emul->log[emul->cursor++];
+		if (!write)
+			memcpy(data, fragment->data, len);
+		return 0;
+	}
+	if (emul->count == MOAT_MAX_FRAGMENTS)
+		return -E2BIG;
+	fragment = &emul->log[emul->count++];
+	fragment->gpa = gpa;
+	fragment->len = len;
+	fragment->write = write;
+	if (write)
+		memcpy(fragment->data, data, len);
+	if (!moat_lapic_covers(vcpu, gpa)) {
+		fragment_to_user(vcpu, fragment);
+		return -EAGAIN;
+	}
+	if (write) {
+		moat_lapic_mmio_write(vcpu, gpa, data, len);
+	} else {
+		moat_lapic_mmio_read(vcpu, gpa, fragment->data, len);
+		memcpy(data, fragment->data, len);
+	}
+	emul->cursor++;
+	return 0;
+}
+
+static int mmio_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
+{
+	int r = 0;
+
+	while (len && !r) {
+		unsigned int n = min_t(unsigned int, len, 8);
+
+		r = mmio_piece(vcpu, gpa, data, n, write);
+		gpa += n;
+		data += n;
+		len -= n;
+	}
+	return r;
+}
+
+/* Within one page. Memory where there is some, else MMIO. */
+static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
+{
+	if (moat_lapic_covers(vcpu, gpa) || !moat_guest_has(vcpu->vm, gpa, write))
+		return mmio_access(vcpu, gpa, data, len, write);
+	if (write)
+		return moat_guest_write(vcpu->vm, gpa, data, len);
+	return moat_guest_read(vcpu->vm, gpa, data, len);
+}
+
+static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
+{
+	struct walk_result result;
+	int r = walk_translate(&a->walk, linear, access, &result);
+
+	if (r == WALK_FAULT)
+		return emu_page_fault(&a->state, linear, result.error);
+	if (r) {
+		a->retry = r == -ELOOP;
+		return -EIO;
+	}
+	*ret_gpa = result.gpa;
+	return 0;
+}
+
+/* Cuts an access at page borders. All pages are translated before any of them is touched. */
+static int linear_access(struct access *a, u64 linear, void *data, unsigned int len, u32 access,
+			 bool write)
+{
+	unsigned int first = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(linear));
+	u64 gpa[2];
+	int r = translate(a, linear, access, &gpa[0]);
+
+	if (!r && first < len)
+		r = translate(a, linear + first, access, &gpa[1]);
+	if (!r)
+		r = page_access(a->vcpu, gpa[0], data, first, write);
+	if (!r && first < len)
+		r = page_access(a->vcpu, gpa[1], data + first, len - first, write);
+	return r == -EFAULT && !a->state.exception.vector ? -EIO : r;
+}
+
+static int emu_read(void *ctx, u64 linear, void *data, unsigned int len, u32 access)
+{
+	return linear_access(ctx, linear, data, len, access, false);
+}
+
+static int emu_write(void *ctx, u64 linear, const void *data, unsigned int len, u32 access)
+{
+	return linear_access(ctx, linear, (void *)data, len, access | WALK_WRITE, true);
+}
+
+static int emu_probe(void *ctx, u64 linear, unsigned int len, u32 access)
+{
+	struct access *a = ctx;
+	u64 last = linear + len - 1, gpa;
+	int r = translate(a, linear, access, &gpa);
+	bool memory;
+
+	if (r)
+		return r;
+	memory = moat_guest_has(a->vcpu->vm, gpa, access & WALK_WRITE);
+	if ((last ^ linear) & PAGE_MASK) {
+		r = translate(a, last & PAGE_MASK, access, &gpa);
+		if (r)
+			return r;
+		memory = memory && moat_guest_has(a->vcpu->vm, gpa, access & WALK_WRITE);
+	}
+	return memory ? 0 : -ENXIO;
+}
+
+static int emu_cmpxchg(void *ctx, u64 linear, const void *old, const void *new, unsigned int len,
+		       u32 access)
+{
+	struct access *a = ctx;
+	u64 before = 0, after = 0, gpa;
+	int r;
+
+	if (len > sizeof(u64) || !IS_ALIGNED(linear, len))
+		return -ENXIO;
+	r = translate(a, linear, access | WALK_WRITE, &gpa);
+	if (r)
+		return r;
+	if (!moat_guest_has(a->vcpu->vm, gpa, true))
+		return -ENXIO;
+	memcpy(&before, old, len);
+	memcpy(&after, new, len);
+	r = moat_guest_cmpxchg(a->vcpu->vm, gpa, &before, after, len);
+	if (r == -EAGAIN)
+		return -EBUSY;
+	return r ? -EIO : 0;
+}
+
+/* Ports */
+
+/* Sets up a port exit whose data is in pio_data, page KVM_PIO_PAGE_OFFSET of the vCPU's mapping. */
+static void pio_to_user(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 count)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->exit_reason = KVM_EXIT_IO;
+	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	run->io.size = size;
+	run->io.port = port;
+	run->io.count = count;
+	run->io.data_offset = KVM_PIO_PAGE_OFFSET * PAGE_SIZE;
+}
+
+static int pio_batch(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 count)
+{
+	struct moat_emulation *emul = &vcpu->emul;
+
+	if (emul->pio_count)	/* served: the data are where the emulator looks for them */
+		return emul->pio_count == count ? 0 : -EIO;
+	emul->pio_count = count;
+	pio_to_user(vcpu, port, size, in, count);
+	return -EAGAIN;
+}
+
+static int emu_pio_in(void *ctx, u16 port, unsigned int size, void *data, unsigned int count)
+{
+	return pio_batch(((struct access *)ctx)->vcpu, port, size, true, count);
+}
+
+static int emu_pio_out(void *ctx, u16 port, unsigned int size, const void *data, unsigned int count)
+{
+	return pio_batch(((struct access *)ctx)->vcpu, port, size, false, count);
+}
+
+static const struct emu_ops emulation_ops = {
+	.read = emu_read,
+	.write = emu_write,
+	.probe = emu_probe,
+	.cmpxchg = emu_cmpxchg,
+	.pio_in = emu_pio_in,
+	.pio_out = emu_pio_out,
+};
+
+static int io_complete(struct moat_vcpu *vcpu)
+{
+	u64 value = 0;
+
+	/* Userspace may have moved RIP meanwhile; then this access is no longer where the guest is. */
+	if (vcpu->rip != vcpu->io.rip)
+		return 1;
+	if (vcpu->io.in) {
+		memcpy(&value, vcpu->pio_data, vcpu->io.size);
+		if (vcpu->io.size == 4)
+			vcpu->gpr[RAX] = value;
+		else
+			memcpy(&vcpu->gpr[RAX], &value, vcpu->io.size);
+	}
+	moat_insn_skip(vcpu, vcpu->io.next_rip);
+	return 1;
+}
+
+int moat_io_exit(struct moat_vcpu *vcpu)
+{
+	vcpu->io.rip = vcpu->rip;
+	if (!vcpu->io.in)
+		memcpy(vcpu->pio_data, &vcpu->gpr[RAX], vcpu->io.size);
+	pio_to_user(vcpu, vcpu->io.port, vcpu->io.size, vcpu->io.in, 1);
+	vcpu->complete = io_complete;
+	return 0;
+}
+
+/* Instructions */
+
+static void access_init(struct access *a, struct moat_vcpu *vcpu, bool atomic)
+{
+	const struct kvm_sregs *s = moat_sregs(vcpu);
+
+	memset(a, 0, sizeof(*a));
+	a->vcpu = vcpu;
+	a->atomic = atomic;
+	a->walk = (struct walk_ctx) {
+		.cr0 = s->cr0,
+		.cr3 = s->cr3,
+		.cr4 = s->cr4,
+		.efer = s->efer,
+		.rflags = vcpu->rflags,
+		.gpa_mask = vcpu->gpa_mask,
+		.read_entry = walk_read_entry,
+		.update_entry = walk_update_entry,
+		.ctx = a,
+	};
+	a->state.sregs = s;
+	a->state.cpl = s->ss.dpl;
+	a->state.ops = &emulation_ops;
+	a->state.ctx = a;
+	a->state.pio_data = vcpu->pio_data;
+	a->state.pio_size = PAGE_SIZE;
+}
+
+struct fetch {
+	u8 bytes[MOAT_INSN_MAX];
+	unsigned int count;
+	u64 gpa;		/* of the first byte */
+};
+
+/* As many bytes as the page at linear + fetch->count has. */
+static int fetch_page(struct access *a, u64 linear, struct fetch *fetch)
+{
+	u32 access = WALK_FETCH | (a->state.cpl == 3 ? WALK_USER : 0);
+	u64 at = linear + fetch->count, gpa;
+	unsigned int len = min_t(unsigned int, MOAT_INSN_MAX - fetch->count,
+				 PAGE_SIZE - offset_in_page(at));
+	int r = translate(a, at, access, &gpa);
+
+	if (r)
+		return r;
+	if (!fetch->count)
+		fetch->gpa = gpa;
+	r = walk_read_entry(a, gpa, fetch->bytes + fetch->count, len);
+	if (!r)
+		fetch->count += len;
+	return r ? -EIO : 0;
+}
+
+/* Reads and decodes the instruction at RIP: 0; -EFAULT, a #PF is noted; or as moat_insn_decode(). */
+static int fetch_decode(struct access *a, struct fetch *fetch, struct moat_insn *insn)
+{
+	struct moat_vcpu *vcpu = a->vcpu;
+	enum moat_insn_mode mode = emu_mode(a->state.sregs, vcpu->rflags);
+	u64 linear = emu_code_address(a->state.sregs, vcpu->rip, mode);
+	int r;
+
+	do {
+		r = fetch_page(a, linear, fetch);
+		if (r)
+			return r;
+		r = moat_insn_decode(insn, fetch->bytes, fetch->count, mode);
+	} while (r == -ENODATA && fetch->count < MOAT_INSN_MAX);
+	return r;
+}
+
+static int inject_noted(struct access *a)
+{
+	struct moat_vcpu *vcpu = a->vcpu;
+
+	if (a->state.exception.vector == X86_TRAP_PF)
+		moat_inject_pf(vcpu, a->state.exception.cr2, a->state.exception.error);
+	else
+		moat_inject_exception(vcpu, a->state.exception.vector,
+				      a->state.exception.has_error, a->state.exception.error);
+	return 1;
+}
+
+/* What becomes of an instruction that could not be fetched or decoded: as moat_emulate(). */
+static int fetch_failed(struct access *a, const struct fetch *fetch, int error)
+{
+	if (a->retry)
+		return 1;
+	switch (error) {
+	case -EFAULT:
+		return inject_noted(a);
+	case -EINVAL:
+		moat_inject_ud(a->vcpu);
+		return 1;
+	case -E2BIG:
+		moat_inject_gp(a->vcpu);
+		return 1;
+	default:
+		return emulation_failed(a->vcpu, fetch->bytes, fetch->count);
+	}
+}
+
+static struct moat_insn_place *insn_place(struct moat_vcpu *vcpu, u64 linear)
+{
+	return &vcpu->insn_places[(linear ^ linear >> 4) % ARRAY_SIZE(vcpu->insn_places)];
+}
+
+/* Still the same bytes at the host address where they were found? */
+static bool insn_place_holds(const struct moat_insn_place *place, u64 cr3, u64 linear)
+{
+	u8 bytes[MOAT_INSN_MAX];
+
+	return place->length && place->linear == linear && place->cr3 == cr3 &&
+	       !copy_from_user_nofault(bytes, (void __user *)place->hva, place->length) &&
+	       !memcmp(bytes, place->bytes, place->length);
+}
+
+static void insn_place_note(struct moat_vcpu *vcpu, u64 cr3, u64 linear, const struct fetch *fetch,
+			    unsigned int length)
+{
+	struct moat_insn_place *place = insn_place(vcpu, linear);
+
+	place->length = 0;
+	place->hva = moat_guest_hva(vcpu->vm, fetch->gpa);
+	if (!place->hva || offset_in_page(fetch->gpa) + length > PAGE_SIZE)
+		return;
+	place->cr3 = cr3;
+	place->linear = linear;
+	memcpy(place->bytes, fetch->bytes, length);
+	place->length = length;
+}
+
+unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
+{
+	struct fetch fetch = { 0 };
+	struct moat_insn insn;
+	struct access a;
+
+	if (likely(insn_place_holds(insn_place(vcpu, linear), cr3, linear)))
+		return insn_place(vcpu, linear)->length;
+	access_init(&a, vcpu, true);
+	if (fetch_decode(&a, &fetch, &insn))
+		return 0;
+	insn_place_note(vcpu, cr3, linear, &fetch, insn.length);
+	return insn.length;
+}
+
+unsigned int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
+{
+	struct fetch fetch = { 0 };
+	struct moat_insn insn;
+	struct access a;
+
+	access_init(&a, vcpu, true);
+	if (fetch_decode(&a, &fetch, &insn) || insn.op != INSN_MOV_CR)
+		return 0;
+	*ret_gpr = insn.rm;
+	return insn.length;
+}
+
+int moat_insn_prefetch(struct moat_vcpu *vcpu)
+{
+	struct fetch fetch = { 0 };
+	struct moat_insn insn;
+	struct access a;
+	int r;
+
+	access_init(&a, vcpu, false);
+	r = fetch_decode(&a, &fetch, &insn);
+	return r ? fetch_failed(&a, &fetch, r) : 1;
+}
+
+/* Emulation */
+
+static void emulation_reset(struct moat_emulation *emul)
+{
+	emul->active = false;
+	emul->count = 0;
+	emul->pio_count = 0;
+}
+
+static void state_commit(struct moat_vcpu *vcpu, const struct emu_state *state)
+{
+	memcpy(vcpu->gpr, state->regs.gpr, sizeof(vcpu->gpr));
+	vcpu->rip = state->regs.rip;
+	vcpu->rflags = state->regs.rflags;
+	vcpu->irq_shadow = false;
+	if (state->trap) {
+		vcpu->dr6 |= DR_STEP;
+		moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
+	}
+}
+
+static int emulation_complete(struct moat_vcpu *vcpu)
+{
+	struct moat_emulation *emul = &vcpu->emul;
+	struct moat_fragment *last;
+
+	if (emul->count && !emul->pio_count) {
+		last = &emul->log[emul->count - 1];
+		if (!last->write)
+			memcpy(last->data, vcpu->run->mmio.data, last->len);
+	}
+	if (!emul->active || vcpu->rip != emul->rip) {
+		emulation_reset(emul);
+		return 1;
+	}
+	return moat_emulate_continue(vcpu);
+}
+
+/* One pass over the instruction. */
+static enum emu_result emulation_pass(struct moat_vcpu *vcpu, struct access *a)
+{
+	struct moat_emulation *emul = &vcpu->emul;
+	enum emu_result result;
+
+	access_init(a, vcpu, false);
+	memcpy(a->state.regs.gpr, vcpu->gpr, sizeof(vcpu->gpr));
+	a->state.regs.rip = vcpu->rip;
+	a->state.regs.rflags = vcpu->rflags;
+	emul->cursor = 0;
+	result = emu_execute(&a->state, &emul->insn);
+	if (result == EMU_OK || result == EMU_REPEAT) {
+		emulation_reset(emul);
+		state_commit(vcpu, &a->state);
+	}
+	return result;
+}
+
+int moat_emulate_continue(struct moat_vcpu *vcpu)
+{
+	struct moat_emulation *emul = &vcpu->emul;
+	enum emu_result result;
+	struct access a;
+
+	/* Rounds of a string instruction, as long as nothing else wants to be looked at. */
+	do {
+		result = emulation_pass(vcpu, &a);
+	} while (result == EMU_REPEAT && !a.state.trap && !READ_ONCE(vcpu->requests) &&
+		 !signal_pending(current) && !need_resched());
+	switch (result) {
+	case EMU_OK:
+	case EMU_REPEAT:
+		return 1;
+	case EMU_EXIT:
+		emul->active = true;
+		emul->rip = vcpu->rip;
+		vcpu->complete = emulation_complete;
+		return 0;
+	case EMU_FAULT:
+		emulation_reset(emul);
+		return inject_noted(&a);
+	default:
+		emulation_reset(emul);
+		return a.retry ? 1 : emulation_failed(vcpu, NULL, 0);
+	}
+}
+
+int moat_emulate(struct moat_vcpu *vcpu)
+{
+	struct moat_emulation *emul = &vcpu->emul;
+	struct fetch fetch = { 0 };
+	struct access a;
+	int r;
+
+	vcpu->stats.emulations++;
+	emulation_reset(emul);
+	access_init(&a, vcpu, false);
+	r = fetch_decode(&a, &fetch, &emul->insn);
+	if (r)
+		return fetch_failed(&a, &fetch, r);
+	return moat_emulate_continue(vcpu);
+}

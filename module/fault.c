@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Guest memory and the host's memory management: second-level faults, and what the host takes away.
+ *
+ * A page is mapped into the guest without a reference on it. What keeps that right is the host's own
+ * notifications: whenever it changes a mapping of the owner's memory, it first calls
+ * mmu_invalidate_start(), which removes ours and waits until no CPU can use it. A fault looks up the host's
+ * page without a lock, so it may come too late; hence it notes mmu_seq before the look-up, and maps only
+ * if, under mmu_lock, no invalidation has ended since and none is under way over that address.
+ *
+ * Page-table pages are freed by RCU. vm_zap() holds rcu_read_lock() until every vCPU's request to flush
+ * is set, so that a grace period begun by a freed table cannot end before; a CPU that is in the guest
+ * has preemption off, so the grace period waits for it to leave, and on its way back it flushes.
+ */
+#include <linux/mem_encrypt.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pgtable.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <linux/io.h>
+
+#include "compat.h"
+#include "hw.h"
+
+/* Pages for new tables, made before the lock is taken, where nothing may sleep. */
+struct table_cache {
+	unsigned int count;
+	void *page[STAGE2_MAX_TABLES];
+};
+
+static int table_cache_fill(struct table_cache *cache)
+{
+	while (cache->count < ARRAY_SIZE(cache->page)) {
+		void *page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+
+		if (!page)
+			return -ENOMEM;
+		cache->page[cache->count++] = page;
+	}
+	return 0;
+}
+
+static void table_cache_empty(struct table_cache *cache)
+{
+	while (cache->count)
+		free_page((unsigned long)cache->page[--cache->count]);
+}
+
+static void *mmu_table_alloc(void *ctx, void *arg)
+{
+	struct table_cache *cache = arg;
+
+	if (!cache)		/* the root, when the VM is made */
+		return (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	return cache->count ? cache->page[--cache->count] : NULL;
+}
+
+static void table_free_rcu(struct rcu_head *head)
+{
+	__free_page(container_of(head, struct page, rcu_head));
+}
+
+static void mmu_table_free(void *ctx, void *table)
+{
+	call_rcu(&virt_to_page(table)->rcu_head, table_free_rcu);
+}
+
+/*
+ * leaf_removed is not needed: a page is marked dirty when it is mapped writable, and the host takes the
+ * mapping away before it takes the mark away.
+ */
+static const struct stage2_ops mmu_stage2_ops = {
+	.table_alloc = mmu_table_alloc,
+	.table_free = mmu_table_free,
+};
+
+/* Taking away */
+
+static void flush_ack(void *unused)
+{
+}
+
+/* Asks every vCPU to flush before it enters again, and gets those out that are in the guest. */
+static void vm_flush_request(struct moat_vm *vm, cpumask_t *mask)
+{
+	struct moat_vcpu *vcpu;
+	u32 id;
+	int cpu;
+
+	cpumask_clear(mask);
+	moat_for_each_vcpu(vm, vcpu, id) {
+		moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
+		/* Pairs with the vendor's setting of the mode before it reads the requests. */
+		smp_mb();
+		cpu = READ_ONCE(vcpu->cpu);
+		if (READ_ONCE(vcpu->mode) == MOAT_IN_GUEST && cpu >= 0)
+			cpumask_set_cpu(cpu, mask);
+	}
+}
+
+static void vm_flush(struct moat_vm *vm)
+{
+	spin_lock(&vm->flush_lock);
+	vm->stats.tlb_flushes++;
+	vm_flush_request(vm, vm->flush_mask);
+	smp_call_function_many(vm->flush_mask, flush_ack, NULL, true);
+	spin_unlock(&vm->flush_lock);
+}
+
+/* A piece of the range, as much as one hold of the lock may take. Returns where to go on. */
+static u64 vm_zap_piece(struct moat_vm *vm, u64 start, u64 end)
+{
+	u64 next = end;
+	bool flush;
+
+	rcu_read_lock();
+	write_lock(&vm->mmu_lock);
+	flush = stage2_zap(&vm->stage2, start, end, &next);
+	write_unlock(&vm->mmu_lock);
+	if (flush)
+		vm_flush(vm);
+	rcu_read_unlock();
+	return next;
+}
+
+static void vm_zap(struct moat_vm *vm, u64 start, u64 end, bool may_block)
+{
+	while (start < end) {
+		start = vm_zap_piece(vm, start, end);
+		if (may_block)
+			cond_resched();
+	}
+}
+
+void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages)
+{
+	vm_zap(vm, gfn << PAGE_SHIFT, (gfn + npages) << PAGE_SHIFT, true);
+}
+
+/* The host's notifications */
+
+struct hva_range {
+	unsigned long start, end;
+};
+
+/* The part of a slot that a range of host addresses backs, as guest-physical addresses. */
+static bool slot_part(const struct moat_slot *slot, struct hva_range range, u64 *start, u64 *end)
+{
+	unsigned long first = max(range.start, slot->hva);
+	unsigned long last = min(range.end, slot->hva + (slot->npages << PAGE_SHIFT));
+	u64 gpa = slot->gfn << PAGE_SHIFT;
+
+	if (first >= last)
+		return false;
+	*start = gpa + (first - slot->hva);
+	*end = gpa + (last - slot->hva);
+	return true;
+}
+
+static struct moat_vm *vm_of(struct mmu_notifier *notifier)
+{
+	return container_of(notifier, struct moat_vm, notifier);
+}
+
+static void zap_hva(struct moat_vm *vm, struct hva_range range, bool may_block)
+{
+	int idx = srcu_read_lock(&vm->srcu);
+	const struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
+	u64 start, end;
+	u32 i;
+
+	for (i = 0; i < slots->count; i++)
+		if (slot_part(&slots->slot[i], range, &start, &end))
+			vm_zap(vm, start, end, may_block);
+	srcu_read_unlock(&vm->srcu, idx);
+}
+
+static int mmu_invalidate_start(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
+{
+	struct moat_vm *vm = vm_of(notifier);
+
+	write_lock(&vm->mmu_lock);
+	vm->stats.mmu_notifier++;
+	if (!vm->mmu_busy++) {
+		vm->mmu_busy_start = range->start;
+		vm->mmu_busy_end = range->end;
+	} else {
+		vm->mmu_busy_start = min_t(u64, vm->mmu_busy_start, range->start);
+		vm->mmu_busy_end = max_t(u64, vm->mmu_busy_end, range->end);
+	}
+	write_unlock(&vm->mmu_lock);
+	zap_hva(vm, (struct hva_range) { range->start, range->end },
+		mmu_notifier_range_blockable(range));
+	return 0;
+}
+
+static void mmu_invalidate_end(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
+{
+	struct moat_vm *vm = vm_of(notifier);
+
+	write_lock(&vm->mmu_lock);
+	vm->mmu_seq++;
+	vm->mmu_busy--;
+	write_unlock(&vm->mmu_lock);
+}
+
+static bool age_hva(struct moat_vm *vm, struct hva_range range, bool clear)
+{
+	int idx = srcu_read_lock(&vm->srcu);
+	const struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
+	bool young = false;
+	u64 start, end;
+	u32 i;
+
+	rcu_read_lock();
+	for (i = 0; i < slots->count; i++)
+		if (slot_part(&slots->slot[i], range, &start, &end))
+			young |= stage2_age(&vm->stage2, start, end, clear);
+	rcu_read_unlock();
+	srcu_read_unlock(&vm->srcu, idx);
+	return young;
+}
+
+static moat_young_t mmu_clear_flush_young(struct mmu_notifier *notifier, struct mm_struct *mm,
+					  unsigned long start, unsigned long end)
+{
+	struct moat_vm *vm = vm_of(notifier);
+	bool young = age_hva(vm, (struct hva_range) { start, end }, true);
+
+	if (young)
+		vm_flush(vm);
+	return young;
+}
+
+static moat_young_t mmu_clear_young(struct mmu_notifier *notifier, struct mm_struct *mm,
+				    unsigned long start, unsigned long end)
+{
+	return age_hva(vm_of(notifier), (struct hva_range) { start, end }, true);
+}
+
+static moat_young_t mmu_test_young(struct mmu_notifier *notifier, struct mm_struct *mm,
+				   unsigned long address)
+{
+	return age_hva(vm_of(notifier), (struct hva_range) { address, address + PAGE_SIZE }, false);
+}
+
+/* The owner's address space ends: nothing of it may stay reachable. */
+static void mmu_release(struct mmu_notifier *notifier, struct mm_struct *mm)
+{
+	struct moat_vm *vm = vm_of(notifier);
+
+	vm_zap(vm, 0, stage2_limit(&vm->stage2), true);
+}
+
+static const struct mmu_notifier_ops mmu_notifier_ops = {
+	.invalidate_range_start = mmu_invalidate_start,
+	.invalidate_range_end = mmu_invalidate_end,
+	.clear_flush_young = mmu_clear_flush_young,
+	.clear_young = mmu_clear_young,
+	.test_young = mmu_test_young,
+	.release = mmu_release,
+};
+
+int moat_mmu_create(struct moat_vm *vm)
+{
+	/* Nested paging walks with as many levels as the host's own tables have. */
+	int levels = cpu_feature_enabled(X86_FEATURE_LA57) ? 5 : 4;
+	int r;
+
+	spin_lock_init(&vm->flush_lock);
+	if (!zalloc_cpumask_var(&vm->flush_mask, GFP_KERNEL_ACCOUNT))
+		return -ENOMEM;
+	r = stage2_init(&vm->stage2, moat_hw->stage2, levels, &mmu_stage2_ops, vm);
+	if (r)
+		goto free_mask;
+	vm->stage2.encrypt = sme_get_me_mask();
+	vm->notifier.ops = &mmu_notifier_ops;
+	r = mmu_notifier_register(&vm->notifier, current->mm);
+	if (r)
+		goto destroy_stage2;
+	mmgrab(current->mm);
+	vm->mm = current->mm;
+	return 0;
+
+destroy_stage2:
+	stage2_destroy(&vm->stage2);
+free_mask:
+	free_cpumask_var(vm->flush_mask);
+	return r;
+}
+
+void moat_mmu_destroy(struct moat_vm *vm)
+{
+	mmu_notifier_unregister(&vm->notifier, vm->mm);
+	stage2_destroy(&vm->stage2);
+	free_cpumask_var(vm->flush_mask);
+	mmdrop(vm->mm);
+}
+
+/* Faults */
+
+struct fault {
+	u64 gpa;
+	unsigned long hva;
+	bool write;		/* the guest's access */
+	bool writable;		/* what the host's page allows */
+	struct page *page;
+	unsigned long seq;
+	int level;
+};
+
+/* The host's page for hva, and a reference on it. */
+static int fault_get_page(struct fault *f)
+{
+	int r;
+
+	/* A page that is read first is mostly written soon: map it writable if that costs nothing. */
+	f->writable = true;
+	if (get_user_pages_fast_only(f->hva, 1, FOLL_WRITE, &f->page) == 1)
+		return 0;
+	r = get_user_pages_unlocked(f->hva, 1, &f->page, f->write ? FOLL_WRITE : 0);
+	if (r == 1) {
+		f->writable = f->write;
+		return 0;
+	}
+	return r < 0 ? r : -EFAULT;
+}
+
+/*
+ * The level of the host's own mapping of hva. Interrupts are off, so that page tables do not go away;
+ * whether the answer still holds is checked with the rest, by mmu_seq.
+ */
+static int host_level(struct mm_struct *mm, unsigned long hva)
+{
+	unsigned long flags;
+	int level = 1;
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd;
+
+	local_irq_save(flags);
+	pgd = READ_ONCE(*pgd_offset(mm, hva));
+	if (pgd_none(pgd))
+		goto out;
+	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
+	if (p4d_none(p4d) || !p4d_present(p4d))
+		goto out;
+	pud = READ_ONCE(*pud_offset(&p4d, hva));
+	if (pud_none(pud) || !pud_present(pud))
+		goto out;
+	if (pud_leaf(pud)) {
+		level = 3;
+		goto out;
+	}
+	pmd = READ_ONCE(*pmd_offset(&pud, hva));
+	if (!pmd_none(pmd) && pmd_present(pmd) && pmd_leaf(pmd))
+		level = 2;
+out:
+	local_irq_restore(flags);
+	return level;
+}
+
+/* Whether the large page round gpa lies in the slot, and the host's is aligned as the guest's. */
+static bool slot_fits(const struct moat_slot *slot, u64 gpa, int level)
+{
+	u64 size = stage2_level_size(level), first = slot->gfn << PAGE_SHIFT;
+	u64 start = gpa & ~(size - 1);
+
+	return !((slot->hva ^ first) & (size - 1)) && start >= first &&
+	       start + size <= first + (slot->npages << PAGE_SHIFT);
+}
+
+static int fault_level(struct moat_vm *vm, const struct moat_slot *slot, const struct fault *f)
+{
+	int level;
+
+	if (!PageCompound(f->page))
+		return 1;
+	level = host_level(vm->mm, f->hva);
+	while (level > 1 && !slot_fits(slot, f->gpa, level))
+		level--;
+	return level;
+}
+
+static bool fault_is_stale(struct moat_vm *vm, const struct fault *f)
+{
+	lockdep_assert_held_read(&vm->mmu_lock);
+	if (vm->mmu_busy && f->hva >= vm->mmu_busy_start && f->hva < vm->mmu_busy_end)
+		return true;
+	return vm->mmu_seq != f->seq;
+}
+
+/* 0 mapped or to be tried again by the guest; -ENOMEM more tables; -EEXIST smaller; -EAGAIN in the way. */
+static int fault_map(struct moat_vm *vm, const struct fault *f, struct table_cache *cache)
+{
+	u64 mask = stage2_level_size(f->level) - 1;
+	unsigned int prot = STAGE2_EXEC | (f->writable ? STAGE2_WRITE : 0);
+	u64 hpa = page_to_phys(f->page);
+	int r = 0;
+
+	read_lock(&vm->mmu_lock);
+	if (!fault_is_stale(vm, f))
+		r = stage2_map(&vm->stage2, f->gpa & ~mask, hpa & ~mask, f->level, prot, cache);
+	read_unlock(&vm->mmu_lock);
+	return r;
+}
+
+static int fault_map_page(struct moat_vm *vm, struct fault *f)
+{
+	struct table_cache cache = { 0 };
+	int r;
+
+	do {
+		r = fault_map(vm, f, &cache);
+		if (r == -EEXIST && f->level > 1) {
+			f->level--;
+		} else if (r == -ENOMEM) {
+			if (table_cache_fill(&cache))
+				break;
+		} else if (r == -EAGAIN) {
+			vm_zap(vm, f->gpa & PAGE_MASK, (f->gpa & PAGE_MASK) + PAGE_SIZE, true);
+			r = 0;	/* the guest tries again */
+			break;
+		} else {
+			break;
+		}
+	} while (true);
+	table_cache_empty(&cache);
+	return r;
+}
+
+static int fault_in_slot(struct moat_vm *vm, const struct moat_slot *slot, struct fault *f)
+{
+	int r;
+
+	f->seq = READ_ONCE(vm->mmu_seq);
+	smp_rmb();	/* mmu_seq before the host's page tables; pairs with mmu_lock in the notifier */
+	r = fault_get_page(f);
+	if (r)
+		return r;
+	if (slot->flags & KVM_MEM_READONLY)
+		f->writable = false;
+	f->level = fault_level(vm, slot, f);
+	r = fault_map_page(vm, f);
+	if (!r && f->writable && !PageDirty(f->page))
+		set_page_dirty_lock(f->page);
+	put_page(f->page);
+	return r;
+}
+
+int moat_mmu_fault(struct moat_vcpu *vcpu, u64 gpa, bool write, bool fetch)
+{
+	struct moat_vm *vm = vcpu->vm;
+	const struct moat_slot *slot;
+	struct fault f = { .gpa = gpa & PAGE_MASK, .write = write };
+	int idx = srcu_read_lock(&vm->srcu);
+	int r = -ENOENT;
+
+	slot = moat_slot_find(srcu_dereference(vm->slots, &vm->srcu), gpa >> PAGE_SHIFT);
+	if (slot && !(write && (slot->flags & KVM_MEM_READONLY))) {
+		f.hva = slot->hva + (f.gpa - (slot->gfn << PAGE_SHIFT));
+		r = fault_in_slot(vm, slot, &f);
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	return r;
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Guest-physical layout: which frames are backed by which of the owner's memory.
+ *
+ * The slots are one sorted array that is never changed: a new one replaces it, and the old one goes
+ * when all readers of before (vm->srcu) are done. Whoever maps a page into the guest finds the slot and
+ * maps inside one read section, so after the grace period nobody maps by the old layout any more, and
+ * what is mapped by it can be taken away for good.
+ */
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "hw.h"
+
+#define SLOT_MAX_PAGES	((1UL << 31) - 1)	/* as KVM_MEM_MAX_NR_PAGES */
+
+const struct moat_slot *moat_slot_find(const struct moat_slots *slots, u64 gfn)
+{
+	u32 low = 0, high = slots->count;
+
+	/* The last slot that begins at or below gfn is the only one that can hold it. */
+	while (low < high) {
+		u32 mid = low + (high - low) / 2;
+
+		if (slots->slot[mid].gfn <= gfn)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (!low || gfn - slots->slot[low - 1].gfn >= slots->slot[low - 1].npages)
+		return NULL;
+	return &slots->slot[low - 1];
+}
+
+static const struct moat_slot *slot_by_id(const struct moat_slots *slots, u32 id)
+{
+	u32 i;
+
+	for (i = 0; i < slots->count; i++)
+		if (slots->slot[i].id == id)
+			return &slots->slot[i];
+	return NULL;
+}
+
+static bool slot_overlaps(const struct moat_slots *slots, const struct moat_slot *new)
+{
+	u32 i;
+
+	for (i = 0; i < slots->count; i++) {
+		const struct moat_slot *slot = &slots->slot[i];
+
+		if (slot->id != new->id && slot->gfn < new->gfn + new->npages &&
+		    new->gfn < slot->gfn + slot->npages)
+			return true;
+	}
+	return false;
+}
+
+/* A copy without the slot of this id, and with the new one where there is one. */
+static struct moat_slots *slots_copy(const struct moat_slots *old, u32 without,
+				     const struct moat_slot *new)
+{
+	struct moat_slots *copy = kvmalloc(struct_size(copy, slot, old->count + 1), GFP_KERNEL_ACCOUNT);
+	u32 i;
+
+	if (!copy)
+		return NULL;
+	copy->count = 0;
+	for (i = 0; i < old->count; i++) {
+		if (old->slot[i].id == without)
+			continue;
+		if (new && new->gfn < old->slot[i].gfn) {
+			copy->slot[copy->count++] = *new;
+			new = NULL;
+		}
+		copy->slot[copy->count++] = old->slot[i];
+	}
+	if (new)
+		copy->slot[copy->count++] = *new;
+	return copy;
+}
+
+/* Replaces slot old by new; either may be NULL. */
+static int slot_replace(struct moat_vm *vm, const struct moat_slot *old, const struct moat_slot *new)
+{
+	struct moat_slots *before = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
+	struct moat_slots *after = slots_copy(before, old ? old->id : U32_MAX, new);
+
+	if (!after)
+		return -ENOMEM;
+	rcu_assign_pointer(vm->slots, after);
+	synchronize_srcu_expedited(&vm->srcu);
+	if (old)
+		moat_mmu_zap(vm, old->gfn, old->npages);
+	kvfree(before);
+	return 0;
+}
+
+static int region_check(struct moat_vm *vm, const struct kvm_userspace_memory_region *region)
+{
+	u64 end;
+
+	if (region->flags & ~KVM_MEM_READONLY)
+		return -EINVAL;
+	if (region->slot >= MOAT_MAX_SLOTS)	/* the upper half names an address space: only 0 */
+		return -EINVAL;
+	if (!PAGE_ALIGNED(region->memory_size) || !PAGE_ALIGNED(region->guest_phys_addr) ||
+	    !PAGE_ALIGNED(region->userspace_addr))
+		return -EINVAL;
+	if (!access_ok((void __user *)(unsigned long)region->userspace_addr, region->memory_size))
+		return -EINVAL;
+	if (region->memory_size >> PAGE_SHIFT > SLOT_MAX_PAGES)
+		return -EINVAL;
+	if (check_add_overflow(region->guest_phys_addr, region->memory_size, &end) ||
+	    end > stage2_limit(&vm->stage2))
+		return -EINVAL;
+	return 0;
+}
+
+static int slot_delete(struct moat_vm *vm, const struct moat_slot *old)
+{
+	return old ? slot_replace(vm, old, NULL) : -EINVAL;
+}
+
+/* A slot that exists can move in the guest; its size, its backing and being read-only are for life. */
+static bool slot_may_become(const struct moat_slot *old, const struct moat_slot *new)
+{
+	return old->npages == new->npages && old->hva == new->hva && old->flags == new->flags;
+}
+
+int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region)
+{
+	struct moat_slots *slots = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
+	const struct moat_slot *old;
+	struct moat_slot new;
+	int r = region_check(vm, region);
+
+	if (r)
+		return r;
+	old = slot_by_id(slots, region->slot);
+	if (!region->memory_size)
+		return slot_delete(vm, old);
+	new = (struct moat_slot) {
+		.id = region->slot,
+		.flags = region->flags,
+		.gfn = region->guest_phys_addr >> PAGE_SHIFT,
+		.npages = region->memory_size >> PAGE_SHIFT,
+		.hva = region->userspace_addr,
+	};
+	if (old && !slot_may_become(old, &new))
+		return -EINVAL;
+	if (old && old->gfn == new.gfn)
+		return 0;
+	if (slot_overlaps(slots, &new))
+		return -EEXIST;
+	return slot_replace(vm, old, &new);
+}
+
+/*
+ * The owner's address of gpa, and how much of len lies in the same page; 0 for no memory, or memory
+ * that the guest may not write. Inside a read section of vm->srcu.
+ */
+static unsigned long guest_hva(struct moat_vm *vm, u64 gpa, bool write, size_t *len)
+{
+	const struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
+	const struct moat_slot *slot = moat_slot_find(slots, gpa >> PAGE_SHIFT);
+
+	if (!slot || (write && (slot->flags & KVM_MEM_READONLY)))
+		return 0;
+	*len = min_t(size_t, *len, PAGE_SIZE - offset_in_page(gpa));
+	return slot->hva + (gpa - (slot->gfn << PAGE_SHIFT));
+}
+
+static unsigned long guest_hva_now(struct moat_vm *vm, u64 gpa, bool write)
+{
+	int idx = srcu_read_lock(&vm->srcu);
+	size_t len = 1;
+	unsigned long hva = guest_hva(vm, gpa, write, &len);
+
+	srcu_read_unlock(&vm->srcu, idx);
+	return hva;
+}
+
+unsigned long moat_guest_hva(struct moat_vm *vm, u64 gpa)
+{
+	return guest_hva_now(vm, gpa, false);
+}
+
+bool moat_guest_has(struct moat_vm *vm, u64 gpa, bool write)
+{
+	return guest_hva_now(vm, gpa, write);
+}
+
+typedef unsigned long (*guest_copy_fn)(unsigned long hva, void *data, size_t len);
+
+static unsigned long copy_in(unsigned long hva, void *data, size_t len)
+{
+	return copy_from_user(data, (void __user *)hva, len);
+}
+
+static unsigned long copy_in_atomic(unsigned long hva, void *data, size_t len)
+{
+	return copy_from_user_nofault(data, (void __user *)hva, len);
+}
+
+static unsigned long copy_out(unsigned long hva, void *data, size_t len)
+{
+	return copy_to_user((void __user *)hva, data, len);
+}
+
+static int guest_copy(struct moat_vm *vm, u64 gpa, void *data, size_t len, bool write,
+		      guest_copy_fn copy)
+{
+	int idx = srcu_read_lock(&vm->srcu);
+	int r = 0;
+
+	while (len) {
+		size_t n = len;
+		unsigned long hva = guest_hva(vm, gpa, write, &n);
+
+		if (!hva || copy(hva, data, n)) {
+			r = -EFAULT;
+			break;
+		}
+		gpa += n;
+		data += n;
+		len -= n;
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	return r;
+}
+
+int moat_guest_read(struct moat_vm *vm, u64 gpa, void *data, size_t len)
+{
+	return guest_copy(vm, gpa, data, len, false, copy_in);
+}
+
+int moat_guest_read_atomic(struct moat_vm *vm, u64 gpa, void *data, size_t len)
+{
+	return guest_copy(vm, gpa, data, len, false, copy_in_atomic);
+}
+
+int moat_guest_write(struct moat_vm *vm, u64 gpa, const void *data, size_t len)
+{
+	return guest_copy(vm, gpa, (void *)data, len, true, copy_out);
+}
+
+static int cmpxchg_sized(unsigned long hva, u64 *old, u64 new, unsigned int len)
+{
+	switch (len) {
+	case 1:
+		return __try_cmpxchg_user((u8 __user *)hva, (u8 *)old, (u8)new, u8_fault);
+	case 2:
+		return __try_cmpxchg_user((u16 __user *)hva, (u16 *)old, (u16)new, u16_fault);
+	case 4:
+		return __try_cmpxchg_user((u32 __user *)hva, (u32 *)old, (u32)new, u32_fault);
+	case 8:
+		return __try_cmpxchg_user((u64 __user *)hva, old, new, u64_fault);
+	}
+	return -EINVAL;
+}
+
+/* 0 exchanged; -EAGAIN not, *old is what was there; -EFAULT. Aligned to its length. */
+int moat_guest_cmpxchg(struct moat_vm *vm, u64 gpa, u64 *old, u64 new, unsigned int len)
+{
+	int idx = srcu_read_lock(&vm->srcu);
+	size_t n = len;
+	unsigned long hva = guest_hva(vm, gpa, true, &n);
+	int r = -EFAULT;
+
+	if (hva && n == len && IS_ALIGNED(gpa, len) && access_ok((void __user *)hva, len)) {
+		r = cmpxchg_sized(hva, old, new, len);
+		if (r > 0)
+			r = -EAGAIN;
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	return r;
+}

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The objects of Moat's core, and who owns what in them.
+ *
+ * A VM and each of its vCPUs are files. The VM's file and every vCPU's file hold one reference on the
+ * VM; the last one frees it, vCPUs included, so that a vCPU never outlives its VM.
+ *
+ * A letter on a member says what guards it; the order of the locks is in docs/locking.md:
+ *   (c) constant after creation
+ *   (v) vcpu->lock, which KVM_RUN holds too: one thread works on a vCPU at a time
+ *   (m) vm->lock
+ *   (s) written under vm->lock, read under vm->srcu
+ *   (u) vm->mmu_lock
+ *   (a) atomic, any context
+ *   (r) the vCPU's thread inside KVM_RUN only
+ */
+#ifndef MOAT_MOAT_H
+#define MOAT_MOAT_H
+
+#include <linux/cpumask.h>
+#include <linux/kvm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/nospec.h>
+#include <linux/rcuwait.h>
+#include <linux/refcount.h>
+#include <linux/srcu.h>
+#include <linux/types.h>
+
+#include "stage2.h"
+#include "x86/decode.h"
+
+#define MOAT_MAX_VCPUS		1024	/* also the bound of vCPU ids, which are APIC ids */
+#define MOAT_MAX_SLOTS		32764
+#define MOAT_MAX_CPUID_ENTRIES	256
+#define MOAT_NR_GSIS		1024
+#define MOAT_NR_MTRR_RANGES	8
+
+struct moat_lapic;
+struct moat_vcpu;
+
+/* General registers, in the order of their encoding in instructions. */
+enum moat_reg {
+	RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI,
+	R8, R9, R10, R11, R12, R13, R14, R15, MOAT_NR_GPRS
+};
+
+/* Why the vendor's loop returned to the core: named for what happened. */
+enum moat_exit {
+	MOAT_EXIT_AGAIN,	/* nothing to serve: look at signals and requests, go on */
+	MOAT_EXIT_FAULT,	/* second-level page fault: vcpu->fault */
+	MOAT_EXIT_EMULATE,	/* the instruction at RIP needs the emulator (string I/O) */
+	MOAT_EXIT_PREFETCH,	/* the instruction at RIP could not be read without sleeping */
+	MOAT_EXIT_IO,		/* one port access: vcpu->io */
+	MOAT_EXIT_HLT,		/* halted, nothing deliverable */
+	MOAT_EXIT_SHUTDOWN,	/* triple fault */
+	MOAT_EXIT_FAIL_ENTRY,	/* the CPU refused the state: run->fail_entry is filled in */
+	MOAT_EXIT_INTERNAL,	/* run->internal is filled in */
+	MOAT_NR_EXITS
+};
+
+/* Bits of vcpu->requests: work for the vCPU's own thread before it enters the guest. */
+enum moat_request {
+	MOAT_REQ_TLB_FLUSH,	/* forget all translations, second level included */
+	MOAT_REQ_EVENT,		/* interrupts, exceptions or the APIC changed: look at them again */
+	MOAT_REQ_CLOCK,		/* write the guest's pvclock page */
+	MOAT_REQ_APIC,		/* INIT or SIPI arrived: moat_lapic_accept_events() */
+	MOAT_REQ_TRIPLE_FAULT,
+	MOAT_REQ_KICK,		/* leave the guest and look; no work of its own */
+	MOAT_NR_REQS
+};
+
+/* Where a vCPU's thread is, as seen by whoever wants its attention. */
+enum moat_mode { MOAT_OUTSIDE, MOAT_IN_GUEST };
+
+/* A range of guest-physical memory backed by a range of its owner's virtual memory. */
+struct moat_slot {
+	u32 id;			/* as userspace named it */
+	u32 flags;		/* KVM_MEM_* */
+	u64 gfn;		/* first guest frame */
+	u64 npages;
+	unsigned long hva;
+};
+
+/* All slots at one moment, sorted by gfn, never changed once published. */
+struct moat_slots {
+	u32 count;
+	struct moat_slot slot[];
+};
+
+/* One message-signalled interrupt, or its equivalent from an IPI, as the APICs understand it. */
+struct moat_irq {
+	u32 dest;
+	u8 vector;
+	u8 delivery;		/* APIC_DM_* >> 8: 0 fixed, 1 lowest priority, 2 SMI, 4 NMI, 5 INIT, 6 SIPI, 7 ExtINT */
+	bool logical;		/* destination mode */
+	bool level;		/* trigger mode */
+	bool assert;
+	u8 shorthand;		/* 0 none, 1 self, 2 all, 3 all but self */
+	bool x2apic;		/* dest is a 32-bit x2APIC id, never the xAPIC broadcast 0xff */
+};
+
+/* Where one GSI leads: an MSI, or nowhere. */
+struct moat_route {
+	u64 address;
+	u32 data;
+	bool valid;
+};
+
+/* All routes at one moment, by GSI, never changed once published. */
+struct moat_routing {
+	DECLARE_BITMAP(eoi_vectors, 256);	/* vectors whose EOI a userspace IOAPIC waits for */
+	u32 count;				/* one above the highest GSI */
+	struct moat_route route[];
+};
+
+/* The time that the guests' pvclock pages tell, and what vCPUs' TSCs have in common: x86/clock.c. */
+struct moat_clock {
+	spinlock_t lock;	/* guards all of this but mul and shift */
+	bool stable;		/* the host's time is that of a TSC that all CPUs agree on */
+	s8 shift;		/* (c) nanoseconds = (TSC cycles << shift) * mul >> 32 */
+	u32 mul;		/* (c) */
+	u64 tsc;		/* host TSC, */
+	u64 raw;		/* host's raw monotonic time, */
+	u64 ns;			/* and the guest's, at one and the same moment */
+	u64 tsc_offset;		/* of vCPUs that are in step */
+	bool tsc_chosen;	/* userspace has set a TSC: not that of the VM's creation any more */
+};
+
+struct moat_vm_stats {
+	u64 mmu_notifier;
+	u64 tlb_flushes;
+};
+
+struct moat_vm {
+	refcount_t refs;
+	struct mutex lock;
+	struct mm_struct *mm;			/* (c) whose memory backs the slots */
+	struct mmu_notifier notifier;
+
+	struct srcu_struct srcu;
+	struct moat_slots __rcu *slots;		/* (s) */
+	struct moat_routing __rcu *routing;	/* (s) */
+
+	rwlock_t mmu_lock;
+	struct stage2 stage2;			/* (u) */
+	unsigned long mmu_seq;			/* (u) counts invalidations that ended */
+	unsigned long mmu_busy;			/* (u) invalidations under way */
+	u64 mmu_busy_start, mmu_busy_end;	/* (u) host addresses they cover */
+	spinlock_t flush_lock;			/* one flush at a time */
+	cpumask_var_t flush_mask;		/* under flush_lock */
+
+	struct moat_vcpu __rcu *vcpus[MOAT_MAX_VCPUS];	/* by id; (m) to write, set once */
+	u32 vcpu_bound;				/* (m) one above the highest id in use */
+	u32 vcpu_count;				/* (m) */
+	u32 bsp_id;				/* (m) */
+	bool split_irqchip;			/* (m) local APICs in the kernel; set before any vCPU */
+	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
+
+	struct moat_clock clock;
+	u64 wall_clock_msr;			/* (a) */
+	struct moat_vm_stats stats;
+	struct dentry *debugfs;			/* (c) */
+};
+
+/* Events on their way into the guest, as KVM_GET_VCPU_EVENTS knows them. */
+struct moat_events {
+	struct {
+		bool pending;		/* found, delivery not begun */
+		bool injected;		/* delivery was cut short by an exit: goes first */
+		bool has_error;
+		u8 vector;
+		u32 error;
+	} exception;
+	struct {
+		bool injected;		/* taken from the APIC or cut short */
+		bool soft;
+		u8 vector;
+	} interrupt;
+	struct {
+		u8 pending;		/* at most 2: one being handled, one latched */
+		bool injected;
+		bool masked;		/* until IRET */
+	} nmi;
+	int external;			/* vector of KVM_INTERRUPT waiting for a window, or -1 */
+	u32 sipi_vector;
+};
+
+/* Registers whose hardware copy is read and written only on demand. */
+struct moat_msrs {
+	u64 apic_base;
+	u64 tsc_offset;		/* guest TSC - host TSC */
+	u64 tsc_aux;
+	u64 tsc_adjust;
+	u64 spec_ctrl;
+	u64 misc_enable;
+	u64 hwcr;
+	u64 mcg_status;
+	u64 mtrr_def_type;
+	u64 mtrr_fixed[11];
+	u64 mtrr_var[2 * MOAT_NR_MTRR_RANGES];
+	u64 pv_system_time;	/* MSR_KVM_SYSTEM_TIME_NEW as written */
+};
+
+/* A piece of one instruction's memory or port traffic that userspace serves. */
+struct moat_fragment {
+	u64 gpa;
+	u8 len;
+	bool write;
+	u8 data[8];
+};
+
+#define MOAT_MAX_FRAGMENTS 16
+
+/*
+ * The emulation of one instruction, which may need several trips to userspace. Nothing of the guest's
+ * state changes until the whole instruction has been done; each trip starts it again, and the
+ * accesses that are done answer from the log.
+ */
+struct moat_emulation {
+	bool active;			/* run again from the log at the next KVM_RUN */
+	struct moat_insn insn;
+	u64 rip;			/* where the instruction is */
+	u8 count;			/* fragments in the log */
+	u8 cursor;			/* next one to answer from, in this pass */
+	struct moat_fragment log[MOAT_MAX_FRAGMENTS];
+	u32 pio_count;			/* items of the string I/O in pio_data that userspace serves */
+};
+
+/*
+ * An instruction whose length was found out, for CPUs without nRIP save. It holds as long as the same
+ * bytes are at the same host address: so it is forgotten when the guest writes over it. A guest that
+ * maps another instruction to the same linear address, and keeps the old bytes elsewhere, and whose
+ * instruction exits for the same reason but has another length, would deceive nobody but itself.
+ */
+struct moat_insn_place {
+	u64 cr3;
+	u64 linear;
+	unsigned long hva;
+	u8 length;
+	u8 bytes[MOAT_INSN_MAX];
+};
+
+struct moat_vcpu_stats {
+	u64 exits;
+	u64 slow_exits;
+	u64 user_exits;
+	u64 faults;
+	u64 emulations;
+	u64 injections;
+	u64 halts;
+	u64 wakeups;
+	u64 kicks;
+};
+
+struct moat_vcpu {
+	struct moat_vm *vm;		/* (c) */
+	u32 id;				/* (c) */
+	struct mutex lock;
+	struct kvm_run *run;		/* (c) the page; its contents are userspace's too: read once */
+	void *pio_data;			/* (c) data of port I/O, mapped behind run */
+
+	/* Registers: in gpr[], rip, rflags whenever the guest is not running. (v) */
+	u64 gpr[MOAT_NR_GPRS];
+	u64 rip;
+	u64 rflags;
+	bool irq_shadow;		/* after STI or MOV SS */
+	u8 cr8;				/* without an in-kernel APIC */
+	bool sregs_valid;		/* sregs is as the hardware's copy */
+	bool sregs_dirty;		/* the hardware's copy is to be written before entry */
+	struct kvm_sregs sregs;		/* only with moat_sregs(), apic_base and cr8 not used */
+	u64 dr[4], dr6, dr7;
+	struct moat_msrs msrs;
+	u64 xcr0;
+	void *fpu;			/* XSAVE area, standard format, of moat_fpu_size bytes */
+
+	struct moat_events events;	/* (v) */
+	atomic_t nmi_queued;		/* (a) NMIs sent, not yet in events.nmi */
+	unsigned long requests;		/* (a) MOAT_REQ_* */
+	int mode;			/* (a) enum moat_mode */
+	int cpu;			/* (r) last CPU it ran on, -1 before */
+	u32 mp_state;			/* KVM_MP_STATE_*; (v), and (a) RUNNABLE by a wake-up */
+	struct rcuwait wait;
+
+	struct moat_lapic *lapic;	/* (c) NULL without an in-kernel APIC */
+	u8 eoi_vector;			/* (r) with eoi_pending */
+	bool eoi_pending;		/* (r) */
+
+	struct kvm_cpuid_entry2 *cpuid;	/* (v) */
+	u32 cpuid_count;
+	u8 cpuid_hint[16];		/* where the entry was that was last found, by a hash */
+	/* What the guest's CPUID allows, worked out when it is set. (v) */
+	u64 xcr0_allowed;
+	u64 cr4_reserved;
+	u64 efer_reserved;
+	u64 gpa_mask;			/* addresses below the guest's MAXPHYADDR */
+	bool has_rdtscp;
+	bool has_spec_ctrl;
+	bool has_ibpb;
+	u64 spec_ctrl_allowed;
+
+	bool osxsave;			/* CR4.OSXSAVE, for CPUID */
+
+	/* pvclock: where the page is in userspace's memory; 0 when off. (v) */
+	u64 pv_time_gpa;
+	bool pv_time_on;
+	bool pv_wall_clock_due;		/* the wall clock's page is to be written */
+	u32 pv_version;
+
+	struct {
+		u64 gpa;
+		bool write, fetch;
+	} fault;			/* (r) for MOAT_EXIT_FAULT */
+	struct {
+		u16 port;
+		u8 size;
+		bool in;
+		u64 rip, next_rip;
+	} io;				/* (r) for MOAT_EXIT_IO */
+
+	/* How a userspace exit is completed at the next KVM_RUN. (v) */
+	int (*complete)(struct moat_vcpu *vcpu);
+	struct moat_emulation emul;
+	struct moat_insn_place insn_places[8];	/* (v) */
+
+	sigset_t sigset;		/* (v) */
+	bool sigset_active;
+	struct moat_vcpu_stats stats;
+	void *hw;			/* (c) the vendor's part: struct svm_vcpu */
+};
+
+/* vm.c */
+extern const struct file_operations moat_vm_fops;
+int moat_vm_create(unsigned long type);
+void moat_vm_get(struct moat_vm *vm);
+void moat_vm_put(struct moat_vm *vm);
+
+/* Each vCPU that exists, in the order of ids. A vCPU once seen stays for the life of the VM. */
+static inline struct moat_vcpu *moat_vm_vcpu(struct moat_vm *vm, u32 id)
+{
+	if (id >= MOAT_MAX_VCPUS)
+		return NULL;
+	return rcu_dereference_raw(vm->vcpus[array_index_nospec(id, MOAT_MAX_VCPUS)]);
+}
+
+#define moat_for_each_vcpu(vm, vcpu, id)						\
+	for ((id) = 0; (id) < READ_ONCE((vm)->vcpu_bound); (id)++)			\
+		if (!((vcpu) = moat_vm_vcpu((vm), (id)))) {} else
+
+/* vcpu.c */
+int moat_vcpu_create(struct moat_vm *vm, u32 id);
+void moat_vcpu_destroy(struct moat_vcpu *vcpu);
+long moat_vcpu_run(struct moat_vcpu *vcpu);
+/* Power-on (init false) or INIT state; the vCPU's own thread or before it first runs. */
+void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init);
+/* Get the vCPU out of the guest, or out of HLT, so that it sees its requests. Any context. */
+void moat_vcpu_kick(struct moat_vcpu *vcpu);
+/* Wakes a halted vCPU, does not disturb one that runs. Any context. */
+void moat_vcpu_wake(struct moat_vcpu *vcpu);
+
+static inline void moat_request(struct moat_vcpu *vcpu, enum moat_request req)
+{
+	/* Whatever the request is about must be visible before the bit. */
+	smp_wmb();
+	set_bit(req, &vcpu->requests);
+}
+
+static inline bool moat_request_take(struct moat_vcpu *vcpu, enum moat_request req)
+{
+	if (!test_bit(req, &vcpu->requests))
+		return false;
+	clear_bit(req, &vcpu->requests);
+	smp_mb__after_atomic();
+	return true;
+}
+
+/*
+ * The vector that would be delivered to this vCPU if its interrupt flag allowed: from its APIC, or, by
+ * KVM_INTERRUPT, from a PIC in userspace; -1 for none.
+ */
+int moat_interrupt_pending(struct moat_vcpu *vcpu);
+void moat_interrupt_accept(struct moat_vcpu *vcpu, u8 vector);
+/* Takes in the NMIs that others sent. */
+void moat_nmi_collect(struct moat_vcpu *vcpu);
+/* VMMCALL or VMCALL, by KVM's convention. */
+void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl);
+u8 moat_cr8_get(struct moat_vcpu *vcpu);
+void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8);
+
+/* Events; queued, delivered at the next entry in the order that the manuals give. */
+void moat_inject_exception(struct moat_vcpu *vcpu, u8 vector, bool has_error, u32 error);
+void moat_inject_gp(struct moat_vcpu *vcpu);
+void moat_inject_ud(struct moat_vcpu *vcpu);
+void moat_inject_pf(struct moat_vcpu *vcpu, u64 address, u32 error);
+void moat_inject_nmi(struct moat_vcpu *vcpu);
+
+/* memslot.c */
+int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region);
+const struct moat_slot *moat_slot_find(const struct moat_slots *slots, u64 gfn);
+/* The owner's address of the memory at gpa, 0 for none. */
+unsigned long moat_guest_hva(struct moat_vm *vm, u64 gpa);
+/* Whether there is memory at gpa that the guest may read, or write; else it is MMIO. */
+bool moat_guest_has(struct moat_vm *vm, u64 gpa, bool write);
+/*
+ * Guest memory by physical address, from the thread that runs the vCPU or serves the VM's ioctl, in
+ * the address space of the owner. -EFAULT where no memory is (or, for writes, where it is read-only).
+ */
+int moat_guest_read(struct moat_vm *vm, u64 gpa, void *data, size_t len);
+int moat_guest_write(struct moat_vm *vm, u64 gpa, const void *data, size_t len);
+/* The same without sleeping: -EFAULT also where a page is not present just now. */
+int moat_guest_read_atomic(struct moat_vm *vm, u64 gpa, void *data, size_t len);
+int moat_guest_cmpxchg(struct moat_vm *vm, u64 gpa, u64 *old, u64 new, unsigned int len);
+
+/* fault.c */
+int moat_mmu_create(struct moat_vm *vm);
+void moat_mmu_destroy(struct moat_vm *vm);
+/* 0 mapped; -ENOENT no memory there (or a write to read-only memory): it is MMIO; else an error. */
+int moat_mmu_fault(struct moat_vcpu *vcpu, u64 gpa, bool write, bool fetch);
+/* Takes away whatever is mapped at gfn..gfn+npages and waits until no vCPU can use it. */
+void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages);
+
+/* emulation.c */
+/* These four: 1 go on, 0 exit to userspace (run is filled in), negative error. */
+int moat_emulate(struct moat_vcpu *vcpu);
+int moat_emulate_continue(struct moat_vcpu *vcpu);
+int moat_io_exit(struct moat_vcpu *vcpu);
+/* Brings in the bytes at RIP, for which the two below had to sleep. */
+int moat_insn_prefetch(struct moat_vcpu *vcpu);
+/*
+ * Without sleeping: the length of the instruction at RIP; that of a MOV to a control register and its
+ * source. 0 where the bytes are not present just now. cr3 and linear, RIP's address, are what the
+ * first remembers a length by.
+ */
+unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
+unsigned int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr);
+/* Goes on behind the instruction at RIP, with what comes at the end of each. */
+void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip);
+int moat_internal_error(struct moat_vcpu *vcpu, u32 suberror);
+
+/* debug.c */
+void moat_debug_init(void);
+void moat_debug_exit(void);
+void moat_debug_vm_add(struct moat_vm *vm);
+void moat_debug_vm_remove(struct moat_vm *vm);
+void moat_debug_vcpu_add(struct moat_vcpu *vcpu);
+
+#endif

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One small function an exit. Interrupts are off, preemption is off, nothing here sleeps. Each
+ * returns MOAT_NR_EXITS where the guest may go on at once.
+ */
+#include <linux/interrupt.h>
+#include <linux/irqflags.h>
+#include <linux/kvm_para.h>
+#include <asm/debugreg.h>
+#include <asm/processor-flags.h>
+#include <asm/traps.h>
+
+#include "../compat.h"
+#include "../irq/irq.h"
+#include "../x86/x86.h"
+#include "svm.h"
+
+#define GO_ON MOAT_NR_EXITS
+
+/*
+ * Where the instruction ends that exited; false where that cannot be known without sleeping. CPUs
+ * without nRIP save (and the emulated one) leave it to us to read the instruction.
+ */
+static bool insn_end(struct moat_vcpu *vcpu, u64 *ret_rip)
+{
+	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	unsigned int len;
+
+	if (svm_features.nrip && vmcb->next_rip) {
+		*ret_rip = vmcb->next_rip;
+		return true;
+	}
+	len = moat_insn_length(vcpu, vmcb->cr3, vmcb->cs.base + vcpu->rip);
+	*ret_rip = vcpu->rip + len;
+	if (!(vmcb->cs.attrib & SVM_SEGMENT_L))
+		*ret_rip = (u32)*ret_rip;
+	return len;
+}
+
+static enum moat_exit insn_skip(struct moat_vcpu *vcpu, u64 rip)
+{
+	moat_insn_skip(vcpu, rip);
+	return GO_ON;
+}
+
+static enum moat_exit exit_gp(struct moat_vcpu *vcpu)
+{
+	moat_inject_gp(vcpu);
+	return GO_ON;
+}
+
+static enum moat_exit exit_ud(struct moat_vcpu *vcpu)
+{
+	moat_inject_ud(vcpu);
+	return GO_ON;
+}
+
+static enum moat_exit exit_skip(struct moat_vcpu *vcpu)
+{
+	u64 rip;
+
+	return insn_end(vcpu, &rip) ? insn_skip(vcpu, rip) : MOAT_EXIT_PREFETCH;
+}
+
+/* Nothing of the guest's: a host event that has been served by now. */
+static enum moat_exit exit_host(struct moat_vcpu *vcpu)
+{
+	return GO_ON;
+}
+
+static enum moat_exit exit_cpuid(struct moat_vcpu *vcpu)
+{
+	u32 eax = vcpu->gpr[RAX], ebx, ecx = vcpu->gpr[RCX], edx;
+	u64 rip;
+
+	if (!insn_end(vcpu, &rip))
+		return MOAT_EXIT_PREFETCH;
+	moat_cpuid_query(vcpu, &eax, &ebx, &ecx, &edx);
+	vcpu->gpr[RAX] = eax;
+	vcpu->gpr[RBX] = ebx;
+	vcpu->gpr[RCX] = ecx;
+	vcpu->gpr[RDX] = edx;
+	return insn_skip(vcpu, rip);
+}
+
+static enum moat_exit exit_msr(struct moat_vcpu *vcpu)
+{
+	u32 index = vcpu->gpr[RCX];
+	u64 rip, value;
+	int r;
+
+	if (!insn_end(vcpu, &rip))
+		return MOAT_EXIT_PREFETCH;
+	if (svm_of(vcpu)->vmcb->exit_info_1) {
+		value = (u32)vcpu->gpr[RAX] | vcpu->gpr[RDX] << 32;
+		r = moat_msr_write(vcpu, index, value, false);
+	} else {
+		r = moat_msr_read(vcpu, index, &value, false);
+		if (!r) {
+			vcpu->gpr[RAX] = (u32)value;
+			vcpu->gpr[RDX] = value >> 32;
+		}
+	}
+	if (r)
+		return exit_gp(vcpu);
+	insn_skip(vcpu, rip);
+	return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : GO_ON;
+}
+
+static enum moat_exit exit_vmmcall(struct moat_vcpu *vcpu)
+{
+	u64 rip;
+
+	if (!insn_end(vcpu, &rip))
+		return MOAT_EXIT_PREFETCH;
+	moat_hypercall(vcpu, svm_of(vcpu)->vmcb->cpl);
+	return insn_skip(vcpu, rip);
+}
+
+static enum moat_exit exit_hlt(struct moat_vcpu *vcpu)
+{
+	u64 rip;
+
+	if (!insn_end(vcpu, &rip))
+		return MOAT_EXIT_PREFETCH;
+	insn_skip(vcpu, rip);
+	if (vcpu->lapic && (vcpu->rflags & X86_EFLAGS_IF) && moat_interrupt_pending(vcpu) >= 0) {
+		moat_request(vcpu, MOAT_REQ_EVENT);
+		return GO_ON;
+	}
+	return MOAT_EXIT_HLT;
+}
+
+static enum moat_exit exit_intr(struct moat_vcpu *vcpu)
+{
+	/* One instruction with interrupts on lets in all that wait. */
+	local_irq_enable();
+	asm volatile("nop");
+	local_irq_disable();
+	if (moat_work_pending() || local_softirq_pending() || !this_cpu_read(svm_cpus.owned))
+		return MOAT_EXIT_AGAIN;
+	return GO_ON;
+}
+
+static enum moat_exit exit_vintr(struct moat_vcpu *vcpu)
+{
+	svm_window_close(svm_of(vcpu));
+	moat_request(vcpu, MOAT_REQ_EVENT);
+	return READ_ONCE(vcpu->run->request_interrupt_window) ? MOAT_EXIT_AGAIN : GO_ON;
+}
+
+/*
+ * The IRET that ends an NMI handler. The next NMI may go in when it has been executed, not before:
+ * one step further.
+ */
+static enum moat_exit exit_iret(struct moat_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	svm->vmcb->intercept_misc1 &= ~SVM_IRET;
+	if (!vcpu->events.nmi.pending) {
+		vcpu->events.nmi.masked = false;
+		return GO_ON;
+	}
+	svm->iret_step = true;
+	svm->iret_own_tf = !(vcpu->rflags & X86_EFLAGS_TF);
+	vcpu->rflags |= X86_EFLAGS_TF | X86_EFLAGS_RF;
+	return GO_ON;
+}
+
+static bool iret_step_end(struct moat_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	svm->iret_step = false;
+	vcpu->events.nmi.masked = false;
+	moat_request(vcpu, MOAT_REQ_EVENT);
+	if (!svm->iret_own_tf)
+		return false;
+	/* The step was ours alone: the guest sees nothing of it. RFLAGS is what IRET loaded. */
+	vcpu->dr6 &= ~DR_STEP;
+	return !(vcpu->dr6 & DR_TRAP_BITS);
+}
+
+static enum moat_exit exit_db(struct moat_vcpu *vcpu)
+{
+	if (svm_of(vcpu)->iret_step && iret_step_end(vcpu))
+		return GO_ON;
+	moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
+	return GO_ON;
+}
+
+static enum moat_exit exit_ac(struct moat_vcpu *vcpu)
+{
+	moat_inject_exception(vcpu, X86_TRAP_AC, true, 0);
+	return GO_ON;
+}
+
+/* A machine check came while the guest ran: it is the host's, raised again for its handler. */
+static enum moat_exit exit_mc(struct moat_vcpu *vcpu)
+{
+	asm volatile("int $18");
+	return MOAT_EXIT_AGAIN;
+}
+
+/* The core loads DR0-3 and lets the guest have them until this run ends. */
+static enum moat_exit exit_dr(struct moat_vcpu *vcpu)
+{
+	svm_debug_enter(vcpu);
+	return GO_ON;
+}
+
+static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
+{
+	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	unsigned int cr = vmcb->exit_code & 15, gpr;
+	u64 rip;
+
+	if (svm_features.decode_assist && (vmcb->exit_info_1 & BIT_ULL(63))) {
+		gpr = vmcb->exit_info_1 & 15;
+		if (!insn_end(vcpu, &rip))
+			return MOAT_EXIT_PREFETCH;
+	} else {
+		unsigned int len = moat_insn_cr_operand(vcpu, &gpr);
+
+		if (!len)
+			return MOAT_EXIT_PREFETCH;
+		rip = vcpu->rip + len;
+	}
+	if (moat_cr_write(vcpu, cr, vcpu->gpr[gpr]))
+		return exit_gp(vcpu);
+	if (cr == 8)
+		moat_request(vcpu, MOAT_REQ_EVENT);
+	return insn_skip(vcpu, rip);
+}
+
+static enum moat_exit exit_xsetbv(struct moat_vcpu *vcpu)
+{
+	u64 value = (u32)vcpu->gpr[RAX] | vcpu->gpr[RDX] << 32;
+	u64 rip;
+
+	if (!insn_end(vcpu, &rip))
+		return MOAT_EXIT_PREFETCH;
+	if (svm_of(vcpu)->vmcb->cpl || moat_xcr_write(vcpu, vcpu->gpr[RCX], value))
+		return exit_gp(vcpu);
+	return insn_skip(vcpu, rip);
+}
+
+static enum moat_exit exit_ioio(struct moat_vcpu *vcpu)
+{
+	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	u32 info = vmcb->exit_info_1;
+
+	if (info & SVM_IO_STRING)
+		return MOAT_EXIT_EMULATE;
+	vcpu->io.port = info >> 16;
+	vcpu->io.size = SVM_IO_SIZE(info);
+	vcpu->io.in = info & SVM_IO_IN;
+	vcpu->io.next_rip = vmcb->exit_info_2;
+	return MOAT_EXIT_IO;
+}
+
+static enum moat_exit exit_npf(struct moat_vcpu *vcpu)
+{
+	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	u64 error = vmcb->exit_info_1;
+
+	vcpu->fault.gpa = vmcb->exit_info_2;
+	vcpu->fault.write = error & SVM_NPF_WRITE;
+	vcpu->fault.fetch = error & SVM_NPF_FETCH;
+	return MOAT_EXIT_FAULT;
+}
+
+static enum moat_exit exit_shutdown(struct moat_vcpu *vcpu)
+{
+	return MOAT_EXIT_SHUTDOWN;
+}
+
+static enum moat_exit exit_unknown(struct moat_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	u64 code = svm_of(vcpu)->vmcb->exit_code;
+
+	if ((u32)code == U32_MAX) {
+		run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+		run->fail_entry.hardware_entry_failure_reason = code;
+		run->fail_entry.cpu = vcpu->cpu;
+		return MOAT_EXIT_FAIL_ENTRY;
+	}
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->internal.suberror = KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON;
+	run->internal.ndata = 2;
+	run->internal.data[0] = code;
+	run->internal.data[1] = vcpu->cpu;
+	return MOAT_EXIT_INTERNAL;
+}
+
+typedef enum moat_exit (*svm_exit_fn)(struct moat_vcpu *vcpu);
+
+static const svm_exit_fn svm_exits[SVM_EXIT_TABLE] = {
+	[SVM_EXIT_WRITE_CR4] = exit_write_cr,
+	[SVM_EXIT_WRITE_CR8] = exit_write_cr,
+	[SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7] = exit_dr,
+	[SVM_EXIT_EXCEPTION_DB] = exit_db,
+	[SVM_EXIT_EXCEPTION_AC] = exit_ac,
+	[SVM_EXIT_EXCEPTION_MC] = exit_mc,
+	[SVM_EXIT_NMI] = exit_host,
+	[SVM_EXIT_SMI] = exit_host,
+	[SVM_EXIT_INIT] = exit_host,
+	[SVM_EXIT_VINTR] = exit_vintr,
+	[SVM_EXIT_RDPMC] = exit_gp,
+	[SVM_EXIT_RSM] = exit_ud,
+	[SVM_EXIT_IRET] = exit_iret,
+	[SVM_EXIT_INVD] = exit_skip,
+	[SVM_EXIT_INVLPGA] = exit_ud,
+	[SVM_EXIT_FERR_FREEZE] = exit_host,
+	[SVM_EXIT_SHUTDOWN] = exit_shutdown,
+	[SVM_EXIT_VMRUN] = exit_ud,
+	[SVM_EXIT_VMMCALL] = exit_vmmcall,
+	[SVM_EXIT_VMLOAD] = exit_ud,
+	[SVM_EXIT_VMSAVE] = exit_ud,
+	[SVM_EXIT_STGI] = exit_ud,
+	[SVM_EXIT_CLGI] = exit_ud,
+	[SVM_EXIT_SKINIT] = exit_ud,
+	[SVM_EXIT_WBINVD] = exit_skip,
+	[SVM_EXIT_MONITOR] = exit_ud,
+	[SVM_EXIT_MWAIT] = exit_ud,
+	[SVM_EXIT_MWAIT_ARMED] = exit_ud,
+	[SVM_EXIT_XSETBV] = exit_xsetbv,
+	[SVM_EXIT_RDPRU] = exit_ud,
+};
+
+enum moat_exit svm_exit(struct moat_vcpu *vcpu)
+{
+	u64 code = svm_of(vcpu)->vmcb->exit_code;
+
+	/* The frequent ones directly: an indirect call is dear where retpolines are on. */
+	switch (code) {
+	case SVM_EXIT_INTR:
+		return exit_intr(vcpu);
+	case SVM_EXIT_MSR:
+		return exit_msr(vcpu);
+	case SVM_EXIT_CPUID:
+		return exit_cpuid(vcpu);
+	case SVM_EXIT_HLT:
+		return exit_hlt(vcpu);
+	case SVM_EXIT_IOIO:
+		return exit_ioio(vcpu);
+	case SVM_EXIT_NPF:
+		return exit_npf(vcpu);
+	}
+	if (code < ARRAY_SIZE(svm_exits) && svm_exits[code])
+		return svm_exits[code](vcpu);
+	return exit_unknown(vcpu);
+}

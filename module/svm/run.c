@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The inner loop: into the guest and out of it, until the core is needed.
+ *
+ * The whole of svm_run() has preemption off, so whatever is per CPU is set up once at its start. The
+ * loop itself has interrupts off too. A host interrupt ends the guest's run; it is let in by
+ * svm_interrupts() and, if nothing came of it that this thread must attend to, the guest goes on.
+ *
+ * Events: what vcpu->events and the APIC hold is looked at only when MOAT_REQ_EVENT says that
+ * something changed. An event that was put into event_inject counts as delivered unless exit_int_info
+ * says that its delivery was cut short; then it is put back as "injected" and goes first.
+ */
+#include <linux/hardirq.h>
+#include <linux/interrupt.h>
+#include <linux/sched.h>
+#include <linux/thread_info.h>
+#include <asm/debugreg.h>
+#include <asm/msr.h>
+#include <asm/nospec-branch.h>
+#include <asm/processor-flags.h>
+#include <asm/traps.h>
+
+#include "../compat.h"
+#include "../irq/irq.h"
+#include "../trace.h"
+#include "../x86/x86.h"
+#include "svm.h"
+
+/*
+ * ASIDs are handed out CPU by CPU. When a CPU has none left, its generation ends: everything is
+ * flushed, and each vCPU takes a new ASID when it next comes by.
+ */
+static void asid_assign(struct svm_vcpu *svm, struct svm_cpu *sc)
+{
+	if (sc->asid_next > svm_features.asid_max) {
+		sc->asid_generation++;
+		sc->asid_next = 1;
+		svm->vmcb->tlb_control = SVM_TLB_FLUSH_ALL;
+	}
+	svm->asid_generation = sc->asid_generation;
+	svm->vmcb->asid = sc->asid_next++;
+}
+
+static void svm_tlb_flush(struct moat_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	if (svm_features.flush_by_asid)
+		svm->vmcb->tlb_control = SVM_TLB_FLUSH_ASID;
+	else
+		asid_assign(svm, this_cpu_ptr(&svm_cpus));
+}
+
+static void predictor_barrier(struct moat_vcpu *vcpu, struct svm_cpu *sc)
+{
+	if (sc->last_vm == vcpu->vm)
+		return;
+	sc->last_vm = vcpu->vm;
+	if (boot_cpu_has(X86_FEATURE_IBPB))
+		native_wrmsrl(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+}
+
+void svm_debug_enter(struct moat_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	svm->dr_loaded = true;
+	svm->vmcb->intercept_dr = 0;
+	set_debugreg(vcpu->dr[0], 0);
+	set_debugreg(vcpu->dr[1], 1);
+	set_debugreg(vcpu->dr[2], 2);
+	set_debugreg(vcpu->dr[3], 3);
+}
+
+static void svm_debug_leave(struct moat_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	svm->dr_loaded = false;
+	svm->vmcb->intercept_dr = U32_MAX;
+	get_debugreg(vcpu->dr[0], 0);
+	get_debugreg(vcpu->dr[1], 1);
+	get_debugreg(vcpu->dr[2], 2);
+	get_debugreg(vcpu->dr[3], 3);
+}
+
+/* The debug registers of the host's own thread; #VMEXIT leaves DR7 with nothing enabled. */
+struct host_debug {
+	unsigned long dr[4];
+	bool active;
+};
+
+static void host_debug_save(struct host_debug *host)
+{
+	host->active = hw_breakpoint_active();
+	if (!host->active)
+		return;
+	get_debugreg(host->dr[0], 0);
+	get_debugreg(host->dr[1], 1);
+	get_debugreg(host->dr[2], 2);
+	get_debugreg(host->dr[3], 3);
+	set_debugreg(0UL, 7);
+}
+
+static void host_debug_restore(const struct host_debug *host)
+{
+	if (!host->active)
+		return;
+	set_debugreg(host->dr[0], 0);
+	set_debugreg(host->dr[1], 1);
+	set_debugreg(host->dr[2], 2);
+	set_debugreg(host->dr[3], 3);
+	set_debugreg((unsigned long)__this_cpu_read(cpu_dr7), 7);
+}
+
+static u64 tsc_aux_enter(struct moat_vcpu *vcpu)
+{
+	u64 host = 0;
+
+	if (vcpu->has_rdtscp) {
+		rdmsrl(MSR_TSC_AUX, host);
+		wrmsrl(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
+	}
+	return host;
+}
+
+static void tsc_aux_leave(struct moat_vcpu *vcpu, u64 host)
+{
+	if (vcpu->has_rdtscp)
+		wrmsrl(MSR_TSC_AUX, host);
+}
+
+static void spec_ctrl_enter(struct moat_vcpu *vcpu)
+{
+	if (vcpu->has_spec_ctrl && vcpu->msrs.spec_ctrl != this_cpu_read(x86_spec_ctrl_current))
+		native_wrmsrl(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
+}
+
+static void spec_ctrl_leave(struct moat_vcpu *vcpu)
+{
+	u64 host;
+
+	if (!vcpu->has_spec_ctrl)
+		return;
+	host = this_cpu_read(x86_spec_ctrl_current);
+	if (vcpu->msrs.spec_ctrl != host)
+		native_wrmsrl(MSR_IA32_SPEC_CTRL, host);
+}
+
+/* This CPU's part of the vCPU: a translation tag of its own, and the host's hidden registers saved. */
+static void svm_cpu_enter(struct moat_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
+	int cpu = smp_processor_id();
+
+	if (vcpu->cpu != cpu) {
+		svm->asid_generation = 0;
+		WRITE_ONCE(vcpu->cpu, cpu);
+	}
+	if (svm->asid_generation != sc->asid_generation)
+		asid_assign(svm, sc);
+	predictor_barrier(vcpu, sc);
+	asm volatile("vmsave %0" : : "a" (sc->host_pa) : "memory");
+	svm->vmcb->tsc_offset = vcpu->msrs.tsc_offset;
+	if (vcpu->dr7 & DR_GLOBAL_ENABLE_MASK || vcpu->dr7 & DR_LOCAL_ENABLE_MASK)
+		svm_debug_enter(vcpu);
+}
+
+static void inject(struct moat_vcpu *vcpu, u32 type_and_vector, bool has_error, u32 error)
+{
+	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+
+	vmcb->event_inject = type_and_vector | SVM_EVENT_VALID |
+			     (has_error ? SVM_EVENT_HAS_ERROR | (u64)error << 32 : 0);
+	vcpu->stats.injections++;
+	trace_moat_inject(vcpu->id, type_and_vector, error);
+}
+
+/* An interrupt window: the CPU would take a virtual interrupt, and exits instead. */
+static void svm_window_open(struct svm_vcpu *svm)
+{
+	svm->vmcb->vintr |= SVM_V_IRQ | SVM_V_INTR_PRIO | SVM_V_IGN_TPR;
+	svm->vmcb->intercept_misc1 |= SVM_VINTR;
+}
+
+void svm_window_close(struct svm_vcpu *svm)
+{
+	svm->vmcb->vintr &= ~(SVM_V_IRQ | SVM_V_INTR_PRIO | SVM_V_IGN_TPR);
+	svm->vmcb->intercept_misc1 &= ~SVM_VINTR;
+}
+
+/* What an exit cut short, or was accepted before: goes first. True where there was one. */
+static bool inject_again(struct moat_vcpu *vcpu)
+{
+	struct moat_events *ev = &vcpu->events;
+
+	if (ev->exception.injected)
+		inject(vcpu, SVM_EVENT_EXCEPTION | ev->exception.vector, ev->exception.has_error,
+		       ev->exception.error);
+	else if (ev->nmi.injected)
+		inject(vcpu, SVM_EVENT_NMI | X86_TRAP_NMI, false, 0);
+	else if (ev->interrupt.injected)
+		inject(vcpu, SVM_EVENT_INTR | ev->interrupt.vector, false, 0);
+	else
+		return false;
+	return true;
+}
+
+static bool inject_nmi(struct moat_vcpu *vcpu)
+{
+	struct moat_events *ev = &vcpu->events;
+
+	if (!ev->nmi.pending || ev->nmi.masked || vcpu->irq_shadow)
+		return false;
+	ev->nmi.pending--;
+	ev->nmi.masked = true;
+	ev->nmi.injected = true;
+	svm_of(vcpu)->vmcb->intercept_misc1 |= SVM_IRET;
+	inject(vcpu, SVM_EVENT_NMI | X86_TRAP_NMI, false, 0);
+	return true;
+}
+
+static bool inject_interrupt(struct moat_vcpu *vcpu)
+{
+	struct moat_events *ev = &vcpu->events;
+	int vector = moat_interrupt_pending(vcpu);
+
+	if (vector < 0 || !(vcpu->rflags & X86_EFLAGS_IF) || vcpu->irq_shadow)
+		return false;
+	moat_interrupt_accept(vcpu, vector);
+	ev->interrupt.injected = true;
+	ev->interrupt.soft = false;
+	ev->interrupt.vector = vector;
+	inject(vcpu, SVM_EVENT_INTR | vector, false, 0);
+	return true;
+}
+
+/* Asks for an exit at the moment when what is still waiting can go in. */
+static void svm_windows(struct moat_vcpu *vcpu)
+{
+	struct moat_events *ev = &vcpu->events;
+	struct svm_vcpu *svm = svm_of(vcpu);
+	bool nmi_waits = ev->nmi.pending && !ev->nmi.masked;
+
+	if (moat_interrupt_pending(vcpu) >= 0 || READ_ONCE(vcpu->run->request_interrupt_window))
+		svm_window_open(svm);
+	else
+		svm_window_close(svm);
+	/* An NMI waits for the end of an interrupt shadow: try again at the next exit. */
+	if (nmi_waits)
+		moat_request(vcpu, MOAT_REQ_EVENT);
+	/* Requested, and held back by nothing but the task priority: see it change. */
+	if (vcpu->lapic && moat_lapic_highest_irr(vcpu) >= 0 && moat_lapic_pending(vcpu) < 0)
+		svm->vmcb->intercept_cr |= SVM_CR_WRITE(8);
+	else
+		svm->vmcb->intercept_cr &= ~SVM_CR_WRITE(8);
+}
+
+static void svm_events(struct moat_vcpu *vcpu)
+{
+	struct moat_events *ev = &vcpu->events;
+
+	moat_nmi_collect(vcpu);
+	if (!inject_again(vcpu)) {
+		if (ev->exception.pending) {
+			ev->exception.pending = false;
+			ev->exception.injected = true;
+			inject_again(vcpu);
+		} else if (!inject_nmi(vcpu)) {
+			inject_interrupt(vcpu);
+		}
+	}
+	svm_windows(vcpu);
+}
+
+/* False where the core must serve a request first. */
+static bool svm_requests(struct moat_vcpu *vcpu)
+{
+	if (READ_ONCE(vcpu->requests) & ~(BIT(MOAT_REQ_EVENT) | BIT(MOAT_REQ_TLB_FLUSH)))
+		return false;
+	if (moat_request_take(vcpu, MOAT_REQ_TLB_FLUSH))
+		svm_tlb_flush(vcpu);
+	if (moat_request_take(vcpu, MOAT_REQ_EVENT))
+		svm_events(vcpu);
+	return true;
+}
+
+static void svm_state_enter(struct moat_vcpu *vcpu, struct vmcb *vmcb)
+{
+	vmcb->rax = vcpu->gpr[RAX];
+	vmcb->rsp = vcpu->gpr[RSP];
+	vmcb->rip = vcpu->rip;
+	vmcb->rflags = vcpu->rflags;
+	vmcb->interrupt_shadow = vcpu->irq_shadow;
+	vmcb->dr6 = vcpu->dr6;
+	vmcb->dr7 = vcpu->dr7;
+	vmcb->vintr = (vmcb->vintr & ~SVM_V_TPR) | moat_cr8_get(vcpu);
+	if (vcpu->sregs_dirty)
+		svm_sregs_store(vcpu);
+}
+
+static void svm_state_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
+{
+	u8 cr8 = vmcb->vintr & 0xf;
+
+	vcpu->gpr[RAX] = vmcb->rax;
+	vcpu->gpr[RSP] = vmcb->rsp;
+	vcpu->rip = vmcb->rip;
+	vcpu->rflags = vmcb->rflags;
+	vcpu->irq_shadow = vmcb->interrupt_shadow & 1;
+	vcpu->dr6 = vmcb->dr6;
+	vcpu->dr7 = vmcb->dr7;
+	vcpu->sregs_valid = false;
+	if (unlikely(cr8 != moat_cr8_get(vcpu)))
+		moat_cr8_set(vcpu, cr8);
+}
+
+/* Was everything delivered that was injected? What was not goes back, to be injected first. */
+static void svm_events_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
+{
+	struct moat_events *ev = &vcpu->events;
+	u64 info = vmcb->exit_int_info;
+	u8 vector = info & 0xff;
+
+	vmcb->event_inject = 0;
+	ev->exception.injected = false;
+	ev->nmi.injected = false;
+	ev->interrupt.injected = false;
+	if (!(info & SVM_EVENT_VALID))
+		return;
+	moat_request(vcpu, MOAT_REQ_EVENT);
+	switch (info & SVM_EVENT_TYPE) {
+	case SVM_EVENT_NMI:
+		ev->nmi.injected = true;
+		break;
+	case SVM_EVENT_EXCEPTION:
+		/* INT3 and INTO are raised again by their instruction. */
+		if (vector == X86_TRAP_BP || vector == X86_TRAP_OF)
+			break;
+		ev->exception.injected = true;
+		ev->exception.vector = vector;
+		ev->exception.has_error = info & SVM_EVENT_HAS_ERROR;
+		ev->exception.error = info >> 32;
+		break;
+	case SVM_EVENT_INTR:
+		ev->interrupt.injected = true;
+		ev->interrupt.soft = false;
+		ev->interrupt.vector = vector;
+		break;
+	default:		/* INT n: raised again by its instruction */
+		break;
+	}
+}
+
+/* Once into the guest and out. MOAT_NR_EXITS: served, go on. */
+static enum moat_exit svm_step(struct moat_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+
+	if (READ_ONCE(vcpu->requests) && !svm_requests(vcpu))
+		return MOAT_EXIT_AGAIN;
+	svm_state_enter(vcpu, vmcb);
+	trace_moat_entry(vcpu->id, vcpu->rip);
+
+	moat_xcr0_enter(vcpu);
+	spec_ctrl_enter(vcpu);
+	svm_enter(vcpu->gpr, svm->vmcb_pa, this_cpu_read(svm_cpus.host_pa));
+	spec_ctrl_leave(vcpu);
+	moat_xcr0_leave(vcpu);
+
+	vmcb->tlb_control = SVM_TLB_KEEP;
+	vcpu->stats.exits++;
+	svm_state_leave(vcpu, vmcb);
+	if (vmcb->event_inject || (vmcb->exit_int_info & SVM_EVENT_VALID))
+		svm_events_leave(vcpu, vmcb);
+	trace_moat_exit(vcpu->id, vmcb->exit_code, vcpu->rip, vmcb->exit_info_1, vmcb->exit_info_2);
+	return svm_exit(vcpu);
+}
+
+enum moat_exit svm_run(struct moat_vcpu *vcpu)
+{
+	struct host_debug host_debug;
+	enum moat_exit exit = MOAT_EXIT_AGAIN;
+	u64 tsc_aux;
+
+	local_irq_disable();
+	/* Pairs with moat_vcpu_kick(): it sees the mode, or the loop below sees its request. */
+	smp_store_mb(vcpu->mode, MOAT_IN_GUEST);
+	if (moat_work_pending() || !this_cpu_read(svm_cpus.owned))
+		goto leave;
+	host_debug_save(&host_debug);
+	tsc_aux = tsc_aux_enter(vcpu);
+	svm_cpu_enter(vcpu);
+	do {
+		exit = svm_step(vcpu);
+	} while (exit == MOAT_NR_EXITS);
+	if (svm_of(vcpu)->dr_loaded)
+		svm_debug_leave(vcpu);
+	tsc_aux_leave(vcpu, tsc_aux);
+	host_debug_restore(&host_debug);
+leave:
+	WRITE_ONCE(vcpu->mode, MOAT_OUTSIDE);
+	local_irq_enable();
+	return exit;
+}

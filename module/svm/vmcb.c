@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The VMCB's contents: what it starts with, and its registers to and from the core's form.
+ */
+#include <linux/mm.h>
+#include <asm/msr.h>
+#include <asm/msr-index.h>
+#include <asm/processor-flags.h>
+#include <asm/traps.h>
+
+#include "../x86/x86.h"
+#include "svm.h"
+
+/*
+ * #DB and #AC are taken although they are the guest's own: a guest whose delivery of one raises it
+ * again would never let go of the CPU (CVE-2015-5307, CVE-2015-8104). #MC is the host's.
+ */
+#define EXCEPTIONS	(BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC))
+
+#define MISC1	(SVM_INTR | SVM_NMI | SVM_SMI | SVM_INIT | SVM_RDPMC | SVM_CPUID | SVM_RSM | SVM_INVD | \
+		 SVM_HLT | SVM_INVLPGA | SVM_IOIO | SVM_MSR | SVM_FERR_FREEZE | SVM_SHUTDOWN)
+#define MISC2	(SVM_VMRUN | SVM_VMMCALL | SVM_VMLOAD | SVM_VMSAVE | SVM_STGI | SVM_CLGI | \
+		 SVM_SKINIT | SVM_WBINVD | SVM_MONITOR | SVM_MWAIT | SVM_MWAIT_ARMED | SVM_XSETBV | \
+		 SVM_RDPRU)
+
+#define PAT_RESET	0x0007040600070406ULL
+
+void svm_vcpu_reset(struct moat_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+
+	memset(vmcb, 0, sizeof(*vmcb));
+	vmcb->intercept_cr = SVM_CR_WRITE(4);
+	vmcb->intercept_dr = U32_MAX;
+	vmcb->intercept_exceptions = EXCEPTIONS;
+	vmcb->intercept_misc1 = MISC1;
+	vmcb->intercept_misc2 = MISC2;
+	vmcb->iopm_base = svm_iopm_pa;
+	vmcb->msrpm_base = svm_msrpm_pa;
+	vmcb->vintr = SVM_V_INTR_MASKING;
+	vmcb->nested_control = 1;
+	vmcb->nested_cr3 = stage2_root_address(&vcpu->vm->stage2);
+	vmcb->g_pat = PAT_RESET;
+	svm->asid_generation = 0;
+	svm->iret_step = false;
+}
+
+static void segment_load(struct kvm_segment *to, const struct svm_segment *from)
+{
+	*to = (struct kvm_segment) {
+		.base = from->base,
+		.limit = from->limit,
+		.selector = from->selector,
+		.type = from->attrib & 15,
+		.s = from->attrib >> 4 & 1,
+		.dpl = from->attrib >> 5 & 3,
+		.present = from->attrib >> 7 & 1,
+		.avl = from->attrib >> 8 & 1,
+		.l = from->attrib >> 9 & 1,
+		.db = from->attrib >> 10 & 1,
+		.g = from->attrib >> 11 & 1,
+		.unusable = !(from->attrib >> 7 & 1),
+	};
+}
+
+static void segment_store(struct svm_segment *to, const struct kvm_segment *from)
+{
+	bool present = from->present && !from->unusable;
+
+	to->base = from->base;
+	to->limit = from->limit;
+	to->selector = from->selector;
+	to->attrib = (from->type & 15) | (from->s & 1) << 4 | (from->dpl & 3) << 5 | present << 7 |
+		     (from->avl & 1) << 8 | (from->l & 1) << 9 | (from->db & 1) << 10 |
+		     (from->g & 1) << 11;
+}
+
+void svm_sregs_load(struct moat_vcpu *vcpu)
+{
+	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	struct kvm_sregs *s = &vcpu->sregs;
+
+	segment_load(&s->cs, &vmcb->cs);
+	segment_load(&s->ds, &vmcb->ds);
+	segment_load(&s->es, &vmcb->es);
+	segment_load(&s->fs, &vmcb->fs);
+	segment_load(&s->gs, &vmcb->gs);
+	segment_load(&s->ss, &vmcb->ss);
+	segment_load(&s->tr, &vmcb->tr);
+	segment_load(&s->ldt, &vmcb->ldtr);
+	/* The privilege level is a field of its own; by the core's rule it is that of SS. */
+	s->ss.dpl = vmcb->cpl;
+	s->gdt.base = vmcb->gdtr.base;
+	s->gdt.limit = vmcb->gdtr.limit;
+	s->idt.base = vmcb->idtr.base;
+	s->idt.limit = vmcb->idtr.limit;
+	s->cr0 = vmcb->cr0;
+	s->cr2 = vmcb->cr2;
+	s->cr3 = vmcb->cr3;
+	s->cr4 = vmcb->cr4;
+	s->efer = vmcb->efer & ~EFER_SVME;
+}
+
+void svm_sregs_store(struct moat_vcpu *vcpu)
+{
+	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	const struct kvm_sregs *s = &vcpu->sregs;
+
+	segment_store(&vmcb->cs, &s->cs);
+	segment_store(&vmcb->ds, &s->ds);
+	segment_store(&vmcb->es, &s->es);
+	segment_store(&vmcb->fs, &s->fs);
+	segment_store(&vmcb->gs, &s->gs);
+	segment_store(&vmcb->ss, &s->ss);
+	segment_store(&vmcb->tr, &s->tr);
+	segment_store(&vmcb->ldtr, &s->ldt);
+	vmcb->cpl = s->ss.dpl & 3;
+	vmcb->gdtr.base = s->gdt.base;
+	vmcb->gdtr.limit = s->gdt.limit;
+	vmcb->idtr.base = s->idt.base;
+	vmcb->idtr.limit = s->idt.limit;
+	vmcb->cr0 = s->cr0;
+	vmcb->cr2 = s->cr2;
+	vmcb->cr3 = s->cr3;
+	vmcb->cr4 = s->cr4;
+	vmcb->efer = s->efer | EFER_SVME;
+	vcpu->sregs_dirty = false;
+}
+
+const u32 svm_msr_list[] = {
+	MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK, MSR_KERNEL_GS_BASE, MSR_FS_BASE, MSR_GS_BASE,
+	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, MSR_IA32_CR_PAT, 0
+};
+
+static u64 *svm_msr_field(struct vmcb *vmcb, u32 index)
+{
+	switch (index) {
+	case MSR_STAR:
+		return &vmcb->star;
+	case MSR_LSTAR:
+		return &vmcb->lstar;
+	case MSR_CSTAR:
+		return &vmcb->cstar;
+	case MSR_SYSCALL_MASK:
+		return &vmcb->sfmask;
+	case MSR_KERNEL_GS_BASE:
+		return &vmcb->kernel_gs_base;
+	case MSR_IA32_SYSENTER_CS:
+		return &vmcb->sysenter_cs;
+	case MSR_IA32_SYSENTER_ESP:
+		return &vmcb->sysenter_esp;
+	case MSR_IA32_SYSENTER_EIP:
+		return &vmcb->sysenter_eip;
+	case MSR_IA32_CR_PAT:
+		return &vmcb->g_pat;
+	default:
+		return NULL;
+	}
+}
+
+int svm_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
+{
+	const u64 *field = svm_msr_field(svm_of(vcpu)->vmcb, index);
+
+	if (field)
+		*value = *field;
+	else if (index == MSR_FS_BASE)
+		*value = moat_sregs(vcpu)->fs.base;
+	else if (index == MSR_GS_BASE)
+		*value = moat_sregs(vcpu)->gs.base;
+	else
+		return -ENOENT;
+	return 0;
+}
+
+int svm_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value)
+{
+	u64 *field = svm_msr_field(svm_of(vcpu)->vmcb, index);
+
+	if (field)
+		*field = value;
+	else if (index == MSR_FS_BASE)
+		moat_sregs_change(vcpu)->fs.base = value;
+	else if (index == MSR_GS_BASE)
+		moat_sregs_change(vcpu)->gs.base = value;
+	else
+		return -ENOENT;
+	return 0;
+}

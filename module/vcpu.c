@@ -1,0 +1,667 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The vCPU: its file, its life, and the outer run loop.
+ *
+ * KVM_RUN is two nested loops. The outer one, here, may sleep: it looks at signals, serves requests,
+ * waits where the vCPU is halted, and handles what the vendor's loop (hw->run) could not. The inner
+ * one is entered with the guest's FPU loaded and preemption off, and left when there is work for this.
+ *
+ * Attention. Whoever wants a vCPU to look at something sets a bit in vcpu->requests and calls
+ * moat_vcpu_kick(). A vCPU in the guest has said so in vcpu->mode before it last read its requests, so
+ * either it sees the bit, or the kick sees the mode and interrupts its CPU. A halted one is woken.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/kvm_para.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <linux/uaccess.h>
+#include <trace/events/ipi.h>
+#include <asm/processor-flags.h>
+#include <asm/traps.h>
+
+#include "compat.h"
+#include "hw.h"
+#include "ioctl.h"
+#include "irq/irq.h"
+#include "trace.h"
+#include "x86/x86.h"
+
+static const struct file_operations vcpu_fops;
+
+static void vcpu_free(struct moat_vcpu *vcpu)
+{
+	moat_hw->vcpu_destroy(vcpu);
+	moat_lapic_destroy(vcpu);
+	moat_fpu_destroy(vcpu);
+	kvfree(vcpu->cpuid);
+	free_page((unsigned long)vcpu->pio_data);
+	free_page((unsigned long)vcpu->run);
+	kfree(vcpu);
+}
+
+static int vcpu_alloc_parts(struct moat_vcpu *vcpu)
+{
+	int r;
+
+	vcpu->run = (struct kvm_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	vcpu->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!vcpu->run || !vcpu->pio_data)
+		return -ENOMEM;
+	r = moat_fpu_create(vcpu);
+	if (!r && vcpu->vm->split_irqchip)
+		r = moat_lapic_create(vcpu);
+	if (!r)
+		r = moat_hw->vcpu_create(vcpu);
+	return r;
+}
+
+static struct moat_vcpu *vcpu_alloc(struct moat_vm *vm, u32 id)
+{
+	struct moat_vcpu *vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
+	int r;
+
+	if (!vcpu)
+		return ERR_PTR(-ENOMEM);
+	vcpu->vm = vm;
+	vcpu->id = id;
+	vcpu->cpu = -1;
+	vcpu->events.external = -1;
+	mutex_init(&vcpu->lock);
+	rcuwait_init(&vcpu->wait);
+	r = vcpu_alloc_parts(vcpu);
+	if (r) {
+		vcpu_free(vcpu);
+		return ERR_PTR(r);
+	}
+	return vcpu;
+}
+
+void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init)
+{
+	vcpu->events = (struct moat_events) { .external = -1 };
+	vcpu->emul.active = false;
+	vcpu->complete = NULL;
+	moat_hw->vcpu_reset(vcpu);
+	moat_fpu_reset(vcpu, init);
+	moat_msr_reset(vcpu, init);
+	if (vcpu->lapic)
+		moat_lapic_reset(vcpu, init);
+	moat_regs_reset(vcpu, init);
+	moat_request(vcpu, MOAT_REQ_EVENT);
+}
+
+int moat_vcpu_create(struct moat_vm *vm, u32 id)
+{
+	struct moat_vcpu *vcpu;
+	struct file *file;
+	char name[24];
+	int fd, r;
+
+	lockdep_assert_held(&vm->lock);
+	if (moat_vm_vcpu(vm, id))
+		return -EEXIST;
+	vcpu = vcpu_alloc(vm, id);
+	if (IS_ERR(vcpu))
+		return PTR_ERR(vcpu);
+	/* With APICs in the kernel, all but the boot processor wait for INIT and SIPI. */
+	vcpu->mp_state = vm->split_irqchip && id != vm->bsp_id ? KVM_MP_STATE_UNINITIALIZED :
+								 KVM_MP_STATE_RUNNABLE;
+	moat_vcpu_reset(vcpu, false);
+
+	fd = get_unused_fd_flags(O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		r = fd;
+		goto free_vcpu;
+	}
+	snprintf(name, sizeof(name), "moat-vcpu:%u", id);
+	file = anon_inode_getfile(name, &vcpu_fops, vcpu, O_RDWR);
+	if (IS_ERR(file)) {
+		r = PTR_ERR(file);
+		goto put_fd;
+	}
+	moat_vm_get(vm);
+	rcu_assign_pointer(vm->vcpus[id], vcpu);
+	vm->vcpu_count++;
+	smp_store_release(&vm->vcpu_bound, max(vm->vcpu_bound, id + 1));
+	moat_debug_vcpu_add(vcpu);
+	fd_install(fd, file);
+	return fd;
+
+put_fd:
+	put_unused_fd(fd);
+free_vcpu:
+	vcpu_free(vcpu);
+	return r;
+}
+
+/* With the VM, when no file refers to either. */
+void moat_vcpu_destroy(struct moat_vcpu *vcpu)
+{
+	vcpu_free(vcpu);
+}
+
+/* Attention */
+
+void moat_vcpu_wake(struct moat_vcpu *vcpu)
+{
+	if (rcuwait_wake_up(&vcpu->wait))
+		vcpu->stats.wakeups++;
+}
+
+void moat_vcpu_kick(struct moat_vcpu *vcpu)
+{
+	int cpu, me;
+
+	moat_vcpu_wake(vcpu);	/* a full barrier between the request and the reading of the mode */
+	if (READ_ONCE(vcpu->mode) != MOAT_IN_GUEST)
+		return;
+	me = get_cpu();
+	cpu = READ_ONCE(vcpu->cpu);
+	if (cpu != me && cpu >= 0 && cpu_online(cpu)) {
+		vcpu->stats.kicks++;
+		smp_send_reschedule(cpu);
+	}
+	put_cpu();
+}
+
+/* Events */
+
+static bool exception_is_contributory(u8 vector)
+{
+	return vector == X86_TRAP_DE || (vector >= X86_TRAP_TS && vector <= X86_TRAP_GP);
+}
+
+/* A second exception while one is on its way: AMD APM vol. 2, "#DF—Double-Fault Exception". */
+static bool exception_doubles(u8 first, u8 second)
+{
+	return (exception_is_contributory(first) && exception_is_contributory(second)) ||
+	       (first == X86_TRAP_PF && (second == X86_TRAP_PF || exception_is_contributory(second)));
+}
+
+void moat_inject_exception(struct moat_vcpu *vcpu, u8 vector, bool has_error, u32 error)
+{
+	struct moat_events *ev = &vcpu->events;
+
+	if (ev->exception.pending || ev->exception.injected) {
+		if (ev->exception.vector == X86_TRAP_DF) {
+			moat_request(vcpu, MOAT_REQ_TRIPLE_FAULT);
+			return;
+		}
+		if (exception_doubles(ev->exception.vector, vector)) {
+			vector = X86_TRAP_DF;
+			has_error = true;
+			error = 0;
+		}
+	}
+	ev->exception.pending = true;
+	ev->exception.injected = false;
+	ev->exception.vector = vector;
+	/* Real mode has no error codes. */
+	ev->exception.has_error = has_error && (moat_sregs(vcpu)->cr0 & X86_CR0_PE);
+	ev->exception.error = error;
+	moat_request(vcpu, MOAT_REQ_EVENT);
+}
+
+void moat_inject_gp(struct moat_vcpu *vcpu)
+{
+	moat_inject_exception(vcpu, X86_TRAP_GP, true, 0);
+}
+
+void moat_inject_ud(struct moat_vcpu *vcpu)
+{
+	moat_inject_exception(vcpu, X86_TRAP_UD, false, 0);
+}
+
+void moat_inject_pf(struct moat_vcpu *vcpu, u64 address, u32 error)
+{
+	moat_sregs_change(vcpu)->cr2 = address;
+	moat_inject_exception(vcpu, X86_TRAP_PF, true, error);
+}
+
+void moat_inject_nmi(struct moat_vcpu *vcpu)
+{
+	atomic_inc(&vcpu->nmi_queued);
+	moat_request(vcpu, MOAT_REQ_EVENT);
+}
+
+void moat_nmi_collect(struct moat_vcpu *vcpu)
+{
+	struct moat_events *ev = &vcpu->events;
+	/* One being handled leaves room for one more; without one, two can wait. */
+	unsigned int room = ev->nmi.masked || ev->nmi.injected ? 1 : 2;
+
+	if (!atomic_read(&vcpu->nmi_queued))
+		return;
+	ev->nmi.pending = min_t(unsigned int, room,
+				ev->nmi.pending + atomic_xchg(&vcpu->nmi_queued, 0));
+}
+
+int moat_interrupt_pending(struct moat_vcpu *vcpu)
+{
+	int external = vcpu->events.external;
+
+	if (!vcpu->lapic)
+		return external;
+	if (external >= 0 && moat_lapic_accepts_pic(vcpu))
+		return external;
+	return moat_lapic_pending(vcpu);
+}
+
+void moat_interrupt_accept(struct moat_vcpu *vcpu, u8 vector)
+{
+	if (vcpu->events.external == vector && (!vcpu->lapic || moat_lapic_accepts_pic(vcpu)))
+		vcpu->events.external = -1;
+	else
+		moat_lapic_accept(vcpu, vector);
+}
+
+u8 moat_cr8_get(struct moat_vcpu *vcpu)
+{
+	return vcpu->lapic ? moat_lapic_get_cr8(vcpu) : vcpu->cr8;
+}
+
+void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8)
+{
+	if (vcpu->lapic)
+		moat_lapic_set_cr8(vcpu, cr8);
+	else
+		vcpu->cr8 = cr8;
+}
+
+/* KVM's calling convention: number in RAX, answer in RAX. No feature that needs one is offered. */
+void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl)
+{
+	u64 nr = vcpu->gpr[RAX];
+	long answer = -KVM_ENOSYS;
+
+	if (cpl)
+		answer = -KVM_EPERM;
+	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
+		answer = 0;
+	vcpu->gpr[RAX] = answer;
+}
+
+/* Waiting */
+
+static bool vcpu_has_event(struct moat_vcpu *vcpu)
+{
+	const struct moat_events *ev = &vcpu->events;
+
+	if (atomic_read(&vcpu->nmi_queued) || (ev->nmi.pending && !ev->nmi.masked))
+		return true;
+	if (vcpu->lapic && moat_lapic_has_events(vcpu))
+		return true;
+	return (vcpu->rflags & X86_EFLAGS_IF) && moat_interrupt_pending(vcpu) >= 0;
+}
+
+/* Anything that a vCPU which is not running must get up for. */
+static bool vcpu_must_wake(struct moat_vcpu *vcpu)
+{
+	switch (READ_ONCE(vcpu->mp_state)) {
+	case KVM_MP_STATE_RUNNABLE:
+		return true;
+	case KVM_MP_STATE_HALTED:
+		return vcpu_has_event(vcpu) || test_bit(MOAT_REQ_TRIPLE_FAULT, &vcpu->requests);
+	default:
+		return vcpu->lapic && moat_lapic_has_events(vcpu);
+	}
+}
+
+static int vcpu_wait(struct moat_vcpu *vcpu)
+{
+	vcpu->stats.halts++;
+	prepare_to_rcuwait(&vcpu->wait);
+	for (;;) {
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (vcpu_must_wake(vcpu) || signal_pending(current))
+			break;
+		schedule();
+	}
+	finish_rcuwait(&vcpu->wait);
+	if (!vcpu_must_wake(vcpu))
+		return -EINTR;
+	if (vcpu->mp_state == KVM_MP_STATE_HALTED && vcpu_has_event(vcpu))
+		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+	return 0;
+}
+
+/* What an exit needs of the core: 1 go on, 0 exit to userspace, negative error. */
+
+static int exit_again(struct moat_vcpu *vcpu)
+{
+	return 1;
+}
+
+static int exit_fault(struct moat_vcpu *vcpu)
+{
+	u64 gpa = vcpu->fault.gpa;
+	int r;
+
+	vcpu->stats.faults++;
+	trace_moat_fault(vcpu->id, gpa, vcpu->fault.write, vcpu->fault.fetch);
+	r = moat_mmu_fault(vcpu, gpa, vcpu->fault.write, vcpu->fault.fetch);
+	if (!r)
+		return 1;
+	if (r != -ENOENT)
+		return r;
+	if (vcpu->events.exception.injected || vcpu->events.interrupt.injected ||
+	    vcpu->events.nmi.injected)
+		return moat_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV);
+	return moat_emulate(vcpu);
+}
+
+static int exit_hlt(struct moat_vcpu *vcpu)
+{
+	if (vcpu->lapic) {
+		vcpu->mp_state = KVM_MP_STATE_HALTED;
+		return 1;
+	}
+	vcpu->run->exit_reason = KVM_EXIT_HLT;
+	return 0;
+}
+
+/* The hardware's state is undefined after a shutdown; userspace finds that of INIT. */
+static int exit_shutdown(struct moat_vcpu *vcpu)
+{
+	moat_vcpu_reset(vcpu, true);
+	vcpu->run->exit_reason = KVM_EXIT_SHUTDOWN;
+	return 0;
+}
+
+static int exit_filled_in(struct moat_vcpu *vcpu)
+{
+	return 0;
+}
+
+/* A userspace IOAPIC waits for the end of this interrupt. */
+static int vcpu_exit_eoi(struct moat_vcpu *vcpu)
+{
+	vcpu->eoi_pending = false;
+	vcpu->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
+	vcpu->run->eoi.vector = vcpu->eoi_vector;
+	return 0;
+}
+
+static int (*const vcpu_exits[MOAT_NR_EXITS])(struct moat_vcpu *vcpu) = {
+	[MOAT_EXIT_AGAIN] = exit_again,
+	[MOAT_EXIT_FAULT] = exit_fault,
+	[MOAT_EXIT_EMULATE] = moat_emulate,
+	[MOAT_EXIT_PREFETCH] = moat_insn_prefetch,
+	[MOAT_EXIT_IO] = moat_io_exit,
+	[MOAT_EXIT_HLT] = exit_hlt,
+	[MOAT_EXIT_SHUTDOWN] = exit_shutdown,
+	[MOAT_EXIT_FAIL_ENTRY] = exit_filled_in,
+	[MOAT_EXIT_INTERNAL] = exit_filled_in,
+};
+
+/* The outer loop */
+
+static bool vcpu_can_take_interrupt(struct moat_vcpu *vcpu)
+{
+	return (vcpu->rflags & X86_EFLAGS_IF) && !vcpu->irq_shadow &&
+	       !vcpu->events.interrupt.injected && vcpu->events.external < 0 &&
+	       (!vcpu->lapic || moat_lapic_accepts_pic(vcpu));
+}
+
+/* Requests that may sleep. 1 enter the guest, 0 exit to userspace, negative error. */
+static int vcpu_serve_requests(struct moat_vcpu *vcpu)
+{
+	moat_request_take(vcpu, MOAT_REQ_KICK);
+	if (moat_request_take(vcpu, MOAT_REQ_TRIPLE_FAULT))
+		return exit_shutdown(vcpu);
+	if (moat_request_take(vcpu, MOAT_REQ_APIC))
+		moat_lapic_accept_events(vcpu);
+	if (moat_request_take(vcpu, MOAT_REQ_CLOCK))
+		moat_clock_update(vcpu);
+	if (READ_ONCE(vcpu->run->request_interrupt_window) && vcpu_can_take_interrupt(vcpu)) {
+		vcpu->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+		return 0;
+	}
+	return 1;
+}
+
+static int vcpu_interrupted(struct moat_vcpu *vcpu)
+{
+	vcpu->run->exit_reason = KVM_EXIT_INTR;
+	return -EINTR;
+}
+
+/* Until the guest may be entered: 1; or 0 or an error for userspace. */
+static int vcpu_prepare(struct moat_vcpu *vcpu)
+{
+	int r;
+
+	do {
+		/* What runs on the way to userspace (task work, restartable sequences) is due as well. */
+		if (moat_user_work_pending())
+			return vcpu_interrupted(vcpu);
+		cond_resched();
+		if (vcpu->eoi_pending)
+			return vcpu_exit_eoi(vcpu);
+		if (READ_ONCE(vcpu->requests) || vcpu->run->request_interrupt_window) {
+			r = vcpu_serve_requests(vcpu);
+			if (r <= 0)
+				return r;
+		}
+		if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE)
+			return 1;
+		if (vcpu_wait(vcpu))
+			return vcpu_interrupted(vcpu);
+		if (vcpu->lapic && vcpu->mp_state != KVM_MP_STATE_RUNNABLE)
+			moat_request(vcpu, MOAT_REQ_APIC);
+	} while (true);
+}
+
+static int vcpu_loop(struct moat_vcpu *vcpu)
+{
+	enum moat_exit exit;
+	int r;
+
+	do {
+		r = vcpu_prepare(vcpu);
+		if (r <= 0)
+			return r;
+		moat_fpu_enter(vcpu);
+		current->flags |= PF_VCPU;	/* a tick in here is the guest's time */
+		exit = moat_hw->run(vcpu);
+		current->flags &= ~PF_VCPU;
+		moat_fpu_leave(vcpu);
+		vcpu->stats.slow_exits++;
+		r = vcpu_exits[exit](vcpu);
+	} while (r > 0);
+	return r;
+}
+
+/* First what the last exit left open, then the guest. */
+static int vcpu_resume(struct moat_vcpu *vcpu)
+{
+	int (*complete)(struct moat_vcpu *vcpu) = vcpu->complete;
+	int r = 1;
+
+	if (complete) {
+		vcpu->complete = NULL;
+		r = complete(vcpu);
+	}
+	if (r > 0 && moat_immediate_exit(vcpu->run))
+		r = -EINTR;
+	return r > 0 ? vcpu_loop(vcpu) : r;
+}
+
+/* What every return to userspace tells. */
+static void vcpu_report(struct moat_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
+	run->cr8 = moat_cr8_get(vcpu);
+	run->apic_base = vcpu->msrs.apic_base;
+	run->flags = 0;
+	run->ready_for_interrupt_injection = vcpu_can_take_interrupt(vcpu);
+}
+
+static int vcpu_check_run(struct moat_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	u64 cr8;
+
+	if (READ_ONCE(run->kvm_valid_regs) || READ_ONCE(run->kvm_dirty_regs))
+		return -EINVAL;
+	if (vcpu->lapic)
+		return 0;
+	cr8 = READ_ONCE(run->cr8);
+	if (cr8 > 15)
+		return -EINVAL;
+	vcpu->cr8 = cr8;
+	return 0;
+}
+
+long moat_vcpu_run(struct moat_vcpu *vcpu)
+{
+	sigset_t saved;
+	int r;
+
+	lockdep_assert_held(&vcpu->lock);
+	r = vcpu_check_run(vcpu);
+	if (r)
+		return r;
+	if (vcpu->sigset_active)
+		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
+	r = vcpu_resume(vcpu);
+	vcpu_report(vcpu);
+	vcpu->stats.user_exits++;
+	if (vcpu->sigset_active)
+		sigprocmask(SIG_SETMASK, &saved, NULL);
+	return r;
+}
+
+/* ioctls */
+
+static long vcpu_run(void *object, void *arg, unsigned long uarg)
+{
+	return uarg ? -EINVAL : moat_vcpu_run(object);
+}
+
+static long vcpu_set_signal_mask(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct kvm_signal_mask *mask = arg;
+
+	if (!mask) {
+		vcpu->sigset_active = false;
+		return 0;
+	}
+	if (mask->len != sizeof(vcpu->sigset))
+		return -EINVAL;
+	if (copy_from_user(&vcpu->sigset, (void __user *)(uarg + sizeof(*mask)), sizeof(vcpu->sigset)))
+		return -EFAULT;
+	sigdelsetmask(&vcpu->sigset, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	vcpu->sigset_active = true;
+	return 0;
+}
+
+static long vcpu_interrupt(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct kvm_interrupt *irq = arg;
+
+	if (irq->irq > U8_MAX)
+		return -EINVAL;
+	if (vcpu->events.external >= 0)
+		return -EEXIST;
+	vcpu->events.external = irq->irq;
+	moat_request(vcpu, MOAT_REQ_EVENT);
+	return 0;
+}
+
+static long vcpu_nmi(void *object, void *arg, unsigned long uarg)
+{
+	moat_inject_nmi(object);
+	return 0;
+}
+
+const struct moat_ioctl moat_vcpu_ioctls[] = {
+	{ KVM_RUN, MOAT_LOCK_VCPU, vcpu_run },
+	{ KVM_GET_REGS, MOAT_LOCK_VCPU, moat_vcpu_get_regs },
+	{ KVM_SET_REGS, MOAT_LOCK_VCPU, moat_vcpu_set_regs },
+	{ KVM_GET_SREGS, MOAT_LOCK_VCPU, moat_vcpu_get_sregs },
+	{ KVM_SET_SREGS, MOAT_LOCK_VCPU, moat_vcpu_set_sregs },
+	{ KVM_INTERRUPT, MOAT_LOCK_VCPU, vcpu_interrupt },
+	{ KVM_NMI, MOAT_LOCK_VCPU, vcpu_nmi },
+	{ KVM_GET_FPU, MOAT_LOCK_VCPU, moat_vcpu_get_fpu },
+	{ KVM_SET_FPU, MOAT_LOCK_VCPU, moat_vcpu_set_fpu },
+	{ KVM_GET_XSAVE, MOAT_LOCK_VCPU, moat_vcpu_get_xsave },
+	{ KVM_SET_XSAVE, MOAT_LOCK_VCPU, moat_vcpu_set_xsave },
+	{ KVM_GET_XCRS, MOAT_LOCK_VCPU, moat_vcpu_get_xcrs },
+	{ KVM_SET_XCRS, MOAT_LOCK_VCPU, moat_vcpu_set_xcrs },
+	{ KVM_GET_MSRS, MOAT_LOCK_VCPU, moat_vcpu_get_msrs },
+	{ KVM_SET_MSRS, MOAT_LOCK_VCPU, moat_vcpu_set_msrs },
+	{ KVM_SET_CPUID2, MOAT_LOCK_VCPU, moat_vcpu_set_cpuid2 },
+	{ KVM_GET_CPUID2, MOAT_LOCK_VCPU, moat_vcpu_get_cpuid2 },
+	{ KVM_GET_LAPIC, MOAT_LOCK_VCPU, moat_vcpu_get_lapic },
+	{ KVM_SET_LAPIC, MOAT_LOCK_VCPU, moat_vcpu_set_lapic },
+	{ KVM_GET_MP_STATE, MOAT_LOCK_VCPU, moat_vcpu_get_mp_state },
+	{ KVM_SET_MP_STATE, MOAT_LOCK_VCPU, moat_vcpu_set_mp_state },
+	{ KVM_GET_VCPU_EVENTS, MOAT_LOCK_VCPU, moat_vcpu_get_events },
+	{ KVM_SET_VCPU_EVENTS, MOAT_LOCK_VCPU, moat_vcpu_set_events },
+	{ KVM_GET_DEBUGREGS, MOAT_LOCK_VCPU, moat_vcpu_get_debugregs },
+	{ KVM_SET_DEBUGREGS, MOAT_LOCK_VCPU, moat_vcpu_set_debugregs },
+	{ KVM_GET_TSC_KHZ, MOAT_LOCK_VCPU, moat_vcpu_get_tsc_khz },
+	{ KVM_SET_SIGNAL_MASK, MOAT_LOCK_VCPU, vcpu_set_signal_mask, true },
+	{ }
+};
+
+static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = file->private_data;
+
+	if (vcpu->vm->mm != current->mm)
+		return -EIO;
+	return moat_ioctl(moat_vcpu_ioctls, vcpu, &vcpu->lock, cmd, uarg);
+}
+
+static vm_fault_t vcpu_fault(struct vm_fault *vmf)
+{
+	struct moat_vcpu *vcpu = vmf->vma->vm_file->private_data;
+	struct page *page;
+
+	if (vmf->pgoff == 0)
+		page = virt_to_page(vcpu->run);
+	else if (vmf->pgoff == KVM_PIO_PAGE_OFFSET)
+		page = virt_to_page(vcpu->pio_data);
+	else
+		return VM_FAULT_SIGBUS;
+	get_page(page);
+	vmf->page = page;
+	return 0;
+}
+
+static const struct vm_operations_struct vcpu_vm_ops = {
+	.fault = vcpu_fault,
+};
+
+static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &vcpu_vm_ops;
+	return 0;
+}
+
+static int vcpu_release(struct inode *inode, struct file *file)
+{
+	struct moat_vcpu *vcpu = file->private_data;
+
+	moat_vm_put(vcpu->vm);
+	return 0;
+}
+
+static const struct file_operations vcpu_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = vcpu_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = vcpu_mmap,
+	.release = vcpu_release,
+	.llseek = noop_llseek,
+};

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The VM: its file, its life, its ioctls.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "hw.h"
+#include "ioctl.h"
+#include "irq/irq.h"
+#include "x86/x86.h"
+
+static struct moat_vm *vm_alloc(void)
+{
+	struct moat_vm *vm = kvzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+
+	if (!vm)
+		return NULL;
+	refcount_set(&vm->refs, 1);
+	mutex_init(&vm->lock);
+	rwlock_init(&vm->mmu_lock);
+	moat_clock_create(vm);
+	return vm;
+}
+
+/* Slots, page tables and everything that hangs on the owner's memory. */
+static int vm_init(struct moat_vm *vm)
+{
+	struct moat_slots *slots;
+	int r = init_srcu_struct(&vm->srcu);
+
+	if (r)
+		return r;
+	slots = kvzalloc(sizeof(*slots), GFP_KERNEL_ACCOUNT);
+	if (!slots) {
+		r = -ENOMEM;
+		goto cleanup_srcu;
+	}
+	RCU_INIT_POINTER(vm->slots, slots);
+	r = moat_mmu_create(vm);
+	if (r)
+		goto free_slots;
+	return 0;
+
+free_slots:
+	kvfree(slots);
+cleanup_srcu:
+	cleanup_srcu_struct(&vm->srcu);
+	return r;
+}
+
+static void vm_destroy(struct moat_vm *vm)
+{
+	u32 id;
+
+	moat_debug_vm_remove(vm);
+	for (id = 0; id < vm->vcpu_bound; id++)
+		if (moat_vm_vcpu(vm, id))
+			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
+	moat_mmu_destroy(vm);
+	kvfree(rcu_dereference_protected(vm->slots, true));
+	kvfree(rcu_dereference_protected(vm->routing, true));
+	cleanup_srcu_struct(&vm->srcu);
+	kvfree(vm);
+}
+
+void moat_vm_get(struct moat_vm *vm)
+{
+	refcount_inc(&vm->refs);
+}
+
+void moat_vm_put(struct moat_vm *vm)
+{
+	if (refcount_dec_and_test(&vm->refs))
+		vm_destroy(vm);
+}
+
+int moat_vm_create(unsigned long type)
+{
+	struct moat_vm *vm;
+	int r;
+
+	if (type)
+		return -EINVAL;
+	vm = vm_alloc();
+	if (!vm)
+		return -ENOMEM;
+	r = vm_init(vm);
+	if (r) {
+		kvfree(vm);
+		return r;
+	}
+	moat_debug_vm_add(vm);
+	r = anon_inode_getfd("moat-vm", &moat_vm_fops, vm, O_RDWR | O_CLOEXEC);
+	if (r < 0)
+		moat_vm_put(vm);
+	return r;
+}
+
+static long vm_check_extension(void *object, void *arg, unsigned long uarg)
+{
+	return moat_capability(object, uarg);
+}
+
+static long vm_create_vcpu(void *object, void *arg, unsigned long uarg)
+{
+	if (uarg >= MOAT_MAX_VCPUS)
+		return -EINVAL;
+	return moat_vcpu_create(object, uarg);
+}
+
+static long vm_set_user_memory_region(void *object, void *arg, unsigned long uarg)
+{
+	return moat_slot_set(object, arg);
+}
+
+/*
+ * VT-x without unrestricted guest needs a task state segment and an identity map hidden in guest
+ * memory; Moat refuses such CPUs, so the addresses are checked and have no use.
+ */
+static long vm_set_tss_addr(void *object, void *arg, unsigned long uarg)
+{
+	return uarg > U32_MAX - 3 * PAGE_SIZE ? -EINVAL : 0;
+}
+
+static long vm_set_identity_map_addr(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vm *vm = object;
+
+	return vm->vcpu_count ? -EINVAL : 0;
+}
+
+static long vm_set_boot_cpu_id(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vm *vm = object;
+
+	if (vm->vcpu_count)
+		return -EBUSY;
+	if (uarg >= MOAT_MAX_VCPUS)
+		return -EINVAL;
+	vm->bsp_id = uarg;
+	return 0;
+}
+
+static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	if (cap->args[0] > MOAT_NR_GSIS)
+		return -EINVAL;
+	if (vm->split_irqchip || vm->vcpu_count)
+		return -EEXIST;
+	vm->ioapic_pins = cap->args[0];
+	vm->split_irqchip = true;
+	return 0;
+}
+
+static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_enable_cap *cap = arg;
+
+	if (cap->flags)
+		return -EINVAL;
+	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
+		return vm_enable_split_irqchip(object, cap);
+	return -EINVAL;
+}
+
+const struct moat_ioctl moat_vm_ioctls[] = {
+	{ KVM_IRQ_LINE, MOAT_LOCK_NONE, moat_vm_irq_line },
+	{ KVM_SIGNAL_MSI, MOAT_LOCK_NONE, moat_vm_signal_msi },
+	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, vm_check_extension },
+	{ KVM_CREATE_VCPU, MOAT_LOCK_VM, vm_create_vcpu },
+	{ KVM_SET_USER_MEMORY_REGION, MOAT_LOCK_VM, vm_set_user_memory_region },
+	{ KVM_SET_TSS_ADDR, MOAT_LOCK_NONE, vm_set_tss_addr },
+	{ KVM_SET_IDENTITY_MAP_ADDR, MOAT_LOCK_VM, vm_set_identity_map_addr },
+	{ KVM_SET_BOOT_CPU_ID, MOAT_LOCK_VM, vm_set_boot_cpu_id },
+	{ KVM_ENABLE_CAP, MOAT_LOCK_VM, vm_enable_cap },
+	{ KVM_SET_GSI_ROUTING, MOAT_LOCK_VM, moat_vm_set_gsi_routing },
+	{ KVM_GET_CLOCK, MOAT_LOCK_VM, moat_vm_get_clock },
+	{ KVM_SET_CLOCK, MOAT_LOCK_VM, moat_vm_set_clock },
+	{ }
+};
+
+static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long uarg)
+{
+	struct moat_vm *vm = file->private_data;
+
+	/* Slots are addresses in the owner's memory: nobody else can mean anything by them. */
+	if (vm->mm != current->mm)
+		return -EIO;
+	return moat_ioctl(moat_vm_ioctls, vm, &vm->lock, cmd, uarg);
+}
+
+static int vm_release(struct inode *inode, struct file *file)
+{
+	moat_vm_put(file->private_data);
+	return 0;
+}
+
+const struct file_operations moat_vm_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = vm_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.release = vm_release,
+	.llseek = noop_llseek,
+};

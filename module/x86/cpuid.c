@@ -1,0 +1,601 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * CPUID: what guests may have, what one guest has been told, and what follows from that.
+ *
+ * What may be had is one list, made when the module is loaded and never changed, so that each
+ * KVM_GET_SUPPORTED_CPUID gives the same answer: for each register of features, those that Moat wholly
+ * supports, less what the CPU lacks or the host's kernel has switched off, and less all that depends on
+ * the CPU that is asked (APIC ids).
+ *
+ * Userspace may tell a guest something else. Where a feature needs Moat's or the hardware's consent
+ * (bits of CR4, EFER, XCR0, MSRs), what counts is what both the guest was told and may be had.
+ *
+ * A guest's CPUID instruction is answered from its list, found through a hash of leaf and index.
+ */
+#include <linux/kvm_para.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/cpufeature.h>
+#include <asm/fpu/types.h>
+#include <asm/msr-index.h>
+#include <asm/processor.h>
+
+#include "../hw.h"
+#include "x86.h"
+
+#define F(name)		BIT(X86_FEATURE_##name & 31)
+
+#define LEAF_EXTENDED	0x80000000
+#define LEAF_BASIC_MAX	0x1f
+#define LEAF_EXTENDED_MAX 0x80000021
+#define GPA_BITS_DEFAULT 36	/* of a guest that was not told, as the SDM says */
+
+#define APIC_BASE_ENABLE BIT_ULL(11)
+
+/* Predictive store forwarding may be disabled. */
+#define AMD_PSFD	BIT(28)
+#define SPEC_CTRL_PSFD	BIT_ULL(7)
+
+/* The XSAVE components of leaf 0xd, by its sub-leaves from 2 on. */
+#define XSAVE_COMPONENTS 63
+
+/* Bits of CR4 and EFER that need no leave. */
+#define CR4_ALWAYS	(X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE |	\
+			 X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |		\
+			 X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
+#define EFER_ALWAYS	((u64)EFER_SCE)
+
+/**
+ * struct cpuid_row - the features in one register
+ * @function: the leaf.
+ * @index: its sub-leaf.
+ * @reg: CPUID_EAX to CPUID_EDX.
+ * @word: where the host's kernel notes which of them it uses, or NO_WORD.
+ * @allowed: those that a guest may have where the host has them.
+ * @always: those that it may have anyway, since they are emulated.
+ */
+struct cpuid_row {
+	u32 function;
+	u8 index;
+	u8 reg;
+	s8 word;
+	u32 allowed;
+	u32 always;
+};
+
+#define NO_WORD	(-1)
+
+static const struct cpuid_row cpuid_rows[] = {
+	{ 1, 0, CPUID_ECX, CPUID_1_ECX,
+	  F(XMM3) | F(PCLMULQDQ) | F(SSSE3) | F(FMA) | F(CX16) | F(PCID) | F(XMM4_1) | F(XMM4_2) |
+	  F(MOVBE) | F(POPCNT) | F(AES) | F(XSAVE) | F(AVX) | F(F16C) | F(RDRAND),
+	  F(X2APIC) | F(HYPERVISOR) },
+	{ 1, 0, CPUID_EDX, CPUID_1_EDX,
+	  F(FPU) | F(VME) | F(DE) | F(PSE) | F(TSC) | F(MSR) | F(PAE) | F(MCE) | F(CX8) | F(APIC) |
+	  F(SEP) | F(MTRR) | F(PGE) | F(MCA) | F(CMOV) | F(PAT) | F(PSE36) | F(CLFLUSH) | F(MMX) |
+	  F(FXSR) | F(XMM) | F(XMM2) | F(SELFSNOOP), 0 },
+	{ 7, 0, CPUID_EBX, CPUID_7_0_EBX,
+	  F(FSGSBASE) | F(BMI1) | F(HLE) | F(AVX2) | F(FDP_EXCPTN_ONLY) | F(SMEP) | F(BMI2) |
+	  F(ERMS) | F(INVPCID) | F(RTM) | F(ZERO_FCS_FDS) | F(AVX512F) | F(AVX512DQ) | F(RDSEED) |
+	  F(ADX) | F(SMAP) | F(AVX512IFMA) | F(CLFLUSHOPT) | F(CLWB) | F(AVX512PF) | F(AVX512ER) |
+	  F(AVX512CD) | F(SHA_NI) | F(AVX512BW) | F(AVX512VL), F(TSC_ADJUST) },
+	{ 7, 0, CPUID_ECX, CPUID_7_ECX,
+	  F(AVX512VBMI) | F(UMIP) | F(AVX512_VBMI2) | F(GFNI) | F(VAES) | F(VPCLMULQDQ) |
+	  F(AVX512_VNNI) | F(AVX512_BITALG) | F(AVX512_VPOPCNTDQ) | F(LA57) | F(RDPID) |
+	  F(CLDEMOTE) | F(MOVDIRI) | F(MOVDIR64B), 0 },
+	{ 7, 0, CPUID_EDX, CPUID_7_EDX,
+	  F(AVX512_4VNNIW) | F(AVX512_4FMAPS) | F(FSRM) | F(AVX512_VP2INTERSECT) | F(MD_CLEAR) |
+	  F(SERIALIZE) | F(TSXLDTRK) | F(AVX512_FP16) | F(SPEC_CTRL) | F(INTEL_STIBP) |
+	  F(ARCH_CAPABILITIES) | F(SPEC_CTRL_SSBD), 0 },
+	{ 7, 1, CPUID_EAX, CPUID_7_1_EAX, F(AVX_VNNI) | F(AVX512_BF16), 0 },
+	{ 0xd, 1, CPUID_EAX, CPUID_D_1_EAX, F(XSAVEOPT) | F(XSAVEC) | F(XGETBV1), 0 },
+	{ LEAF_EXTENDED + 1, 0, CPUID_ECX, CPUID_8000_0001_ECX,
+	  F(LAHF_LM) | F(CMP_LEGACY) | F(CR8_LEGACY) | F(ABM) | F(SSE4A) | F(MISALIGNSSE) |
+	  F(3DNOWPREFETCH) | F(OSVW) | F(XOP) | F(FMA4) | F(TBM) | F(TOPOEXT), 0 },
+	{ LEAF_EXTENDED + 1, 0, CPUID_EDX, CPUID_8000_0001_EDX,
+	  F(FPU) | F(VME) | F(DE) | F(PSE) | F(TSC) | F(MSR) | F(PAE) | F(MCE) | F(CX8) | F(APIC) |
+	  F(SYSCALL) | F(MTRR) | F(PGE) | F(MCA) | F(CMOV) | F(PAT) | F(PSE36) | F(NX) |
+	  F(MMXEXT) | F(MMX) | F(FXSR) | F(FXSR_OPT) | F(GBPAGES) | F(RDTSCP) | F(LM) |
+	  F(3DNOWEXT) | F(3DNOW), 0 },
+	/* The TSC is invariant. */
+	{ LEAF_EXTENDED + 7, 0, CPUID_EDX, NO_WORD, BIT(8), 0 },
+	{ LEAF_EXTENDED + 8, 0, CPUID_EBX, CPUID_8000_0008_EBX,
+	  F(CLZERO) | F(XSAVEERPTR) | F(WBNOINVD) | F(AMD_IBPB) | F(AMD_IBRS) | F(AMD_STIBP) |
+	  F(AMD_SSBD) | F(AMD_SSB_NO) | AMD_PSFD, 0 },
+	/* No nested data breakpoints, LFENCE serialises, null selectors clear the base. */
+	{ LEAF_EXTENDED + 0x21, 0, CPUID_EAX, NO_WORD, BIT(0) | BIT(2) | BIT(6), 0 },
+};
+
+/* Leaves given as the CPU gives them: caches, TLBs, the CPU's name. */
+static bool leaf_is_raw(u32 function)
+{
+	switch (function) {
+	case 2:
+	case 4:
+	case LEAF_EXTENDED + 2 ... LEAF_EXTENDED + 6:
+	case LEAF_EXTENDED + 0x19:
+	case LEAF_EXTENDED + 0x1a:
+	case LEAF_EXTENDED + 0x1d:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static struct kvm_cpuid_entry2 cpuid_supported[128];
+static u32 cpuid_supported_count;
+
+/* Looking up */
+
+static bool entry_matches(const struct kvm_cpuid_entry2 *e, u32 function, u32 index)
+{
+	return e->function == function &&
+	       (e->index == index || !(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX));
+}
+
+static const struct kvm_cpuid_entry2 *list_find(const struct kvm_cpuid_entry2 *list, u32 count,
+						u32 function, u32 index)
+{
+	u32 i;
+
+	for (i = 0; i < count; i++)
+		if (entry_matches(&list[i], function, index))
+			return &list[i];
+	return NULL;
+}
+
+const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 function, u32 index)
+{
+	u8 *hint = &vcpu->cpuid_hint[(function ^ function >> 28 ^ index) % sizeof(vcpu->cpuid_hint)];
+	const struct kvm_cpuid_entry2 *e = &vcpu->cpuid[*hint];
+
+	if (likely(*hint < vcpu->cpuid_count && entry_matches(e, function, index)))
+		return e;
+	e = list_find(vcpu->cpuid, vcpu->cpuid_count, function, index);
+	if (e)
+		*hint = e - vcpu->cpuid;
+	return e;
+}
+
+static u32 entry_reg(const struct kvm_cpuid_entry2 *e, enum cpuid_regs_idx reg)
+{
+	const u32 regs[] = { e->eax, e->ebx, e->ecx, e->edx };
+
+	return regs[reg];
+}
+
+u32 moat_cpuid_supported(u32 function, enum cpuid_regs_idx reg)
+{
+	const struct kvm_cpuid_entry2 *e;
+
+	e = list_find(cpuid_supported, cpuid_supported_count, function, 0);
+	return e ? entry_reg(e, reg) : 0;
+}
+
+u32 moat_cpuid_bits(struct moat_vcpu *vcpu, u32 function, enum cpuid_regs_idx reg)
+{
+	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, function, 0);
+
+	return e ? entry_reg(e, reg) & moat_cpuid_supported(function, reg) : 0;
+}
+
+/* What may be had */
+
+static void entry_add(u32 function, u32 index, bool indexed, const u32 regs[4])
+{
+	struct kvm_cpuid_entry2 *e = &cpuid_supported[cpuid_supported_count];
+
+	if (WARN_ON_ONCE(cpuid_supported_count == ARRAY_SIZE(cpuid_supported)))
+		return;
+	cpuid_supported_count++;
+	e->function = function;
+	e->index = index;
+	e->flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+	e->eax = regs[CPUID_EAX];
+	e->ebx = regs[CPUID_EBX];
+	e->ecx = regs[CPUID_ECX];
+	e->edx = regs[CPUID_EDX];
+}
+
+static void host_query(u32 function, u32 index, u32 regs[4])
+{
+	cpuid_count(function, index, &regs[CPUID_EAX], &regs[CPUID_EBX], &regs[CPUID_ECX],
+		    &regs[CPUID_EDX]);
+}
+
+/* The features of one sub-leaf, all else 0. */
+static void features_query(u32 function, u32 index, u32 regs[4])
+{
+	u32 raw[4], mask;
+	unsigned int i;
+
+	host_query(function, index, raw);
+	memset(regs, 0, 4 * sizeof(*regs));
+	for (i = 0; i < ARRAY_SIZE(cpuid_rows); i++) {
+		const struct cpuid_row *row = &cpuid_rows[i];
+
+		if (row->function != function || row->index != index)
+			continue;
+		mask = row->allowed;
+		if (row->word != NO_WORD)
+			mask &= boot_cpu_data.x86_capability[row->word];
+		regs[row->reg] = (raw[row->reg] & mask) | row->always;
+	}
+}
+
+/* Sub-leaves up to the first that says no cache. */
+static void caches_add(u32 function)
+{
+	u32 regs[4], index = 0;
+
+	do {
+		host_query(function, index, regs);
+		entry_add(function, index++, true, regs);
+	} while ((regs[CPUID_EAX] & 0x1f) && index < 8);
+}
+
+static void xsave_add(u32 function)
+{
+	u64 features = moat_fpu_features();
+	u32 regs[4];
+	int i;
+
+	features_query(function, 0, regs);
+	if (!(moat_cpuid_supported(1, CPUID_ECX) & F(XSAVE))) {
+		entry_add(function, 0, true, regs);
+		return;
+	}
+	regs[CPUID_EAX] = features;
+	regs[CPUID_EBX] = moat_fpu_area_size(features);
+	regs[CPUID_ECX] = regs[CPUID_EBX];
+	regs[CPUID_EDX] = features >> 32;
+	entry_add(function, 0, true, regs);
+	features_query(function, 1, regs);
+	if (regs[CPUID_EAX] & F(XSAVEC))
+		regs[CPUID_EBX] = moat_fpu_compact_size(features);
+	entry_add(function, 1, true, regs);
+	for (i = 2; i < XSAVE_COMPONENTS; i++) {
+		if (!(features & BIT_ULL(i)))
+			continue;
+		host_query(function, i, regs);
+		regs[CPUID_EDX] = 0;
+		entry_add(function, i, true, regs);
+	}
+}
+
+/* Guest-physical addresses are as wide as the host's, and as nested paging can map. */
+static u32 address_sizes(void)
+{
+	bool la57 = moat_cpuid_supported(7, CPUID_ECX) & F(LA57);
+	u32 gpa_bits = cpuid_eax(LEAF_EXTENDED + 8) & 0xff;
+
+	if (!cpu_feature_enabled(X86_FEATURE_LA57))
+		gpa_bits = min_t(u32, gpa_bits, 48);
+	return min_t(u32, gpa_bits, STAGE2_GPA_BITS) | (la57 ? 57 : 48) << 8;
+}
+
+static void leaf_add(u32 function, u32 max)
+{
+	u32 raw[4], regs[4];
+
+	host_query(function, 0, raw);
+	features_query(function, 0, regs);
+	switch (function) {
+	case 0:
+	case LEAF_EXTENDED:
+		memcpy(regs, raw, sizeof(regs));
+		regs[CPUID_EAX] = max;
+		break;
+	case 1:
+		/* The signature; the size of CLFLUSH. */
+		regs[CPUID_EAX] = raw[CPUID_EAX];
+		regs[CPUID_EBX] = raw[CPUID_EBX] & 0xff00;
+		break;
+	case 6:
+		regs[CPUID_EAX] = BIT(2);	/* the APIC timer never stops */
+		break;
+	case LEAF_EXTENDED + 8:
+		regs[CPUID_EAX] = address_sizes();
+		break;
+	default:
+		if (leaf_is_raw(function))
+			memcpy(regs, raw, sizeof(regs));
+	}
+	/* No topology: whoever knows it tells the guest. */
+	entry_add(function, 0, function == 7 || function == 0xb || function == 0x1f, regs);
+}
+
+static void structured_add(u32 function)
+{
+	u32 regs[4], max = min_t(u32, cpuid_eax(function), 1);
+
+	features_query(function, 0, regs);
+	regs[CPUID_EAX] = max;
+	entry_add(function, 0, true, regs);
+	if (!max)
+		return;
+	features_query(function, 1, regs);
+	entry_add(function, 1, true, regs);
+}
+
+static void range_add(u32 first, u32 limit)
+{
+	u32 max = min(cpuid_eax(first), limit);
+	u32 function;
+
+	for (function = first; function <= max; function++) {
+		if (function == 4 || function == LEAF_EXTENDED + 0x1d)
+			caches_add(function);
+		else if (function == 7)
+			structured_add(function);
+		else if (function == 0xd)
+			xsave_add(function);
+		else
+			leaf_add(function, max);
+	}
+}
+
+static void paravirt_add(void)
+{
+	u32 regs[4] = { KVM_CPUID_FEATURES };
+
+	memcpy(&regs[CPUID_EBX], "KVMKVMKVM\0\0", 12);
+	entry_add(KVM_CPUID_SIGNATURE, 0, false, regs);
+	memset(regs, 0, sizeof(regs));
+	regs[CPUID_EAX] = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
+			  BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+	entry_add(KVM_CPUID_FEATURES, 0, false, regs);
+}
+
+void moat_cpuid_init(void)
+{
+	cpuid_supported_count = 0;
+	range_add(0, LEAF_BASIC_MAX);
+	paravirt_add();
+	range_add(LEAF_EXTENDED, LEAF_EXTENDED_MAX);
+}
+
+long moat_system_get_supported_cpuid(void *object, void *arg, unsigned long uarg)
+{
+	struct kvm_cpuid2 *head = arg;
+
+	if (head->nent < cpuid_supported_count)
+		return -E2BIG;
+	head->nent = cpuid_supported_count;
+	if (copy_to_user((void __user *)(uarg + sizeof(*head)), cpuid_supported,
+			 cpuid_supported_count * sizeof(*cpuid_supported)))
+		return -EFAULT;
+	return 0;
+}
+
+/* What follows from what the guest was told */
+
+struct cpuid_cr4 {
+	u32 function;
+	u8 reg;
+	u32 bit;
+	u64 cr4;
+};
+
+static const struct cpuid_cr4 cpuid_cr4[] = {
+	{ 1, CPUID_ECX, F(PCID), X86_CR4_PCIDE },
+	{ 1, CPUID_ECX, F(XSAVE), X86_CR4_OSXSAVE },
+	{ 7, CPUID_EBX, F(FSGSBASE), X86_CR4_FSGSBASE },
+	{ 7, CPUID_EBX, F(SMEP), X86_CR4_SMEP },
+	{ 7, CPUID_EBX, F(SMAP), X86_CR4_SMAP },
+	{ 7, CPUID_ECX, F(UMIP), X86_CR4_UMIP },
+	{ 7, CPUID_ECX, F(LA57), X86_CR4_LA57 },
+};
+
+static u64 cr4_allowed(struct moat_vcpu *vcpu)
+{
+	u64 allowed = CR4_ALWAYS;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cpuid_cr4); i++) {
+		const struct cpuid_cr4 *row = &cpuid_cr4[i];
+
+		if (moat_cpuid_bits(vcpu, row->function, row->reg) & row->bit)
+			allowed |= row->cr4;
+	}
+	return allowed;
+}
+
+static u64 efer_from_bits(u32 edx)
+{
+	return EFER_ALWAYS | (edx & F(LM) ? EFER_LME | EFER_LMA : 0) |
+	       (edx & F(NX) ? EFER_NX : 0) | (edx & F(FXSR_OPT) ? EFER_FFXSR : 0);
+}
+
+u64 moat_efer_supported(void)
+{
+	return efer_from_bits(moat_cpuid_supported(LEAF_EXTENDED + 1, CPUID_EDX));
+}
+
+/* Bits of SPEC_CTRL, by Intel's and by AMD's leaves. */
+static u64 spec_ctrl_from_bits(u32 intel, u32 amd)
+{
+	u64 bits = 0;
+
+	if ((intel & F(SPEC_CTRL)) || (amd & F(AMD_IBRS)))
+		bits |= SPEC_CTRL_IBRS;
+	if ((intel & F(INTEL_STIBP)) || (amd & F(AMD_STIBP)))
+		bits |= SPEC_CTRL_STIBP;
+	if ((intel & F(SPEC_CTRL_SSBD)) || (amd & F(AMD_SSBD)))
+		bits |= SPEC_CTRL_SSBD;
+	if (amd & AMD_PSFD)
+		bits |= SPEC_CTRL_PSFD;
+	return bits;
+}
+
+u64 moat_spec_ctrl_supported(void)
+{
+	return spec_ctrl_from_bits(moat_cpuid_supported(7, CPUID_EDX),
+				   moat_cpuid_supported(LEAF_EXTENDED + 8, CPUID_EBX));
+}
+
+static u64 xcr0_allowed(struct moat_vcpu *vcpu)
+{
+	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, 0xd, 0);
+
+	return e ? (e->eax | (u64)e->edx << 32) & moat_fpu_features() : 0;
+}
+
+static u64 gpa_mask(struct moat_vcpu *vcpu)
+{
+	const struct kvm_cpuid_entry2 *max = moat_cpuid_find(vcpu, LEAF_EXTENDED, 0);
+	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, LEAF_EXTENDED + 8, 0);
+	u32 bits = 0;
+
+	if (max && e && max->eax >= LEAF_EXTENDED + 8)
+		bits = e->eax & 0xff;
+	if (!bits)
+		bits = GPA_BITS_DEFAULT;
+	return GENMASK_ULL(min_t(u32, bits, STAGE2_GPA_BITS) - 1, 0);
+}
+
+void moat_cpuid_derive(struct moat_vcpu *vcpu)
+{
+	u32 edx = moat_cpuid_bits(vcpu, LEAF_EXTENDED + 1, CPUID_EDX);
+
+	vcpu->xcr0_allowed = xcr0_allowed(vcpu);
+	vcpu->cr4_reserved = ~cr4_allowed(vcpu);
+	vcpu->efer_reserved = ~efer_from_bits(edx);
+	vcpu->gpa_mask = gpa_mask(vcpu);
+	vcpu->has_rdtscp = (edx & F(RDTSCP)) || (moat_cpuid_bits(vcpu, 7, CPUID_ECX) & F(RDPID));
+	vcpu->spec_ctrl_allowed =
+		spec_ctrl_from_bits(moat_cpuid_bits(vcpu, 7, CPUID_EDX),
+				    moat_cpuid_bits(vcpu, LEAF_EXTENDED + 8, CPUID_EBX));
+	vcpu->has_spec_ctrl = vcpu->spec_ctrl_allowed;
+	vcpu->has_ibpb = (moat_cpuid_bits(vcpu, 7, CPUID_EDX) & F(SPEC_CTRL)) ||
+			 (moat_cpuid_bits(vcpu, LEAF_EXTENDED + 8, CPUID_EBX) & F(AMD_IBPB));
+}
+
+/* 48 or 57 bits of linear addresses, or nothing said. */
+static bool cpuid_is_legal(const struct kvm_cpuid_entry2 *list, u32 count)
+{
+	const struct kvm_cpuid_entry2 *e = list_find(list, count, LEAF_EXTENDED + 8, 0);
+	u32 bits = e ? e->eax >> 8 & 0xff : 0;
+
+	return !bits || bits == 48 || bits == 57;
+}
+
+/* What has run may be told the same again, nothing else: much has been derived from it by then. */
+static bool cpuid_is_late(struct moat_vcpu *vcpu, const struct kvm_cpuid_entry2 *list, u32 count)
+{
+	return vcpu->cpu >= 0 && (count != vcpu->cpuid_count ||
+				  memcmp(list, vcpu->cpuid, count * sizeof(*list)));
+}
+
+long moat_vcpu_set_cpuid2(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct kvm_cpuid2 *head = arg;
+	struct kvm_cpuid_entry2 *list = NULL;
+
+	if (head->nent > MOAT_MAX_CPUID_ENTRIES)
+		return -E2BIG;
+	if (head->nent) {
+		list = vmemdup_user((void __user *)(uarg + sizeof(*head)),
+				    head->nent * sizeof(*list));
+		if (IS_ERR(list))
+			return PTR_ERR(list);
+	}
+	if (!cpuid_is_legal(list, head->nent) || cpuid_is_late(vcpu, list, head->nent)) {
+		kvfree(list);
+		return -EINVAL;
+	}
+	kvfree(vcpu->cpuid);
+	vcpu->cpuid = list;
+	vcpu->cpuid_count = head->nent;
+	moat_cpuid_derive(vcpu);
+	moat_hw->cpuid_update(vcpu);
+	return 0;
+}
+
+long moat_vcpu_get_cpuid2(void *object, void *arg, unsigned long uarg)
+{
+	const struct moat_vcpu *vcpu = object;
+	struct kvm_cpuid2 *head = arg;
+	u32 room = head->nent;
+
+	head->nent = vcpu->cpuid_count;
+	if (room < vcpu->cpuid_count)
+		return -E2BIG;
+	if (copy_to_user((void __user *)(uarg + sizeof(*head)), vcpu->cpuid,
+			 vcpu->cpuid_count * sizeof(*vcpu->cpuid)))
+		return -EFAULT;
+	return 0;
+}
+
+/* The instruction */
+
+static bool guest_is_amd(struct moat_vcpu *vcpu)
+{
+	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, 0, 0);
+
+	/* "AuthenticAMD", "HygonGenuine" */
+	return e && (e->ebx == 0x68747541 || e->ebx == 0x6f677948);
+}
+
+/* A leaf above its range's last: AMD's CPUs answer 0, Intel's as for the last basic one. */
+static const struct kvm_cpuid_entry2 *out_of_range(struct moat_vcpu *vcpu, u32 function, u32 index)
+{
+	const struct kvm_cpuid_entry2 *basic = moat_cpuid_find(vcpu, 0, 0);
+	const struct kvm_cpuid_entry2 *range = basic;
+
+	if (!basic || guest_is_amd(vcpu))
+		return NULL;
+	if (function >= KVM_CPUID_SIGNATURE && function < KVM_CPUID_SIGNATURE + 0x10000)
+		range = moat_cpuid_find(vcpu, function & ~0xffu, 0);
+	else if (function >= LEAF_EXTENDED)
+		range = moat_cpuid_find(vcpu, LEAF_EXTENDED, 0);
+	if (range && function <= range->eax)
+		return NULL;
+	return moat_cpuid_find(vcpu, basic->eax, index);
+}
+
+/* Topology: ECX echoes the index, and EDX is the x2APIC id, for sub-leaves that are not there too. */
+static void topology_query(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ecx, u32 *edx)
+{
+	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, function, 1);
+
+	if (!e)
+		return;
+	*ecx = index & 0xff;
+	*edx = e->edx;
+}
+
+/* What follows the vCPU's state. */
+static void live_bits(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ebx, u32 *ecx, u32 *edx)
+{
+	if (function == 1) {
+		*ecx &= ~F(OSXSAVE);
+		if (vcpu->osxsave)
+			*ecx |= F(OSXSAVE);
+		if (!(vcpu->msrs.apic_base & APIC_BASE_ENABLE))
+			*edx &= ~F(APIC);
+	} else if (function == 0xd && index == 0) {
+		*ebx = moat_fpu_area_size(vcpu->xcr0);
+	} else if (function == 0xd && index == 1 && *ebx) {
+		*ebx = moat_fpu_compact_size(vcpu->xcr0);
+	}
+}
+
+void moat_cpuid_query(struct moat_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx)
+{
+	u32 function = *eax, index = *ecx;
+	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, function, index);
+	bool exact = e;
+
+	if (unlikely(!e))
+		e = out_of_range(vcpu, function, index);
+	*eax = e ? e->eax : 0;
+	*ebx = e ? e->ebx : 0;
+	*ecx = e ? e->ecx : 0;
+	*edx = e ? e->edx : 0;
+	if (exact)
+		live_bits(vcpu, function, index, ebx, ecx, edx);
+	else if (function == 0xb || function == 0x1f)
+		topology_query(vcpu, function, index, ecx, edx);
+}

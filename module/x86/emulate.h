@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Execution of one decoded instruction on a copy of a vCPU's registers.
+ */
+#ifndef MOAT_EMULATE_H
+#define MOAT_EMULATE_H
+
+#include <linux/kvm.h>
+
+#include "decode.h"
+
+enum emu_result {
+	EMU_OK,			/* done; RIP is behind it */
+	EMU_REPEAT,		/* one round of a string instruction done, or an atomic one lost a
+				 * race; RIP still at it
+				 */
+	EMU_FAULT,		/* an exception, in emu_state.exception */
+	EMU_EXIT,		/* a callback wants to be asked again later, by executing it again */
+	EMU_UNHANDLEABLE,	/* not an instruction for here, or a callback failed */
+};
+
+/*
+ * struct emu_ops - what the world round the CPU does
+ *
+ * Each returns 0, or
+ *	-EAGAIN		the access is not done yet: the result is EMU_EXIT. When the instruction is
+ *			executed again, the same accesses come in the same order.
+ *	-EFAULT		a page fault, which emu_page_fault() has noted: the result is EMU_FAULT
+ *	others		the result is EMU_UNHANDLEABLE, but for those given below
+ *
+ * Addresses are linear; what crosses a page is for the callback to cut. access is WALK_WRITE,
+ * WALK_USER, WALK_IMPLICIT: what the page tables must allow, which for a read that a write
+ * follows includes WALK_WRITE. len is 1, 2, 4, 8 or 16, for string I/O up to a page.
+ *
+ * @probe: checks an access without making it. -ENXIO where it is allowed, but not all plain memory.
+ * @cmpxchg: writes new if old is there still, at once. -EBUSY where it is not, -ENXIO where it is not
+ *	plain memory or crosses a page: then write follows.
+ * @pio_in, @pio_out: count items of size bytes from or to a port, once all checks are done.
+ */
+struct emu_ops {
+	int (*read)(void *ctx, u64 linear, void *data, unsigned int len, u32 access);
+	int (*write)(void *ctx, u64 linear, const void *data, unsigned int len, u32 access);
+	int (*probe)(void *ctx, u64 linear, unsigned int len, u32 access);
+	int (*cmpxchg)(void *ctx, u64 linear, const void *old, const void *new, unsigned int len,
+		       u32 access);
+	int (*pio_in)(void *ctx, u16 port, unsigned int size, void *data, unsigned int count);
+	int (*pio_out)(void *ctx, u16 port, unsigned int size, const void *data,
+		       unsigned int count);
+};
+
+struct emu_regs {
+	u64 gpr[16];		/* in the order of their encoding */
+	u64 rip;
+	u64 rflags;
+};
+
+/*
+ * struct emu_state - a CPU, as far as an instruction sees it
+ * @regs: in and out; as before unless EMU_OK or EMU_REPEAT.
+ * @sregs: segments, cr0, cr4 and efer are used.
+ * @cpl: current privilege level.
+ * @ops, @ctx: callbacks and what they get.
+ * @pio_data, @pio_size: room for a batch of string I/O, at least 4 bytes.
+ * @exception: out, with EMU_FAULT; cr2 with #PF only.
+ * @trap: out, with EMU_OK and EMU_REPEAT: TF was set, a single-step #DB is due.
+ */
+struct emu_state {
+	struct emu_regs regs;
+	const struct kvm_sregs *sregs;
+	u8 cpl;
+	const struct emu_ops *ops;
+	void *ctx;
+	void *pio_data;
+	u32 pio_size;
+	struct {
+		u8 vector;
+		bool has_error;
+		u32 error;
+		u64 cr2;
+	} exception;
+	bool trap;
+};
+
+/* The mode in which code runs: from CS, EFER and EFLAGS.VM. */
+enum moat_insn_mode emu_mode(const struct kvm_sregs *sregs, u64 rflags);
+
+/* The linear address of the instruction at rip. */
+u64 emu_code_address(const struct kvm_sregs *sregs, u64 rip, enum moat_insn_mode mode);
+
+/*
+ * Executes insn, which is at regs.rip, or one round of it where it is a string instruction with REP. An
+ * interrupt may be taken after each.
+ */
+enum emu_result emu_execute(struct emu_state *state, const struct moat_insn *insn);
+
+/* For callbacks: notes a #PF, and returns -EFAULT. */
+int emu_page_fault(struct emu_state *state, u64 linear, u32 error);
+
+#endif

@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * General, segment, control and debug registers, and events, as ioctls and as the guest's own writes to
+ * control registers see them.
+ *
+ * A state that userspace sets is checked as a whole before any of it is taken; what the CPU itself
+ * checks at entry (segments) is left to it. The guest's writes follow the rules of MOV to CRn in the
+ * AMD APM vol. 2, "System-Control Registers", and the Intel SDM vol. 3, "Control Registers".
+ */
+#include <linux/kernel.h>
+#include <linux/string.h>
+#include <asm/msr-index.h>
+#include <asm/processor-flags.h>
+#include <asm/traps.h>
+
+#include "../hw.h"
+#include "../irq/irq.h"
+#include "x86.h"
+
+#define CR0_KNOWN	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET |	\
+			 X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD |	\
+			 X86_CR0_PG)
+#define CR0_RESET	(X86_CR0_ET | X86_CR0_NW | X86_CR0_CD)
+#define CR3_NO_FLUSH	BIT_ULL(63)
+/* Changes of these make translations of the guest's own tables mean something else. */
+#define CR0_PAGING	(X86_CR0_PG | X86_CR0_WP)
+#define CR4_PAGING	(X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_SMEP |	\
+			 X86_CR4_SMAP | X86_CR4_LA57)
+
+#define DR6_RESET	0xffff0ff0
+#define DR7_RESET	0x400
+#define FAMILY_6	0x600		/* in RDX after reset, where CPUID does not say */
+
+#define DELIVERY_SIPI	6
+
+#define RESET_CS	0xf000
+#define RESET_CS_BASE	0xffff0000
+#define RESET_RIP	0xfff0
+
+/* Types of segments; bit 4 of the attributes says whether they are code or data. */
+#define TYPE_DATA	3		/* writable, accessed */
+#define TYPE_CODE	11		/* readable, accessed */
+#define TYPE_LDT	2
+#define TYPE_TSS	11		/* busy */
+
+/* Reset */
+
+static struct kvm_segment segment_reset(u8 type, bool s)
+{
+	return (struct kvm_segment) { .limit = 0xffff, .type = type, .present = 1, .s = s };
+}
+
+static void sregs_reset(struct kvm_sregs *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->cs = segment_reset(TYPE_CODE, true);
+	s->cs.selector = RESET_CS;
+	s->cs.base = RESET_CS_BASE;
+	s->ds = segment_reset(TYPE_DATA, true);
+	s->es = s->ds;
+	s->fs = s->ds;
+	s->gs = s->ds;
+	s->ss = s->ds;
+	s->ldt = segment_reset(TYPE_LDT, false);
+	s->tr = segment_reset(TYPE_TSS, false);
+	s->gdt.limit = 0xffff;
+	s->idt.limit = 0xffff;
+	s->cr0 = CR0_RESET;
+}
+
+void moat_regs_reset(struct moat_vcpu *vcpu, bool init)
+{
+	const struct kvm_cpuid_entry2 *leaf;
+
+	if (!init)
+		moat_cpuid_derive(vcpu);
+	sregs_reset(&vcpu->sregs);
+	vcpu->sregs_valid = true;
+	vcpu->sregs_dirty = true;
+	vcpu->osxsave = false;
+	memset(vcpu->gpr, 0, sizeof(vcpu->gpr));
+	leaf = moat_cpuid_find(vcpu, 1, 0);
+	vcpu->gpr[RDX] = leaf ? leaf->eax : FAMILY_6;
+	vcpu->rip = RESET_RIP;
+	vcpu->rflags = X86_EFLAGS_FIXED;
+	vcpu->irq_shadow = false;
+	vcpu->cr8 = 0;
+	memset(vcpu->dr, 0, sizeof(vcpu->dr));
+	vcpu->dr6 = DR6_RESET;
+	vcpu->dr7 = DR7_RESET;
+	moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
+}
+
+/* Control registers */
+
+static bool cr0_is_legal(u64 cr0)
+{
+	if (cr0 >> 32)
+		return false;
+	if ((cr0 & X86_CR0_NW) && !(cr0 & X86_CR0_CD))
+		return false;
+	return !(cr0 & X86_CR0_PG) || (cr0 & X86_CR0_PE);
+}
+
+/* Paging goes on. */
+static bool paging_may_start(const struct kvm_sregs *s)
+{
+	return !(s->efer & EFER_LME) || ((s->cr4 & X86_CR4_PAE) && !s->cs.l);
+}
+
+/* Paging goes off. */
+static bool paging_may_stop(const struct kvm_sregs *s)
+{
+	return !(s->cr4 & X86_CR4_PCIDE) && !((s->efer & EFER_LMA) && s->cs.l);
+}
+
+static int cr0_write(struct moat_vcpu *vcpu, u64 value)
+{
+	const struct kvm_sregs *old = moat_sregs(vcpu);
+	bool paging = value & X86_CR0_PG;
+	struct kvm_sregs *s;
+	u64 changed;
+
+	if (!cr0_is_legal(value))
+		return -EINVAL;
+	value = (value & CR0_KNOWN) | X86_CR0_ET;
+	changed = value ^ old->cr0;
+	if ((changed & X86_CR0_PG) && !(paging ? paging_may_start(old) : paging_may_stop(old)))
+		return -EINVAL;
+	s = moat_sregs_change(vcpu);
+	s->cr0 = value;
+	if ((changed & X86_CR0_PG) && (s->efer & EFER_LME))
+		s->efer ^= EFER_LMA;
+	if (changed & CR0_PAGING)
+		moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
+	return 0;
+}
+
+static bool cr3_is_legal(const struct moat_vcpu *vcpu, const struct kvm_sregs *s, u64 cr3)
+{
+	return !(s->efer & EFER_LMA) || !(cr3 & ~vcpu->gpa_mask);
+}
+
+static int cr3_write(struct moat_vcpu *vcpu, u64 value)
+{
+	struct kvm_sregs *s = moat_sregs(vcpu);
+
+	if (s->cr4 & X86_CR4_PCIDE)
+		value &= ~CR3_NO_FLUSH;		/* one flush too many does no harm */
+	if (!cr3_is_legal(vcpu, s, value))
+		return -EINVAL;
+	moat_sregs_change(vcpu)->cr3 = value;
+	moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
+	return 0;
+}
+
+/* What holds for CR4 beside the other registers, whoever sets it. */
+static bool cr4_is_legal(const struct moat_vcpu *vcpu, u64 cr4)
+{
+	return !(cr4 & vcpu->cr4_reserved);
+}
+
+static bool cr4_may_change(const struct kvm_sregs *s, u64 cr4)
+{
+	u64 changed = cr4 ^ s->cr4;
+
+	if ((s->efer & EFER_LMA) && (!(cr4 & X86_CR4_PAE) || (changed & X86_CR4_LA57)))
+		return false;
+	if (changed & cr4 & X86_CR4_PCIDE)
+		return (s->efer & EFER_LMA) && !(s->cr3 & X86_CR3_PCID_MASK);
+	return true;
+}
+
+static int cr4_write(struct moat_vcpu *vcpu, u64 value)
+{
+	u64 changed = value ^ moat_sregs(vcpu)->cr4;
+
+	if (!cr4_is_legal(vcpu, value) || !cr4_may_change(&vcpu->sregs, value))
+		return -EINVAL;
+	moat_sregs_change(vcpu)->cr4 = value;
+	vcpu->osxsave = value & X86_CR4_OSXSAVE;
+	if (changed & CR4_PAGING)
+		moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
+	return 0;
+}
+
+static int cr8_write(struct moat_vcpu *vcpu, u64 value)
+{
+	if (value > 15)
+		return -EINVAL;
+	moat_cr8_set(vcpu, value);
+	return 0;
+}
+
+int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value)
+{
+	switch (cr) {
+	case 0:
+		return cr0_write(vcpu, value);
+	case 3:
+		return cr3_write(vcpu, value);
+	case 4:
+		return cr4_write(vcpu, value);
+	case 8:
+		return cr8_write(vcpu, value);
+	default:
+		return -EINVAL;
+	}
+}
+
+u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr)
+{
+	switch (cr) {
+	case 0:
+		return moat_sregs(vcpu)->cr0;
+	case 2:
+		return moat_sregs(vcpu)->cr2;
+	case 3:
+		return moat_sregs(vcpu)->cr3;
+	case 4:
+		return moat_sregs(vcpu)->cr4;
+	case 8:
+		return moat_cr8_get(vcpu);
+	default:
+		return 0;
+	}
+}
+
+int moat_efer_write(struct moat_vcpu *vcpu, u64 value, bool host)
+{
+	struct kvm_sregs *s = moat_sregs(vcpu);
+	u64 reserved = host ? ~moat_efer_supported() : vcpu->efer_reserved;
+	u64 changed;
+
+	if (value & reserved)
+		return -EINVAL;
+	/* LMA is the CPU's own: LME and paging. */
+	value = (value & ~EFER_LMA) | (s->efer & EFER_LMA);
+	changed = value ^ s->efer;
+	if ((changed & EFER_LME) && (s->cr0 & X86_CR0_PG))
+		return -EINVAL;
+	moat_sregs_change(vcpu)->efer = value;
+	if (changed & EFER_NX)
+		moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
+	return 0;
+}
+
+/* Ioctls: general registers */
+
+/* struct kvm_regs has its own order. */
+static const u8 regs_order[MOAT_NR_GPRS] = {
+	RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP, R8, R9, R10, R11, R12, R13, R14, R15
+};
+
+static_assert(offsetof(struct kvm_regs, rip) == MOAT_NR_GPRS * sizeof(u64));
+
+long moat_vcpu_get_regs(void *object, void *arg, unsigned long uarg)
+{
+	const struct moat_vcpu *vcpu = object;
+	struct kvm_regs *regs = arg;
+	__u64 *gprs = arg;
+	int i;
+
+	for (i = 0; i < MOAT_NR_GPRS; i++)
+		gprs[i] = vcpu->gpr[regs_order[i]];
+	regs->rip = vcpu->rip;
+	regs->rflags = vcpu->rflags;
+	return 0;
+}
+
+/* An exception that was found but not delivered belonged to the state that is replaced. */
+long moat_vcpu_set_regs(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct kvm_regs *regs = arg;
+	const __u64 *gprs = arg;
+	int i;
+
+	for (i = 0; i < MOAT_NR_GPRS; i++)
+		vcpu->gpr[regs_order[i]] = gprs[i];
+	vcpu->rip = regs->rip;
+	vcpu->rflags = regs->rflags | X86_EFLAGS_FIXED;
+	vcpu->events.exception.pending = false;
+	moat_request(vcpu, MOAT_REQ_EVENT);
+	return 0;
+}
+
+/* Ioctls: segments and control registers */
+
+/* The vector on its way, which an older userspace carries over in the bitmap. */
+static int interrupt_on_its_way(const struct moat_vcpu *vcpu)
+{
+	if (vcpu->events.interrupt.injected && !vcpu->events.interrupt.soft)
+		return vcpu->events.interrupt.vector;
+	return vcpu->lapic ? -1 : vcpu->events.external;
+}
+
+static void interrupt_put_back(struct moat_vcpu *vcpu, const __u64 *bitmap)
+{
+	unsigned int i;
+	u8 vector;
+
+	for (i = 0; i < 4; i++)
+		if (bitmap[i])
+			break;
+	if (i == 4)
+		return;
+	vector = i * 64 + __ffs64(bitmap[i]);
+	if (!vcpu->lapic) {
+		vcpu->events.external = vector;
+		return;
+	}
+	/* The APIC has it in service already. */
+	vcpu->events.interrupt.injected = true;
+	vcpu->events.interrupt.soft = false;
+	vcpu->events.interrupt.vector = vector;
+}
+
+long moat_vcpu_get_sregs(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	struct kvm_sregs *s = arg;
+	int vector = interrupt_on_its_way(vcpu);
+
+	*s = *moat_sregs(vcpu);
+	s->cr8 = moat_cr8_get(vcpu);
+	s->apic_base = vcpu->msrs.apic_base;
+	memset(s->interrupt_bitmap, 0, sizeof(s->interrupt_bitmap));
+	if (vector >= 0)
+		s->interrupt_bitmap[vector / 64] = BIT_ULL(vector % 64);
+	return 0;
+}
+
+static bool sregs_are_legal(const struct moat_vcpu *vcpu, const struct kvm_sregs *s)
+{
+	bool long_mode = (s->efer & EFER_LME) && (s->cr0 & X86_CR0_PG);
+
+	if (!cr0_is_legal(s->cr0) || !cr4_is_legal(vcpu, s->cr4) || s->cr8 > 15)
+		return false;
+	if (s->efer & ~moat_efer_supported())
+		return false;
+	if (!long_mode)
+		return !(s->efer & EFER_LMA) && !s->cs.l;
+	return (s->cr4 & X86_CR4_PAE) && (s->efer & EFER_LMA) && cr3_is_legal(vcpu, s, s->cr3);
+}
+
+/* At the reset vector: this is how an older userspace resets a processor that had halted. */
+static bool sregs_are_reset(const struct moat_vcpu *vcpu, const struct kvm_sregs *s)
+{
+	return vcpu->id == vcpu->vm->bsp_id && vcpu->rip == RESET_RIP &&
+	       s->cs.selector == RESET_CS && !(s->cr0 & X86_CR0_PE);
+}
+
+long moat_vcpu_set_sregs(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct kvm_sregs *s = arg;
+
+	if (!sregs_are_legal(vcpu, s) || moat_lapic_set_base(vcpu, s->apic_base, true))
+		return -EINVAL;
+	vcpu->sregs = *s;
+	vcpu->sregs_valid = true;
+	vcpu->sregs_dirty = true;
+	vcpu->osxsave = s->cr4 & X86_CR4_OSXSAVE;
+	moat_cr8_set(vcpu, s->cr8);
+	interrupt_put_back(vcpu, s->interrupt_bitmap);
+	if (sregs_are_reset(vcpu, s))
+		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+	moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
+	moat_request(vcpu, MOAT_REQ_EVENT);
+	return 0;
+}
+
+/* Ioctls: debug registers */
+
+long moat_vcpu_get_debugregs(void *object, void *arg, unsigned long uarg)
+{
+	const struct moat_vcpu *vcpu = object;
+	struct kvm_debugregs *regs = arg;
+
+	memset(regs, 0, sizeof(*regs));
+	memcpy(regs->db, vcpu->dr, sizeof(regs->db));
+	regs->dr6 = vcpu->dr6;
+	regs->dr7 = vcpu->dr7;
+	return 0;
+}
+
+long moat_vcpu_set_debugregs(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct kvm_debugregs *regs = arg;
+
+	if (regs->flags || regs->dr6 >> 32 || regs->dr7 >> 32)
+		return -EINVAL;
+	memcpy(vcpu->dr, regs->db, sizeof(vcpu->dr));
+	vcpu->dr6 = regs->dr6;
+	vcpu->dr7 = regs->dr7;
+	return 0;
+}
+
+/* Ioctls: events */
+
+#define EVENTS_FLAGS	(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |	\
+			 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM)
+
+/* INT3 and INTO: their instruction is executed again. */
+static bool exception_is_soft(u8 vector)
+{
+	return vector == X86_TRAP_BP || vector == X86_TRAP_OF;
+}
+
+static void exception_get(const struct moat_events *ev, struct kvm_vcpu_events *out)
+{
+	out->exception.nr = ev->exception.vector;
+	out->exception.has_error_code = ev->exception.has_error;
+	out->exception.error_code = ev->exception.error;
+	if (exception_is_soft(ev->exception.vector))
+		return;
+	/* "Pending" means something only to users of exception payloads, which are not offered. */
+	out->exception.pending = ev->exception.pending;
+	out->exception.injected = ev->exception.injected || ev->exception.pending;
+}
+
+long moat_vcpu_get_events(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct moat_events *ev = &vcpu->events;
+	struct kvm_vcpu_events *out = arg;
+
+	moat_nmi_collect(vcpu);
+	memset(out, 0, sizeof(*out));
+	exception_get(ev, out);
+	out->interrupt.injected = ev->interrupt.injected && !ev->interrupt.soft;
+	out->interrupt.nr = ev->interrupt.vector;
+	if (vcpu->irq_shadow)
+		out->interrupt.shadow = KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS;
+	out->nmi.injected = ev->nmi.injected;
+	out->nmi.pending = ev->nmi.pending;
+	out->nmi.masked = ev->nmi.masked;
+	out->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	return 0;
+}
+
+static bool events_are_legal(const struct kvm_vcpu_events *in)
+{
+	if (in->flags & ~EVENTS_FLAGS)
+		return false;
+	if (in->exception.injected && (in->exception.nr > 31 || in->exception.nr == X86_TRAP_NMI))
+		return false;
+	/* There is no system management mode. */
+	return !(in->flags & KVM_VCPUEVENT_VALID_SMM) ||
+	       !(in->smi.smm || in->smi.pending || in->smi.smm_inside_nmi || in->smi.latched_init);
+}
+
+static void events_put(struct moat_vcpu *vcpu, const struct kvm_vcpu_events *in)
+{
+	struct moat_events *ev = &vcpu->events;
+
+	ev->exception.pending = false;
+	ev->exception.injected = in->exception.injected;
+	ev->exception.vector = in->exception.nr;
+	ev->exception.has_error = in->exception.has_error_code;
+	ev->exception.error = in->exception.error_code;
+	ev->interrupt.injected = in->interrupt.injected;
+	ev->interrupt.soft = in->interrupt.soft;
+	ev->interrupt.vector = in->interrupt.nr;
+	if (in->flags & KVM_VCPUEVENT_VALID_SHADOW)
+		vcpu->irq_shadow = in->interrupt.shadow;
+	ev->nmi.injected = in->nmi.injected;
+	ev->nmi.masked = in->nmi.masked;
+	if (in->flags & KVM_VCPUEVENT_VALID_NMI_PENDING) {
+		atomic_set(&vcpu->nmi_queued, 0);
+		ev->nmi.pending = min_t(u8, in->nmi.pending, 2);
+	}
+	if (in->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR)
+		ev->sipi_vector = in->sipi_vector;
+}
+
+long moat_vcpu_set_events(void *object, void *arg, unsigned long uarg)
+{
+	if (!events_are_legal(arg))
+		return -EINVAL;
+	events_put(object, arg);
+	moat_request(object, MOAT_REQ_EVENT);
+	return 0;
+}
+
+/* Ioctls: multiprocessing state */
+
+long moat_vcpu_get_mp_state(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	struct kvm_mp_state *state = arg;
+
+	if (vcpu->lapic && moat_lapic_has_events(vcpu))
+		moat_lapic_accept_events(vcpu);
+	state->mp_state = vcpu->mp_state;
+	return 0;
+}
+
+/* The start-up message that had arrived is sent again. */
+static void sipi_repeat(struct moat_vcpu *vcpu)
+{
+	struct moat_irq irq = {
+		.dest = vcpu->id, .x2apic = true,
+		.delivery = DELIVERY_SIPI, .vector = vcpu->events.sipi_vector,
+	};
+
+	vcpu->mp_state = KVM_MP_STATE_INIT_RECEIVED;
+	moat_irq_deliver(vcpu->vm, NULL, &irq);
+}
+
+long moat_vcpu_set_mp_state(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct kvm_mp_state *state = arg;
+
+	switch (state->mp_state) {
+	case KVM_MP_STATE_RUNNABLE:
+		break;
+	case KVM_MP_STATE_UNINITIALIZED:
+	case KVM_MP_STATE_INIT_RECEIVED:
+	case KVM_MP_STATE_HALTED:
+	case KVM_MP_STATE_SIPI_RECEIVED:
+		if (!vcpu->lapic)
+			return -EINVAL;
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (state->mp_state == KVM_MP_STATE_SIPI_RECEIVED)
+		sipi_repeat(vcpu);
+	else
+		vcpu->mp_state = state->mp_state;
+	moat_request(vcpu, MOAT_REQ_EVENT);
+	return 0;
+}

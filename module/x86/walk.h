@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The walk through a guest's own page tables, as its CPU does it.
+ */
+#ifndef MOAT_WALK_H
+#define MOAT_WALK_H
+
+#include "../pure.h"
+
+/* Accesses, and bits of a page fault's error code. */
+#define WALK_PRESENT	BIT_ULL(0)	/* error code only */
+#define WALK_WRITE	BIT_ULL(1)
+#define WALK_USER	BIT_ULL(2)	/* at CPL 3, and not the CPU's own access to a table */
+#define WALK_RESERVED	BIT_ULL(3)	/* error code only */
+#define WALK_FETCH	BIT_ULL(4)
+#define WALK_KEY	BIT_ULL(5)	/* error code only */
+/* The CPU's own access to a descriptor table or TSS: EFLAGS.AC does not lift SMAP. Access only. */
+#define WALK_IMPLICIT	BIT_ULL(16)
+
+/*
+ * struct walk_ctx - how to walk
+ * @cr0, @cr3, @cr4, @efer, @rflags: the guest's registers.
+ * @gpa_mask: the physical addresses that its CPU has, 2^MAXPHYADDR - 1.
+ * @pkru: its PKRU; looked at with CR4.PKE only.
+ * @read_entry: reads a page-table entry of len (4 or 8) bytes at gpa. 0, or a negative error.
+ * @update_entry: makes an entry new if it is still old. 0; -EAGAIN where it is something else by
+ *	now; or another negative error.
+ * @ctx: for the two.
+ */
+struct walk_ctx {
+	u64 cr0;
+	u64 cr3;
+	u64 cr4;
+	u64 efer;
+	u64 rflags;
+	u64 gpa_mask;
+	u32 pkru;
+	int (*read_entry)(void *ctx, u64 gpa, void *entry, unsigned int len);
+	int (*update_entry)(void *ctx, u64 gpa, u64 old, u64 new, unsigned int len);
+	void *ctx;
+};
+
+/*
+ * struct walk_result - where it led
+ * @gpa: guest-physical address; valid if translated.
+ * @page_size: bytes of the page that the address is in; 4096 without paging.
+ * @error: error code of the page fault; valid if WALK_FAULT.
+ */
+struct walk_result {
+	u64 gpa;
+	u64 page_size;
+	u32 error;
+};
+
+#define WALK_FAULT	1
+
+/*
+ * Translates linear, which is canonical, for an access. Sets accessed and dirty bits as the CPU does.
+ * 0; WALK_FAULT, the guest gets a #PF; -ELOOP where an entry changed each time it was to be updated: the
+ * guest should run and try again; or what a callback returned: the page tables themselves are not to be reached.
+ */
+int walk_translate(const struct walk_ctx *walk, u64 linear, u32 access, struct walk_result *ret_result);
+
+#endif

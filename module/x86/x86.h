@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The architecture's part of a vCPU: CPUID, MSRs, FPU, registers, clock.
+ */
+#ifndef MOAT_X86_H
+#define MOAT_X86_H
+
+#include <asm/processor.h>
+#include <asm/tsc.h>
+
+#include "../moat.h"
+
+/* x86/cpuid.c */
+void moat_cpuid_init(void);
+/* The guest executes CPUID: eax and ecx in, all four out, with the bits that follow the guest's CR4. */
+void moat_cpuid_query(struct moat_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
+const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 function, u32 index);
+/* A register of a leaf (sub-leaf 0): what guests may have, and what of it this guest was told. */
+u32 moat_cpuid_supported(u32 function, enum cpuid_regs_idx reg);
+u32 moat_cpuid_bits(struct moat_vcpu *vcpu, u32 function, enum cpuid_regs_idx reg);
+/* Bits of EFER and of SPEC_CTRL that any guest may have. */
+u64 moat_efer_supported(void);
+u64 moat_spec_ctrl_supported(void);
+/* Works out what follows from the guest's CPUID: cr4_reserved and its like. */
+void moat_cpuid_derive(struct moat_vcpu *vcpu);
+long moat_system_get_supported_cpuid(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_cpuid2(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_cpuid2(void *object, void *arg, unsigned long uarg);
+
+/* x86/msr.c */
+/*
+ * RDMSR and WRMSR by the guest (host false) or by KVM_GET/SET_MSRS (host true).
+ * 0, or -EINVAL: the guest gets #GP, KVM_SET_MSRS stops there. Never sleeps.
+ */
+int moat_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host);
+int moat_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
+long moat_system_get_msr_index_list(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_msrs(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_msrs(void *object, void *arg, unsigned long uarg);
+void moat_msr_reset(struct moat_vcpu *vcpu, bool init);
+
+/* x86/fpu.c */
+int moat_fpu_init(void);
+void moat_fpu_exit(void);
+int moat_fpu_create(struct moat_vcpu *vcpu);
+void moat_fpu_destroy(struct moat_vcpu *vcpu);
+void moat_fpu_reset(struct moat_vcpu *vcpu, bool init);
+/* Extended features that a guest may have: the host's XCR0 less what Moat does not switch. */
+u64 moat_fpu_features(void);
+/* Size of an area with these features, in the standard and in the compact format. */
+u32 moat_fpu_area_size(u64 xcr0);
+u32 moat_fpu_compact_size(u64 xcr0);
+/* Guest FPU in, host FPU out, preemption off; and back. Twins. */
+void moat_fpu_enter(struct moat_vcpu *vcpu);
+void moat_fpu_leave(struct moat_vcpu *vcpu);
+/* XCR0 itself, right round the entry, interrupts off. Twins. */
+void moat_xcr0_enter(struct moat_vcpu *vcpu);
+void moat_xcr0_leave(struct moat_vcpu *vcpu);
+/* XSETBV by the guest: 0, or -EINVAL for #GP. */
+int moat_xcr_write(struct moat_vcpu *vcpu, u32 index, u64 value);
+long moat_vcpu_get_fpu(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_fpu(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_xsave(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_xsave(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_xcrs(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_xcrs(void *object, void *arg, unsigned long uarg);
+
+/* x86/regs.c */
+void moat_regs_reset(struct moat_vcpu *vcpu, bool init);
+/* MOV to CRn by the guest (0, 3, 4, 8) after the checks of the manuals: 0 or -EINVAL for #GP. */
+int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value);
+u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr);
+int moat_efer_write(struct moat_vcpu *vcpu, u64 value, bool host);
+long moat_vcpu_get_regs(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_regs(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_sregs(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_sregs(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_debugregs(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_debugregs(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_events(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_events(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_mp_state(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_mp_state(void *object, void *arg, unsigned long uarg);
+
+/* x86/clock.c */
+void moat_clock_create(struct moat_vm *vm);
+u64 moat_guest_tsc(struct moat_vcpu *vcpu);
+/*
+ * Sets the guest's TSC as of now. The guest gets exactly what it writes, and TSC_ADJUST follows; vCPUs
+ * of one VM that the host sets to nearly the same value agree exactly.
+ */
+void moat_tsc_write(struct moat_vcpu *vcpu, u64 value, bool host);
+/* Another offset to the host's TSC, as of the next entry. */
+void moat_tsc_offset_set(struct moat_vcpu *vcpu, u64 offset);
+/* In step with the VM's other vCPUs, as after power-on. */
+void moat_tsc_reset(struct moat_vcpu *vcpu);
+/*
+ * MSR_KVM_SYSTEM_TIME(_NEW) and MSR_KVM_WALL_CLOCK(_NEW) as the guest writes them; the pages are
+ * written later, where it may sleep, by MOAT_REQ_CLOCK.
+ */
+void moat_clock_set_system_time(struct moat_vcpu *vcpu, u64 value);
+void moat_clock_set_wall_clock(struct moat_vcpu *vcpu, u64 value);
+/* Serves MOAT_REQ_CLOCK. */
+void moat_clock_update(struct moat_vcpu *vcpu);
+/* The vCPU comes to another CPU, whose TSC may differ. */
+static inline void moat_clock_moved(struct moat_vcpu *vcpu)
+{
+	if (vcpu->pv_time_on && (!READ_ONCE(vcpu->vm->clock.stable) || check_tsc_unstable()))
+		moat_request(vcpu, MOAT_REQ_CLOCK);
+}
+
+long moat_vm_get_clock(void *object, void *arg, unsigned long uarg);
+long moat_vm_set_clock(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_tsc_khz(void *object, void *arg, unsigned long uarg);
+
+#endif

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0
+#
+# Tests for the lab: static programs at a fixed address, since a guest runs a copy of their image (lib/guest.h).
+
+include selftests/unit/build.mk
+
+LAB_C := sys_ioctls memory_slots paging regs exits mmio interrupts lapic cpuid_msr fpu_switch stress hostile
+LAB_SH := module_reload vmctl_run vmctl_disk vmctl_errors
+
+LAB_DIR := $(B)/selftests
+LAB_CFLAGS := -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none \
+	-fno-tree-loop-distribute-patterns -Iselftests/lib
+LAB_LDFLAGS := -static -no-pie -Wl,-z,noexecstack -pthread
+LAB_LIB := $(LAB_DIR)/lib/guest.o $(LAB_DIR)/lib/payload.o $(LAB_DIR)/lib/tap.o
+
+LAB_TESTS += $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_SH))
+LAB_BENCH := $(LAB_DIR)/bench_exits
+
+$(LAB_DIR)/%.o: selftests/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LAB_CFLAGS) -c -o $@ $<
+
+$(addprefix $(LAB_DIR)/,$(LAB_C) bench_exits): $(LAB_DIR)/%: $(LAB_DIR)/%.o $(LAB_LIB)
+	$(CC) $(LAB_LDFLAGS) -o $@ $^
+
+$(addprefix $(LAB_DIR)/,$(LAB_SH)): $(LAB_DIR)/%: selftests/%.sh selftests/lib/tap.sh
+	@mkdir -p $(@D)
+	sed '/^\. .*\/tap\.sh$$/{r selftests/lib/tap.sh' -e 'd}' $< > $@
+	chmod +x $@
+
+-include $(wildcard $(LAB_DIR)/*.d $(LAB_DIR)/lib/*.d)

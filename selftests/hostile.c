@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * Callers and guests that mean harm: each gets an errno, an exit or its own time's end, and the host goes on.
+ *
+ * What a nonsense state comes to differs from CPU to CPU. What must hold is that SET refuses it or that KVM_RUN
+ * returns, at the latest when a signal asks, and that the same vCPU works with a good state afterwards.
+ */
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "guest.h"
+
+#define SHORT_MS	60
+
+static struct vm *vm;
+static struct vcpu *vcpu;
+
+static void good_payload(uint64_t value)
+{
+	guest_sync(value);
+	guest_done();
+}
+
+static void machine_create(void)
+{
+	vm = vm_create(GUEST_RAM, false);
+	vcpu = vcpu_create(vm, 0);
+}
+
+static void machine_destroy(void)
+{
+	vcpu_destroy(vcpu);
+	vm_destroy(vm);
+	vcpu_deadline_ms = 8000;
+}
+
+/* Takes what is left of the last run away: pending I/O, events. */
+static void vcpu_clean(void)
+{
+	struct kvm_debugregs debug = { .dr6 = 0xffff0ff0, .dr7 = 0x400 };
+	struct kvm_vcpu_events events = {
+		.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
+	};
+
+	vcpu->run->immediate_exit = 1;
+	vcpu_run(vcpu);
+	vcpu->run->immediate_exit = 0;
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events));
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_DEBUGREGS, &debug));
+}
+
+static void still_good(uint64_t value)
+{
+	vcpu_clean();
+	vcpu_deadline_ms = 8000;
+	vcpu_astray = false;
+	vcpu_set_long(vcpu, good_payload, value);
+	vcpu_sync(vcpu, value);
+	vcpu_finish(vcpu);
+}
+
+static void vcpu_ids(void)
+{
+	struct vm *bare = vm_create_bare();
+	int fd = ioctl(bare->fd, KVM_CREATE_VCPU, 0);
+
+	CHECK(fd >= 0, "KVM_CREATE_VCPU 0: errno %d", errno);
+	CHECK_ERRNO(ioctl(bare->fd, KVM_CREATE_VCPU, 0), EEXIST);
+	CHECK_ERRNO(ioctl(bare->fd, KVM_CREATE_VCPU, 0x7fffffff), EINVAL);
+	CHECK_ERRNO(ioctl(bare->fd, KVM_CREATE_VCPU, ~0ul), EINVAL);
+	CHECK_ERRNO(ioctl(bare->fd, KVM_CREATE_VCPU, 1ul << 32 | 0x7fffffff), EINVAL);
+	/* Its number is taken as long as its VM is there. */
+	close(fd);
+	CHECK_ERRNO(ioctl(bare->fd, KVM_CREATE_VCPU, 0), EEXIST);
+	vm_destroy(bare);
+}
+
+/* Runs what is there, briefly; anything but a refusal to come back will do. */
+static void run_briefly(const char *what)
+{
+	struct report report;
+	int i;
+
+	vcpu_deadline_ms = SHORT_MS;
+	for (i = 0; i < 3; i++) {
+		report = vcpu_wait(vcpu);
+		if (report.kind == REPORT_TIMEOUT || report.kind == REPORT_ERROR)
+			return;
+		if (vcpu->run->exit_reason == KVM_EXIT_FAIL_ENTRY ||
+		    vcpu->run->exit_reason == KVM_EXIT_INTERNAL_ERROR ||
+		    vcpu->run->exit_reason == KVM_EXIT_SHUTDOWN)
+			return;
+	}
+	CHECK(vcpu->run->exit_reason && vcpu->run->exit_reason < 64, "%s: exit %u", what,
+	      vcpu->run->exit_reason);
+}
+
+#define NONSENSE(what, change) \
+	do { \
+		vcpu_clean(); \
+		vcpu_set_long(vcpu, good_payload, 1); \
+		s = vcpu_sregs(vcpu); \
+		change; \
+		if (!ioctl(vcpu->fd, KVM_SET_SREGS, &s)) \
+			run_briefly(what); \
+	} while (0)
+
+static void nonsense_sregs(void)
+{
+	struct kvm_sregs s;
+
+	machine_create();
+	vcpu_astray = true;
+	NONSENSE("CR3 beyond memory", s.cr3 = 0x7ffff000);
+	NONSENSE("CR3 in MMIO", s.cr3 = GUEST_MMIO);
+	NONSENSE("CR3 of zero", s.cr3 = 0);
+	NONSENSE("no code segment", s.cs.present = 0);
+	NONSENSE("unusable code segment", s.cs.unusable = 1);
+	NONSENSE("L and D", s.cs.db = 1);
+	NONSENSE("data for code", s.cs.type = 3);
+	NONSENSE("no stack segment", s.ss.unusable = 1);
+	NONSENSE("ring 3", s.cs.dpl = 3; s.ss.dpl = 3; s.cs.selector = 0xb; s.ss.selector = 0x13);
+	NONSENSE("RPL of its own", s.cs.dpl = 1; s.ss.dpl = 2);
+	NONSENSE("no TSS", s.tr.unusable = 1; s.tr.present = 0);
+	NONSENSE("TSS of no type", s.tr.type = 0);
+	NONSENSE("NW without CD", s.cr0 |= 1ul << 29);
+	NONSENSE("upper half of CR0", s.cr0 |= 1ul << 33);
+	NONSENSE("paging without protection", s.cr0 &= ~1ul);
+	NONSENSE("LMA without LME", s.efer = 0x400);
+	NONSENSE("SVME", s.efer |= 0x1000);
+	NONSENSE("reserved bits of EFER", s.efer |= 1ul << 30);
+	NONSENSE("not canonical GDT", s.gdt.base = 1ul << 62);
+	NONSENSE("not canonical FS", s.fs.base = 1ul << 62);
+	NONSENSE("CR8 of 99", s.cr8 = 99);
+	NONSENSE("real mode far away", s.cr0 = 0x10; s.efer = 0; s.cr4 = 0; s.cs.l = 0);
+	NONSENSE("interrupt that is none", s.interrupt_bitmap[0] = 1);
+	NONSENSE("all interrupts", memset(s.interrupt_bitmap, 0xff, sizeof(s.interrupt_bitmap)));
+	NONSENSE("APIC elsewhere", s.apic_base = 0x12345900);
+	NONSENSE("all ones", memset(&s, 0xff, sizeof(s)));
+	still_good(0x11);
+	machine_destroy();
+}
+
+static uint64_t seed = 0x123456789;
+
+static uint64_t random64(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed;
+}
+
+/* One random change to a state that works, so that most states get as far as the entry. */
+static void sregs_mutate(struct kvm_sregs *s)
+{
+	uint8_t *bytes = (uint8_t *)s;
+	unsigned int i, n = 1 + random64() % 4;
+
+	for (i = 0; i < n; i++)
+		bytes[random64() % sizeof(*s)] ^= 1u << random64() % 8;
+}
+
+static void random_states(void)
+{
+	struct kvm_regs r;
+	struct kvm_sregs s;
+	unsigned int i, entered = 0;
+
+	machine_create();
+	vcpu_astray = true;
+	for (i = 0; i < 400; i++) {
+		vcpu_clean();
+		vcpu_set_long(vcpu, good_payload, 1);
+		s = vcpu_sregs(vcpu);
+		sregs_mutate(&s);
+		if (ioctl(vcpu->fd, KVM_SET_SREGS, &s))
+			continue;
+		r = vcpu_regs(vcpu);
+		if (i % 4 == 0)
+			r.rflags = random64();
+		if (i % 8 == 0)
+			r.rip = random64();
+		ioctl(vcpu->fd, KVM_SET_REGS, &r);
+		vcpu_deadline_ms = 10;
+		vcpu->run->exit_reason = KVM_EXIT_UNKNOWN;
+		vcpu_wait(vcpu);
+		entered++;
+	}
+	tap_note("%u of 400 states were taken", entered);
+	CHECK(entered > 50, "only %u states were taken", entered);
+	still_good(0x12);
+	machine_destroy();
+}
+
+static void random_code(void)
+{
+	unsigned int i, j;
+
+	machine_create();
+	vcpu_astray = true;
+	for (i = 0; i < 200; i++) {
+		for (j = 0; j < 64; j++)
+			((uint64_t *)(vm->ram + GUEST_FREE))[j] = random64();
+		vcpu_clean();
+		vcpu_set_long(vcpu, (void *)GUEST_FREE, GUEST_MMIO + i * 8);
+		vcpu_deadline_ms = 10;
+		vcpu_wait(vcpu);
+	}
+	/* The code may have written anywhere: a new machine must be as good as any. */
+	machine_destroy();
+	machine_create();
+	still_good(0x13);
+	machine_destroy();
+}
+
+/* ---- kvm_run is the caller's to scribble on, between an exit and its completion above all ---- */
+
+static void scribble_payload(void)
+{
+	uint64_t count = 64, to = GUEST_FREE;
+
+	__asm__ volatile("inl %w1, %k0" : "=a"(count) : "d"(0x510) : "memory");
+	count = 64;
+	__asm__ volatile("rep; insb" : "+c"(count), "+D"(to) : "d"(0x510) : "memory");
+	*(volatile uint64_t *)(GUEST_MMIO + 4);
+	*(volatile uint64_t *)(GUEST_MMIO + 0xffc);
+	*(volatile uint64_t *)(GUEST_MMIO + 0xffc) = 1;
+	to = GUEST_FREE;
+	count = 64;
+	__asm__ volatile("rep; outsb" : "+c"(count), "+S"(to) : "d"(0x510) : "memory");
+	guest_done();
+}
+
+static void scribbles(void)
+{
+	struct kvm_run *run;
+	unsigned int byte, n;
+
+	machine_create();
+	run = vcpu->run;
+	for (byte = 0; byte <= 0xff; byte += 0x55) {
+		vcpu_clean();
+		vcpu_set_long(vcpu, scribble_payload, 0);
+		for (n = 0; n < 400; n++) {
+			/* All that userspace does not tell by: every exit's own part, and the data. */
+			run->exit_reason = byte * 0x01010101;
+			memset(&run->hw, byte, sizeof(run->padding));
+			memset(run + 1, byte, vcpu->run_size - sizeof(*run));
+			if (vcpu_run(vcpu) || (run->exit_reason == KVM_EXIT_IO &&
+					       run->io.port == PORT_DONE))
+				break;
+			CHECK(run->exit_reason == KVM_EXIT_IO || run->exit_reason == KVM_EXIT_MMIO,
+			      "exit %u after %u", run->exit_reason, n);
+		}
+		CHECK(run->exit_reason == KVM_EXIT_IO && run->io.port == PORT_DONE,
+		      "the guest's end is not reached: exit %u after %u", run->exit_reason, n);
+	}
+	memset(run, 0, vcpu->run_size);
+	still_good(0x14);
+	machine_destroy();
+}
+
+static void mapping_beyond(void)
+{
+	int status = 0;
+	pid_t pid;
+	uint8_t *p;
+
+	machine_create();
+	p = mmap(NULL, vcpu->run_size + 64 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (p != MAP_FAILED) {
+		pid = fork();
+		if (!pid) {
+			signal(SIGBUS, SIG_DFL);
+			p[vcpu->run_size + 8 * PAGE_SIZE] = 1;
+			_exit(0);
+		}
+		waitpid(pid, &status, 0);
+		CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS,
+		      "a touch beyond kvm_run: status %#x, wanted SIGBUS", status);
+		munmap(p, vcpu->run_size + 64 * PAGE_SIZE);
+	}
+	still_good(0x15);
+	machine_destroy();
+}
+
+/* ---- Guests ---- */
+
+static volatile uint64_t loops;
+
+static void loop_handler(struct trap_frame *frame)
+{
+	(void)frame;
+	loops++;		/* and back to the same UD2 */
+}
+
+static void loop_payload(void)
+{
+	guest_handlers[TRAP_UD] = loop_handler;
+	__asm__ volatile("ud2" : : : "memory");
+}
+
+static void must_time_out(const char *what)
+{
+	struct report report;
+	uint64_t start = clock_ns();
+
+	vcpu_deadline_ms = 300;
+	report = vcpu_wait(vcpu);
+	CHECK(report.kind == REPORT_TIMEOUT, "%s: report %d, exit %u", what, report.kind,
+	      vcpu->run->exit_reason);
+	CHECK(clock_ns() - start < 5000000000ull, "%s: took %llu ms to stop", what,
+	      (unsigned long long)(clock_ns() - start) / 1000000);
+}
+
+static void fault_loop(void)
+{
+	machine_create();
+	vcpu_set_long(vcpu, loop_payload, 0);
+	must_time_out("a fault loop");
+	CHECK(*GUEST_VAR(vm, loops) > 0, "the guest took no fault");
+	still_good(0x16);
+	machine_destroy();
+}
+
+static void shutdown_payload(void)
+{
+	static const struct {
+		uint16_t limit;
+		uint64_t base;
+	} __attribute__((packed)) none;
+
+	__asm__ volatile("lidt %0; int3" : : "m"(none) : "memory");
+}
+
+static void shutdowns(void)
+{
+	int i;
+
+	machine_create();
+	for (i = 0; i < 100 && !tap_failed(); i++) {
+		vcpu_set_long(vcpu, shutdown_payload, 0);
+		vcpu_exit(vcpu, KVM_EXIT_SHUTDOWN);
+	}
+	still_good(0x17);
+	machine_destroy();
+}
+
+/* #DB by a write to the very stack that #DB's frame goes to: a CPU may deliver it for ever. */
+static void db_loop_payload(void)
+{
+	__asm__ volatile("ltr %w0" : : "r"(GUEST_TR) : "memory");
+	__asm__ volatile("movq %0, %%dr0; movq %1, %%dr7" : : "r"(GUEST_FREE + 0xff0), "r"(0x000d0402ul));
+	__asm__ volatile("1: movq $1, %0; jmp 1b" : : "m"(*(uint64_t *)(GUEST_FREE + 0xff0)) : "memory");
+}
+
+/* QEMU's TCG aborts in it (bql_lock_impl), which tells nothing of the host that it emulates. */
+static bool cpu_is_tcg(void)
+{
+	uint32_t out[4];
+
+	cpuid(1, 0, out);
+	if (!(out[2] >> 31))
+		return false;
+	cpuid(0x40000000, 0, out);
+	return !memcmp(&out[1], "TCGTCGTCGTCG", 12);
+}
+
+static void db_loop(void)
+{
+	struct report report;
+
+	if (cpu_is_tcg())
+		SKIP("the emulated CPU does not survive it");
+	machine_create();
+	vm->ram[GUEST_IDT + 16 * TRAP_DB + 4] = 1;
+	*(uint64_t *)(vm->ram + GUEST_TSS + 0x24) = GUEST_FREE + 0x1000;
+	vm->ram[GUEST_GDT + GUEST_TR + 5] = 0x89;
+	vcpu_set_long(vcpu, db_loop_payload, 0);
+	vcpu_deadline_ms = 300;
+	report = vcpu_wait(vcpu);
+	tap_note("ends as report %d", report.kind);
+	machine_destroy();
+}
+
+/* Page tables that are in MMIO, or point to themselves, cost the guest alone. */
+static void strange_tables(void)
+{
+	struct kvm_sregs s;
+
+	machine_create();
+	vcpu_set_long(vcpu, good_payload, 1);
+	s = vcpu_sregs(vcpu);
+	s.cr3 = 0x40000000;	/* no memory there */
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_SREGS, &s));
+	run_briefly("page tables in nothing");
+	memset(vm->ram + GUEST_FREE, 0, PAGE_SIZE);
+	*(uint64_t *)(vm->ram + GUEST_FREE) = GUEST_FREE | 3;
+	vcpu_clean();
+	vcpu_set_long(vcpu, good_payload, 1);
+	s.cr3 = GUEST_FREE;
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_SREGS, &s));
+	run_briefly("a page table of itself");
+	still_good(0x18);
+	machine_destroy();
+}
+
+static void deaf_child(void)
+{
+	vcpu_set_long(vcpu, loop_payload, 0);
+	for (;;)
+		vcpu_run(vcpu);
+}
+
+/* SIGKILL is enough for whoever blocks everything else. */
+static void kill_works(void)
+{
+	uint64_t start;
+	sigset_t all;
+	int status = 0;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		sigfillset(&all);
+		sigprocmask(SIG_SETMASK, &all, NULL);
+		machine_create();
+		deaf_child();
+	}
+	usleep(300000);
+	start = clock_ns();
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status %#x", status);
+	CHECK(clock_ns() - start < 5000000000ull, "it took %llu ms to die",
+	      (unsigned long long)(clock_ns() - start) / 1000000);
+}
+
+/* A VM belongs to the process that made it. */
+static void other_process(void)
+{
+	int status = 0;
+	pid_t pid;
+
+	machine_create();
+	vcpu_set_long(vcpu, good_payload, 0x19);
+	pid = fork();
+	if (!pid) {
+		_exit(ioctl(vcpu->fd, KVM_RUN, 0) == -1 && errno == EIO &&
+		      vm_slot(vm, 5, MIB(64), PAGE_SIZE, vm->ram, 0) == -1 && errno == EIO ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	CHECK(status == 0, "a child could use its parent's VM: status %#x", status);
+	vcpu_sync(vcpu, 0x19);
+	machine_destroy();
+}
+
+static const struct tap_case cases[] = {
+	{ "vcpu_ids", vcpu_ids },
+	{ "nonsense_sregs", nonsense_sregs },
+	{ "random_states", random_states },
+	{ "random_code", random_code },
+	{ "scribbled_kvm_run", scribbles },
+	{ "mapping_beyond_kvm_run", mapping_beyond },
+	{ "fault_loop", fault_loop },
+	{ "shutdown_again_and_again", shutdowns },
+	{ "debug_exception_loop", db_loop },
+	{ "strange_page_tables", strange_tables },
+	{ "kill_works", kill_works },
+	{ "other_process", other_process },
+};
+
+TAP_MAIN(cases)

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* The guest that moat-init sets up for its command, and takes down. */
+#ifndef INIT_GUEST_H
+#define INIT_GUEST_H
+
+#include <stdint.h>
+
+/**
+ * struct command - what RUN_COMMAND_FILE says
+ * @argv: NULL-terminated, as is @envp
+ * @terminals: bit N: descriptor N is a terminal
+ */
+struct command {
+	const char *program;
+	const char *directory;
+	char **argv;
+	char **envp;
+	char **modules;
+	unsigned int terminals;
+	uint16_t rows;
+	uint16_t columns;
+};
+
+/* Says what cannot be on the kernel's console, and ends the machine. */
+void guest_fail(const char *what, const char *name) __attribute__((noreturn));
+
+/* File systems, names, loopback. */
+void guest_init(void);
+
+/* Reads RUN_COMMAND_FILE, loads its modules, and removes RUN_FOLDER. */
+void guest_load(struct command *command);
+
+/* The channel to the host, in raw mode, when its driver has found it. */
+int guest_open_channel(void);
+
+/* Ends all processes but this one, and unmounts what lies on disks. */
+void guest_settle(void);
+
+void guest_power_off(void) __attribute__((noreturn));
+
+#endif /* INIT_GUEST_H */

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+#ifndef LIB_FD_H
+#define LIB_FD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * fd_open - open a path, or take over a descriptor that was handed to this process
+ * @path: a file; or /proc/self/fd/N, for which the descriptor itself is duplicated: that works
+ *	without any right to open the file anew
+ * @flags: O_RDONLY or O_RDWR; O_CLOEXEC is added
+ *
+ * Return: a descriptor or a negative errno; -EACCES for a descriptor of which @flags asks too much
+ */
+int fd_open(const char *path, int flags);
+
+/* Close what is open; -1 is fine. */
+void fd_close(int fd);
+
+/**
+ * fd_pread_full - read @len bytes at @offset, whatever the pieces that they come in
+ * Return: 0 or a negative errno, -ENODATA where the file ends first
+ */
+int fd_pread_full(int fd, void *buf, size_t len, uint64_t offset);
+
+/* Write all of @buf, waiting as it takes. Return: 0 or a negative errno. */
+int fd_write_full(int fd, const void *buf, size_t len);
+
+/* Size of a regular file. Return: 0, -EINVAL for anything else but a file, or a negative errno. */
+int fd_size(int fd, uint64_t *ret_size);
+
+#endif /* LIB_FD_H */

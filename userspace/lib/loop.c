@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "userspace/lib/fd.h"
+#include "userspace/lib/loop.h"
+#include "userspace/lib/thread.h"
+
+#define LOOP_BATCH	16
+
+static int loop_watch(struct loop *loop, int fd, void *data)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = data };
+
+	return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+int loop_init(struct loop *loop)
+{
+	int err;
+
+	*loop = (struct loop){ .epoll = -1, .stop = -1 };
+	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (loop->epoll < 0)
+		return -errno;
+	loop->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->stop < 0) {
+		err = -errno;
+		goto close_epoll;
+	}
+	err = loop_watch(loop, loop->stop, NULL);
+	if (err)
+		goto close_stop;
+	return 0;
+
+close_stop:
+	fd_close(loop->stop);
+close_epoll:
+	fd_close(loop->epoll);
+	return err;
+}
+
+int loop_add(struct loop *loop, struct loop_source *source)
+{
+	return loop_watch(loop, source->fd, source);
+}
+
+static void *loop_run(void *arg)
+{
+	struct epoll_event events[LOOP_BATCH];
+	struct loop *loop = arg;
+
+	for (;;) {
+		int n = epoll_wait(loop->epoll, events, LOOP_BATCH, -1);
+
+		for (int i = 0; i < n; i++) {
+			struct loop_source *source = events[i].data.ptr;
+
+			if (!source)
+				return NULL;
+			source->ready(source);
+		}
+	}
+}
+
+int loop_start(struct loop *loop, const char *name)
+{
+	return thread_start(&loop->thread, name, loop_run, loop);
+}
+
+void loop_finish(struct loop *loop)
+{
+	if (loop->thread) {
+		eventfd_write(loop->stop, 1);
+		pthread_join(loop->thread, NULL);
+	}
+	fd_close(loop->stop);
+	fd_close(loop->epoll);
+}

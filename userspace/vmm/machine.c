@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The machine: which parts it has, and in which order they come up; they go down in the reverse.
+ *
+ * Threads: one a vCPU, one for the serial port, one for the interrupts of virtio devices, one a
+ * device, and the main one, which waits for the end. Nothing but the vCPUs reaches the buses, so
+ * what is on them can go once the vCPUs are gone.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "devmodel/blk.h"
+#include "devmodel/console.h"
+#include "devmodel/device.h"
+#include "devmodel/rng.h"
+#include "userspace/lib/fd.h"
+#include "userspace/lib/log.h"
+#include "userspace/vmm/acpi.h"
+#include "userspace/vmm/boot.h"
+#include "userspace/vmm/machine.h"
+#include "userspace/vmm/options.h"
+#include "userspace/vmm/power.h"
+#include "userspace/vmm/virtio_pci.h"
+
+#define MACHINE_SIGNALLED	128
+
+static int machine_add_virtio(struct machine *machine, struct device *dev)
+{
+	const char *name = dev->ops->name;
+	int err = virtio_pci_create(dev, &machine->vm, &machine->memory, &machine->pci,
+				    &machine->loop, &machine->virtio[machine->virtio_count]);
+
+	if (err)
+		log_error("cannot put a virtio %s device into the machine: %s", name,
+			  strerror(-err));
+	else
+		machine->virtio_count++;
+	return err;
+}
+
+static int machine_add_disk(struct machine *machine, const struct options_disk *disk)
+{
+	struct device *dev;
+	int err, fd = fd_open(disk->path, disk->read_only ? O_RDONLY : O_RDWR);
+
+	if (fd < 0) {
+		log_error("cannot open disk %s: %s%s", disk->path, strerror(-fd),
+			  fd == -EACCES || fd == -EROFS ?
+			  "; with ,ro behind it, it is only read" : "");
+		return fd;
+	}
+	err = blk_create(fd, disk->read_only, &dev);
+	if (err) {
+		log_error("disk %s cannot be used: %s", disk->path, strerror(-err));
+		fd_close(fd);
+		return err;
+	}
+	return machine_add_virtio(machine, dev);
+}
+
+static int machine_add_rng(struct machine *machine)
+{
+	struct device *dev;
+	int err = rng_create(&dev);
+
+	if (err) {
+		log_error("cannot make an entropy source: %s", strerror(-err));
+		return err;
+	}
+	return machine_add_virtio(machine, dev);
+}
+
+/* On copies, since the device closes what it gets, and others may use the same descriptors. */
+static int machine_add_console(struct machine *machine, int in, int out)
+{
+	int own_in = fcntl(in, F_DUPFD_CLOEXEC, 0);
+	int own_out = fcntl(out, F_DUPFD_CLOEXEC, 0);
+	struct device *dev;
+	int err = -errno;
+
+	if (own_in >= 0 && own_out >= 0)
+		err = console_create(own_in, own_out, &dev);
+	if (err) {
+		log_error("cannot make a console on descriptors %d and %d: %s", in, out,
+			  strerror(-err));
+		fd_close(own_in);
+		fd_close(own_out);
+		return err;
+	}
+	return machine_add_virtio(machine, dev);
+}
+
+static int machine_add_devices(struct machine *machine, const struct options *options)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < options->disk_count && !err; i++)
+		err = machine_add_disk(machine, &options->disk[i]);
+	if (!err && options->console_in >= 0)
+		err = machine_add_console(machine, options->console_in, options->console_out);
+	if (!err && options->rng)
+		err = machine_add_rng(machine);
+	if (!err) {
+		err = loop_start(&machine->loop, "interrupts");
+		if (err)
+			log_error("cannot start a thread: %s", strerror(-err));
+	}
+	return err;
+}
+
+static void machine_remove_devices(struct machine *machine)
+{
+	while (machine->virtio_count)
+		virtio_pci_destroy(machine->virtio[--machine->virtio_count]);
+}
+
+static int machine_add_cpus(struct machine *machine, unsigned int cpus)
+{
+	if (cpus > machine->vm.cpus_max) {
+		log_error("--cpus %u: the node has at most %u", cpus, machine->vm.cpus_max);
+		return -EINVAL;
+	}
+	machine->world = (struct vcpu_world){
+		.vm = &machine->vm, .pio = &machine->pio, .mmio = &machine->mmio,
+		.ioapic = &machine->ioapic, .stop = &machine->stop,
+	};
+	machine->vcpu = calloc(cpus, sizeof(*machine->vcpu));
+	if (!machine->vcpu) {
+		log_error("--cpus %u: %s", cpus, strerror(ENOMEM));
+		return -ENOMEM;
+	}
+	for (; machine->vcpu_count < cpus; machine->vcpu_count++) {
+		int err = vcpu_init(&machine->vcpu[machine->vcpu_count], &machine->world,
+				    machine->vcpu_count, cpus);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void machine_remove_cpus(struct machine *machine)
+{
+	for (unsigned int i = 0; i < machine->vcpu_count; i++)
+		vcpu_kick(&machine->vcpu[i]);
+	while (machine->vcpu_count)
+		vcpu_finish(&machine->vcpu[--machine->vcpu_count]);
+	free(machine->vcpu);
+	machine->vcpu = NULL;
+}
+
+/* Others start up when the first one says so. */
+static int machine_start_cpus(struct machine *machine, const struct boot_entry *entry)
+{
+	vcpu_init_kick();
+	for (unsigned int i = 0; i < machine->vcpu_count; i++) {
+		int err = vcpu_start(&machine->vcpu[i], i ? NULL : entry);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int machine_boot(struct machine *machine, const struct options *options)
+{
+	struct boot_image image = {
+		.kernel = options->kernel,
+		.initrd = options->initrd,
+		.cmdline = options->append,
+		.acpi_rsdp = acpi_build(&machine->memory, machine->vcpu_count),
+	};
+	struct boot_entry entry;
+	int err = boot_load(&machine->memory, &image, &entry);
+
+	return err ? err : machine_start_cpus(machine, &entry);
+}
+
+/* What the machine has whatever the options; none of it fails but the serial port. */
+static int machine_add_board(struct machine *machine, const struct options *options)
+{
+	int err;
+
+	ioapic_init(&machine->ioapic, &machine->vm, &machine->mmio);
+	rtc_init(&machine->rtc, &machine->pio);
+	power_init(&machine->pio, &machine->stop);
+	pci_init(&machine->pci, &machine->pio, &machine->mmio);
+	err = serial_init(&machine->serial, &machine->ioapic, &machine->pio, options->serial_in,
+			  options->serial_out);
+	if (err) {
+		log_error("cannot make the serial port: %s", strerror(-err));
+		pci_finish(&machine->pci);
+		rtc_finish(&machine->rtc);
+		ioapic_finish(&machine->ioapic);
+	}
+	return err;
+}
+
+static void machine_remove_board(struct machine *machine)
+{
+	serial_finish(&machine->serial);
+	pci_finish(&machine->pci);
+	rtc_finish(&machine->rtc);
+	ioapic_finish(&machine->ioapic);
+}
+
+static int machine_init_events(struct machine *machine)
+{
+	int err = stop_init(&machine->stop);
+
+	if (!err) {
+		err = loop_init(&machine->loop);
+		if (err)
+			stop_finish(&machine->stop);
+	}
+	if (err)
+		log_error("cannot make an event descriptor: %s", strerror(-err));
+	return err;
+}
+
+static void machine_finish_events(struct machine *machine)
+{
+	loop_finish(&machine->loop);
+	stop_finish(&machine->stop);
+}
+
+int machine_init(struct machine *machine, const struct options *options)
+{
+	int err;
+
+	memset(machine, 0, sizeof(*machine));
+	err = vm_init(&machine->vm, options->node);
+	if (err)
+		return err;
+	err = memory_init(&machine->memory, options->memory);
+	if (err)
+		goto finish_vm;
+	err = vm_set_memory(&machine->vm, &machine->memory);
+	if (err)
+		goto finish_memory;
+	err = machine_init_events(machine);
+	if (err)
+		goto finish_memory;
+	err = machine_add_board(machine, options);
+	if (err)
+		goto finish_events;
+	err = machine_add_devices(machine, options);
+	if (err)
+		goto remove_devices;
+	err = machine_add_cpus(machine, options->cpus);
+	if (err)
+		goto remove_cpus;
+	err = machine_boot(machine, options);
+	if (err)
+		goto stop_cpus;
+	return 0;
+
+stop_cpus:
+	stop_request(&machine->stop, 1);
+remove_cpus:
+	machine_remove_cpus(machine);
+remove_devices:
+	machine_finish_events(machine);
+	machine_remove_devices(machine);
+	machine_remove_board(machine);
+	goto finish_memory;
+finish_events:
+	machine_finish_events(machine);
+finish_memory:
+	memory_finish(&machine->memory);
+finish_vm:
+	vm_finish(&machine->vm);
+	return err;
+}
+
+int machine_run(struct machine *machine, int signals)
+{
+	struct pollfd wait[] = {
+		{ .fd = machine->stop.event, .events = POLLIN },
+		{ .fd = signals, .events = POLLIN },
+	};
+	struct signalfd_siginfo info;
+
+	while (stop_status(&machine->stop) < 0) {
+		if (poll(wait, 2, -1) <= 0 || !wait[1].revents)
+			continue;
+		if (read(signals, &info, sizeof(info)) == sizeof(info))
+			stop_request(&machine->stop, MACHINE_SIGNALLED + info.ssi_signo);
+	}
+	return stop_status(&machine->stop);
+}
+
+void machine_finish(struct machine *machine)
+{
+	machine_remove_cpus(machine);
+	loop_finish(&machine->loop);
+	machine_remove_devices(machine);
+	machine_remove_board(machine);
+	stop_finish(&machine->stop);
+	memory_finish(&machine->memory);
+	vm_finish(&machine->vm);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+#ifndef VMM_MACHINE_H
+#define VMM_MACHINE_H
+
+#include "userspace/lib/loop.h"
+#include "userspace/vmm/bus.h"
+#include "userspace/vmm/ioapic.h"
+#include "userspace/vmm/memory.h"
+#include "userspace/vmm/pci.h"
+#include "userspace/vmm/rtc.h"
+#include "userspace/vmm/serial.h"
+#include "userspace/vmm/stop.h"
+#include "userspace/vmm/vcpu.h"
+#include "userspace/vmm/vm.h"
+
+struct options;
+struct virtio_pci;
+
+/* Disks, an entropy source, a console. */
+#define MACHINE_VIRTIO	(16 + 2)
+
+/**
+ * struct machine - a whole virtual machine
+ * @loop: waits for what devices have to say
+ * @virtio: the first virtio_count are in use
+ * @vcpu: the first vcpu_count are in use
+ */
+struct machine {
+	struct vm vm;
+	struct memory memory;
+	struct bus pio;
+	struct bus mmio;
+	struct ioapic ioapic;
+	struct rtc rtc;
+	struct serial serial;
+	struct pci pci;
+	struct loop loop;
+	struct stop stop;
+	struct vcpu_world world;
+	unsigned int virtio_count;
+	struct virtio_pci *virtio[MACHINE_VIRTIO];
+	unsigned int vcpu_count;
+	struct vcpu *vcpu;
+};
+
+/* Build it, ready to run. Says itself what failed. Return: 0 or a negative errno. */
+int machine_init(struct machine *machine, const struct options *options);
+
+/**
+ * machine_run - run it until it ends
+ * @signals: a signalfd; a signal that comes there ends the machine
+ *
+ * Return: the exit status of moat-vmm.
+ */
+int machine_run(struct machine *machine, int signals);
+
+void machine_finish(struct machine *machine);
+
+#endif /* VMM_MACHINE_H */

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/* moat-vmm: the launcher of one virtual machine. */
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+#include "userspace/lib/fd.h"
+#include "userspace/lib/log.h"
+#include "userspace/vmm/machine.h"
+#include "userspace/vmm/options.h"
+
+#define STATUS_FAILED	1
+#define STATUS_USAGE	2
+
+/* Blocked in every thread from here on, so that they come to the descriptor and nowhere else. */
+static int main_signals(void)
+{
+	sigset_t set;
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (fd < 0)
+		log_error("cannot make a signal descriptor: %s", strerror(errno));
+	return fd;
+}
+
+int main(int argc, char **argv)
+{
+	static struct machine machine;
+	struct options options;
+	int err, signals, status;
+
+	log_name("moat-vmm", NULL);
+	err = options_parse(&options, argc, argv);
+	if (err)
+		return err < 0 ? STATUS_USAGE : 0;
+	log_name("moat-vmm", options.name);
+	mallopt(M_ARENA_MAX, 1);	/* little is allocated, by one thread */
+	signals = main_signals();
+	if (signals < 0)
+		return STATUS_FAILED;
+	if (machine_init(&machine, &options)) {
+		status = STATUS_FAILED;
+	} else {
+		status = machine_run(&machine, signals);
+		machine_finish(&machine);
+	}
+	fd_close(signals);
+	return status;
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * Guest RAM: one memfd, mapped shared, so that it can be handed to a device process; at most two
+ * pieces of it, below and above the PCI hole that ends at 4 GiB.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "userspace/lib/fd.h"
+#include "userspace/lib/log.h"
+#include "userspace/vmm/layout.h"
+#include "userspace/vmm/memory.h"
+
+#define MEMORY_HIGH	(1ULL << 32)
+
+static int memory_map(struct memory *memory, uint64_t gpa, uint64_t size, uint64_t offset)
+{
+	struct dev_region *region = &memory->map.region[memory->map.count];
+	void *hva = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+			 memory->fd, offset);
+
+	if (hva == MAP_FAILED)
+		return -errno;
+	*region = (struct dev_region){ .gpa = gpa, .size = size, .hva = hva };
+	memory->map.count++;
+	return 0;
+}
+
+int memory_init(struct memory *memory, uint64_t size)
+{
+	uint64_t low = size < LAYOUT_HOLE ? size : LAYOUT_HOLE;
+	int err = 0;
+
+	*memory = (struct memory){ .fd = memfd_create("guest-ram", MFD_CLOEXEC) };
+	if (memory->fd < 0 || ftruncate(memory->fd, size))
+		err = -errno;
+	if (!err)
+		err = memory_map(memory, 0, low, 0);
+	if (!err && size > low)
+		err = memory_map(memory, MEMORY_HIGH, size - low, low);
+	if (err) {
+		log_error("cannot get %llu MiB of guest memory: %s; try a smaller --mem",
+			  (unsigned long long)size >> 20, strerror(-err));
+		memory_finish(memory);
+	}
+	return err;
+}
+
+void memory_finish(struct memory *memory)
+{
+	for (unsigned int i = 0; i < memory->map.count; i++)
+		munmap(memory->map.region[i].hva, memory->map.region[i].size);
+	memory->map.count = 0;
+	fd_close(memory->fd);
+	memory->fd = -1;
+}
+
+void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t len)
+{
+	for (unsigned int i = 0; i < memory->map.count; i++) {
+		const struct dev_region *region = &memory->map.region[i];
+		uint64_t offset = gpa - region->gpa;
+
+		if (gpa >= region->gpa && offset < region->size && len <= region->size - offset)
+			return (char *)region->hva + offset;
+	}
+	return NULL;
+}
+
+uint64_t memory_low_end(const struct memory *memory)
+{
+	return memory->map.region[0].size;
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "userspace/lib/array.h"
+#include "userspace/lib/log.h"
+#include "userspace/lib/parse.h"
+#include "userspace/vmm/options.h"
+
+#define OPTIONS_NODE		"/dev/moat"
+#define OPTIONS_MEMORY		(256ULL << 20)
+#define OPTIONS_MEMORY_MIN	(2ULL << 20)
+#define OPTIONS_MEMORY_MAX	(1ULL << 40)
+#define OPTIONS_PAGE		4096
+#define OPTIONS_CPUS_MAX	255	/* an interrupt message can name no more APIC ids */
+
+static const char options_help[] =
+"Usage: moat-vmm --kernel PATH [OPTION]...\n"
+"Run one virtual machine on a node of Moat's. vmctl is the command for people.\n"
+"\n"
+"  --kernel PATH          bzImage to boot\n"
+"  --initrd PATH          initial RAM disk\n"
+"  --append TEXT          kernel command line\n"
+"  --mem SIZE             memory, with a suffix K, M or G; 256M by default\n"
+"  --cpus N               virtual CPUs, 1 by default\n"
+"  --serial IN,OUT        descriptors of the serial port; 0,1 by default\n"
+"  --serial none          what it says is lost\n"
+"  --disk PATH[,ro]       a virtio block device; may be repeated\n"
+"  --console FD | IN,OUT  a virtio console on these descriptors\n"
+"  --rng                  a virtio entropy source\n"
+"  --device NODE          node to use; MOAT_DEVICE or /dev/moat by default\n"
+"  --name NAME            name of the machine, for messages\n"
+"  --help                 this text\n"
+"\n"
+"A PATH of /proc/self/fd/N is the descriptor N that was handed over, itself.\n"
+"\n"
+"Exit status: 0 when the guest powers off or asks for a reset; the byte that it wrote to I/O\n"
+"port 0xf4, which ends the machine at once; 1 when it crashed or something failed; 2 for a bad\n"
+"command line; 128 + N when ended by signal N.\n";
+
+static int options_bad(const char *option, const char *value, const char *wanted)
+{
+	log_error("--%s %s: %s", option, value, wanted);
+	return -EINVAL;
+}
+
+/* "IN,OUT"; or, where @single, also "FD" for both. Both must be open. */
+static int options_fds(const char *text, bool single, int *ret_in, int *ret_out)
+{
+	char first[12];
+	const char *second;
+	uint64_t in, out;
+	size_t len = strcspn(text, ",");
+
+	if (len >= sizeof(first) || (!text[len] && !single))
+		return -EINVAL;
+	memcpy(first, text, len);
+	first[len] = '\0';
+	second = text[len] ? text + len + 1 : first;
+	if (parse_uint(first, 0, INT32_MAX, &in) || parse_uint(second, 0, INT32_MAX, &out))
+		return -EINVAL;
+	if (fcntl(in, F_GETFD) < 0 || fcntl(out, F_GETFD) < 0)
+		return -EBADF;
+	*ret_in = in;
+	*ret_out = out;
+	return 0;
+}
+
+static int set_kernel(struct options *options, char *value)
+{
+	options->kernel = value;
+	return 0;
+}
+
+static int set_initrd(struct options *options, char *value)
+{
+	options->initrd = value;
+	return 0;
+}
+
+static int set_append(struct options *options, char *value)
+{
+	options->append = value;
+	return 0;
+}
+
+static int set_device(struct options *options, char *value)
+{
+	options->node = value;
+	return 0;
+}
+
+static int set_name(struct options *options, char *value)
+{
+	options->name = value;
+	return 0;
+}
+
+static int set_mem(struct options *options, char *value)
+{
+	uint64_t size;
+
+	if (parse_size(value, OPTIONS_MEMORY_MIN, OPTIONS_MEMORY_MAX, &size) ||
+	    size % OPTIONS_PAGE)
+		return options_bad("mem", value,
+				   "give a size from 2M to 1024G, as 512M or 2G, in whole pages");
+	options->memory = size;
+	return 0;
+}
+
+static int set_cpus(struct options *options, char *value)
+{
+	uint64_t cpus;
+
+	if (parse_uint(value, 1, OPTIONS_CPUS_MAX, &cpus))
+		return options_bad("cpus", value, "give a number from 1 to 255");
+	options->cpus = cpus;
+	return 0;
+}
+
+static int set_serial(struct options *options, char *value)
+{
+	if (!strcmp(value, "none")) {
+		options->serial_in = -1;
+		options->serial_out = -1;
+		return 0;
+	}
+	if (options_fds(value, false, &options->serial_in, &options->serial_out))
+		return options_bad("serial", value, "give two open descriptors, as 0,1, or none");
+	return 0;
+}
+
+static int set_console(struct options *options, char *value)
+{
+	if (options_fds(value, true, &options->console_in, &options->console_out))
+		return options_bad("console", value, "give an open descriptor, or two as 3,4");
+	return 0;
+}
+
+static int set_rng(struct options *options, char *value)
+{
+	(void)value;
+	options->rng = true;
+	return 0;
+}
+
+/* The path is all before a last ",ro". */
+static int set_disk(struct options *options, char *value)
+{
+	struct options_disk *disk;
+	size_t len = strlen(value);
+
+	if (options->disk_count == OPTIONS_DISKS)
+		return options_bad("disk", value, "one too many, 16 is the most");
+	disk = &options->disk[options->disk_count++];
+	if (len > 3 && !strcmp(value + len - 3, ",ro")) {
+		value[len - 3] = '\0';
+		disk->read_only = true;
+	}
+	disk->path = value;
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int has_value;
+	int (*set)(struct options *options, char *value);
+} options_table[] = {
+	{ "kernel",	required_argument,	set_kernel },
+	{ "initrd",	required_argument,	set_initrd },
+	{ "append",	required_argument,	set_append },
+	{ "mem",	required_argument,	set_mem },
+	{ "cpus",	required_argument,	set_cpus },
+	{ "serial",	required_argument,	set_serial },
+	{ "disk",	required_argument,	set_disk },
+	{ "console",	required_argument,	set_console },
+	{ "rng",	no_argument,		set_rng },
+	{ "device",	required_argument,	set_device },
+	{ "name",	required_argument,	set_name },
+	{ "help",	no_argument,		NULL },
+};
+
+#define OPTIONS_COUNT	ARRAY_SIZE(options_table)
+
+static int options_check(const struct options *options, int argc, char **argv)
+{
+	if (optind < argc) {
+		log_error("%s: not an option; see --help", argv[optind]);
+		return -EINVAL;
+	}
+	if (!options->kernel) {
+		log_error("no kernel; name one by --kernel, as /boot/vmlinuz-*");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* getopt's own words would start with the program's path, and be two lines with a hint. */
+static int options_unknown(int c, char **argv)
+{
+	if (c == ':')
+		log_error("%s: a value is missing; see --help", argv[optind - 1]);
+	else
+		log_error("%s: not known, or not so; see --help", argv[optind - 1]);
+	return -EINVAL;
+}
+
+static int options_read(struct options *options, int argc, char **argv)
+{
+	struct option known[OPTIONS_COUNT + 1] = { 0 };
+	int c, index = 0, err;
+
+	for (size_t i = 0; i < OPTIONS_COUNT; i++)
+		known[i] = (struct option){
+			.name = options_table[i].name, .has_arg = options_table[i].has_value,
+		};
+	while ((c = getopt_long(argc, argv, "+:", known, &index)) != -1) {
+		if (c)
+			return options_unknown(c, argv);
+		if (!options_table[index].set) {
+			fputs(options_help, stdout);
+			return 1;
+		}
+		err = options_table[index].set(options, optarg);
+		if (err)
+			return err;
+	}
+	return options_check(options, argc, argv);
+}
+
+int options_parse(struct options *options, int argc, char **argv)
+{
+	const char *node = getenv("MOAT_DEVICE");
+
+	*options = (struct options){
+		.node = node && *node ? node : OPTIONS_NODE,
+		.append = "",
+		.memory = OPTIONS_MEMORY,
+		.cpus = 1,
+		.serial_in = 0,
+		.serial_out = 1,
+		.console_in = -1,
+		.console_out = -1,
+	};
+	return options_read(options, argc, argv);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+#ifndef VMM_VIRTIO_PCI_H
+#define VMM_VIRTIO_PCI_H
+
+struct device;
+struct loop;
+struct memory;
+struct pci;
+struct virtio_pci;
+struct vm;
+
+/**
+ * virtio_pci_create - put a virtio device onto the PCI bus
+ * @dev: the device, which is the transport's from here on, on failure too
+ * @loop: where its interrupts are waited for; must have ended before virtio_pci_destroy()
+ *
+ * Return: 0 or a negative errno.
+ */
+int virtio_pci_create(struct device *dev, struct vm *vm, const struct memory *memory,
+		      struct pci *pci, struct loop *loop, struct virtio_pci **ret);
+
+/* Stops and destroys the device too. NULL is fine. Nothing of the bus may run any more. */
+void virtio_pci_destroy(struct virtio_pci *virtio);
+
+#endif /* VMM_VIRTIO_PCI_H */
