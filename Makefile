@@ -2,10 +2,10 @@
 #
 # Moat: `make help` says what there is to make. All output goes below build/.
 #
-# The folders' build.mk files add to PROGRAMS, UNIT_TESTS (run on this machine, TAP, sanitized) and
-# LAB_TESTS (run in the lab, TAP). The module is built by the kernel's own Kbuild, once for each kernel, in
-# build/module/VERSION, where the sources are mirrored by links: so one tree serves many kernels, and only
-# what has changed is built again.
+# The folders' build.mk files add to PROGRAMS, UNIT_TESTS (run on this machine, TAP, sanitized)
+# and LAB_TESTS (run in the lab, TAP). The module is built by the kernel's own Kbuild, once for
+# each kernel, in build/module/VERSION, where the sources are mirrored by links: so one tree
+# serves many kernels, and only what has changed is built again.
 
 B := build
 CC := gcc
@@ -24,13 +24,16 @@ include $(wildcard userspace/build.mk devmodel/build.mk selftests/build.mk)
 
 # The lab's kernels, once `make deps` has fetched them, and where a kernel's headers are.
 lab_kvers := $(notdir $(wildcard $(B)/cache/kernel-6.*/lib/modules/*))
-kdir_of = $(firstword $(patsubst %/lib/modules/$(1),%/build,$(wildcard $(B)/cache/kernel-*/lib/modules/$(1))) \
+kdir_of = $(firstword \
+	$(patsubst %/lib/modules/$(1),%/build,$(wildcard $(B)/cache/kernel-*/lib/modules/$(1))) \
 	$(wildcard /lib/modules/$(1)/build /usr/src/linux-headers-$(1)))
 
-# The kernel to build for: the named one, else the running one, else (no headers of it here) the lab's first.
+# The kernel to build for: the named one, else the running one, else (no headers of it here) the
+# lab's first.
 running := $(shell uname -r)
 ifdef KDIR
-KVER ?= $(or $(shell cat $(KDIR)/include/config/kernel.release),$(error KDIR: no headers in $(KDIR)))
+KVER ?= $(or $(shell cat $(KDIR)/include/config/kernel.release), \
+	$(error KDIR: no headers in $(KDIR)))
 else
 KVER ?= $(if $(call kdir_of,$(running)),$(running),$(or $(firstword $(lab_kvers)),$(running)))
 endif
@@ -51,21 +54,23 @@ all: module programs
 module: $(call modules_of,$(KVER))
 
 modules-lab: $(call modules_of,$(lab_kvers))
-	@[ -n '$(lab_kvers)' ] || { echo 'moat: the lab has no kernels yet: make deps' >&2; exit 1; }
+	@[ -n '$(lab_kvers)' ] || \
+		{ echo 'moat: the lab has no kernels yet: make deps' >&2; exit 1; }
 
 programs: $(PROGRAMS)
 
 tests: $(UNIT_TESTS) $(LAB_TESTS)
 
-# kbuild VERSION DIR: warnings of objtool and modpost do not fail a build by themselves, and would be silent
-# the next time; so what was built with any is thrown away.
+# kbuild VERSION DIR: warnings of objtool and modpost do not fail a build by themselves, and would
+# be silent the next time; so what was built with any is thrown away.
 define kbuild
 $(if $(2),,@echo 'moat: no headers of kernel $(1) here: install linux-headers-$(1),' \
 	'or name others by KDIR=, or the lab'"'"'s (make deps) by KVER=' >&2; exit 1)
 @mkdir -p $(@D)
 @find $(@D) -xtype l -delete
 @for f in $(MODULE_SRCS); do \
-	[ -h $(@D)/$$f ] || { mkdir -p $(@D)/$$(dirname $$f) && ln -sfn $(CURDIR)/$$f $(@D)/$$f; }; \
+	[ -h $(@D)/$$f ] && continue; \
+	mkdir -p $(@D)/$$(dirname $$f) && ln -sfn $(CURDIR)/$$f $(@D)/$$f || exit 1; \
 done
 @echo '  KBUILD  $@'
 +@$(SUBMAKE) -s -C $(2) M=$(CURDIR)/$(@D) $(KBUILD_FLAGS) modules >$(@D)/build.log 2>&1 || \
@@ -79,14 +84,15 @@ endef
 # The rule for one kernel's module; the wanted and the lab's kernels each have theirs.
 define module_rule
 $$(B)/module/$(1)/moat.ko: $$(MODULE_SRCS)
-	$$(call kbuild,$(1),$(if $(filter $(KVER),$(1)),$(abspath $(KDIR)),$(abspath $(call kdir_of,$(1)))))
+	$$(call kbuild,$(1),$(abspath $(if $(filter $(KVER),$(1)),$(KDIR),$(call kdir_of,$(1)))))
 endef
 $(foreach k,$(sort $(KVER) $(lab_kvers)),$(eval $(call module_rule,$(k))))
 
 deps:
 	@scripts/deps
 
-# Everything that a run in the lab takes. A make of its own, since deps changes what this one has read.
+# Everything that a run in the lab takes. A make of its own, since deps changes what this one has
+# read.
 lab-ready: deps
 	@$(SUBMAKE) modules-lab programs $(LAB_TESTS) $(LAB_BENCH)
 
@@ -104,11 +110,11 @@ clean:
 	rm -rf $(filter-out $(B)/cache,$(wildcard $(B)/*))
 
 help:
-	@echo 'make             moat.ko for the running kernel, or KVER=version or KDIR=headers; and the programs'
+	@echo 'make             moat.ko for the running kernel (or KVER=, KDIR=), and the programs'
 	@echo 'make module      moat.ko only;   make modules-lab: for both of the lab'"'"'s kernels'
 	@echo 'make programs    moat-vmm and vmctl, in build/bin'
-	@echo 'make deps        installs from Debian what building and testing takes, fetches the lab'
-	@echo 'make demo        boots a Linux guest on Moat: on this machine if it can, else in the lab'
+	@echo 'make deps        installs what this takes from Debian, and fetches the lab'
+	@echo 'make demo        boots a Linux guest on Moat: on this machine, else in the lab'
 	@echo 'make check       all tests;   make bench: the cost of exits, for Moat and for KVM'
 	@echo 'make clean       removes what was built, keeps what was downloaded'
-	@echo 'scripts/lab      an emulated host with Moat loaded: a shell, or one command (scripts/lab --help)'
+	@echo 'scripts/lab      an emulated host with Moat loaded: a shell, or one command (--help)'

@@ -66,8 +66,11 @@ typedef bool moat_young_t;
 typedef int moat_young_t;
 #endif
 
-/* Is there anything to do on the way to userspace: a signal, task work? */
-#define MOAT_USER_WORK	(_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME)
+/*
+ * Is a signal pending? Other work that is due on the way to userspace (_TIF_NOTIFY_RESUME: restartable
+ * sequences, deferred release of files) can wait until the vCPU's thread goes there.
+ */
+#define MOAT_USER_WORK	(_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL)
 
 static inline bool moat_user_work_pending(void)
 {

@@ -466,15 +466,17 @@ unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 	return insn.length;
 }
 
-unsigned int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
+int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
 {
 	struct fetch fetch = { 0 };
 	struct moat_insn insn;
 	struct access a;
 
 	access_init(&a, vcpu, true);
-	if (fetch_decode(&a, &fetch, &insn) || insn.op != INSN_MOV_CR)
+	if (fetch_decode(&a, &fetch, &insn))
 		return 0;
+	if (insn.op != INSN_MOV_CR)
+		return -ENOENT;
 	*ret_gpr = insn.rm;
 	return insn.length;
 }

@@ -17,7 +17,8 @@
  * @cpu_disable: turns off what @cpu_enable turned on, on this CPU; harmless where it was off.
  * @vcpu_create: allocates vcpu->hw.
  * @vcpu_destroy: frees it, NULL or not.
- * @vcpu_reset: brings the vendor's hidden state to that of power-on; registers are the core's.
+ * @vcpu_reset: brings the vendor's hidden state and MSRs to that of power-on, or of INIT; registers
+ *	are the core's.
  * @sregs_load: reads the hardware's copy of segments and control registers into vcpu->sregs.
  * @msr_read: an MSR whose hardware copy is the vendor's; 0 or -ENOENT.
  * @msr_write: the same; the core has checked canonical addresses and reserved bits where it knows them.
@@ -35,7 +36,7 @@ struct moat_hw_ops {
 	void (*cpu_disable)(void);
 	int (*vcpu_create)(struct moat_vcpu *vcpu);
 	void (*vcpu_destroy)(struct moat_vcpu *vcpu);
-	void (*vcpu_reset)(struct moat_vcpu *vcpu);
+	void (*vcpu_reset)(struct moat_vcpu *vcpu, bool init);
 	void (*sregs_load)(struct moat_vcpu *vcpu);
 	int (*msr_read)(struct moat_vcpu *vcpu, u32 index, u64 *value);
 	int (*msr_write)(struct moat_vcpu *vcpu, u32 index, u64 value);

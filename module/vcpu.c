@@ -85,7 +85,7 @@ void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 	vcpu->events = (struct moat_events) { .external = -1 };
 	vcpu->emul.active = false;
 	vcpu->complete = NULL;
-	moat_hw->vcpu_reset(vcpu);
+	moat_hw->vcpu_reset(vcpu, init);
 	moat_fpu_reset(vcpu, init);
 	moat_msr_reset(vcpu, init);
 	if (vcpu->lapic)
@@ -436,7 +436,6 @@ static int vcpu_prepare(struct moat_vcpu *vcpu)
 	int r;
 
 	do {
-		/* What runs on the way to userspace (task work, restartable sequences) is due as well. */
 		if (moat_user_work_pending())
 			return vcpu_interrupted(vcpu);
 		cond_resched();
@@ -528,6 +527,8 @@ long moat_vcpu_run(struct moat_vcpu *vcpu)
 	r = vcpu_check_run(vcpu);
 	if (r)
 		return r;
+	if (READ_ONCE(vcpu->run->request_interrupt_window))
+		moat_request(vcpu, MOAT_REQ_EVENT);
 	if (vcpu->sigset_active)
 		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
 	r = vcpu_resume(vcpu);

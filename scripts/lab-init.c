@@ -2,20 +2,21 @@
 /*
  * The first process of an emulated host: sets it up, runs one command, hands back what came of it.
  *
- * It starts in an initramfs that holds no more than it and the drivers it needs. The machine that runs the
- * lab is there as a read-only virtiofs; an overlay with a tmpfs on top of it becomes the root, so that all
- * programs are found where they are outside, and writes go nowhere. The run's own folder (named on the
- * kernel's command line: moat_lab=) says what to do:
+ * It starts in an initramfs that holds no more than it and the drivers it needs. The machine that
+ * runs the lab is there as a read-only virtiofs; an overlay with a tmpfs on top of it becomes the
+ * root, so that all programs are found where they are outside, and writes go nowhere. The run's
+ * own folder (named on the kernel's command line: moat_lab=) says what to do:
  *
- *	modules	kernel modules to load, a path a line; the rest are lists of strings that end in NUL:
+ *	modules	kernel modules to load, a path a line; the others are strings that end in NUL:
  *	argv	the command; none means a shell on hvc0
  *	env	its environment
  *	cwd	its working directory
  *	shares	directories of the machine outside to be shown as they are, without the overlay
  *
- * Three virtio-serial ports lead out: "stdout", "stderr" and "status". The command writes into pipes, not
- * into the ports, since a port cannot be opened twice, as a script does with /dev/stderr. What is said on
- * "status": "up" before the command starts, "exit N" at its end, or "fail WHY" where it could not be started.
+ * Three virtio-serial ports lead out: "stdout", "stderr" and "status". The command writes into
+ * pipes, not into the ports, since a port cannot be opened twice, as a script does with
+ * /dev/stderr. What is said on "status": "up" before the command starts, "exit N" at its end, or
+ * "fail WHY" where it could not be started.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -65,7 +66,7 @@ static void say(const char *format, ...)
 	if (len > (int)sizeof(line) - 2)
 		len = sizeof(line) - 2;
 	line[len++] = '\n';
-	/* Without the port the kernel's console has to do: it is what the lab shows where the host fails. */
+	/* Without the port the console has to do: the lab shows that where the host fails. */
 	if (write(status_fd < 0 ? STDERR_FILENO : status_fd, line, len) != len)
 		perror("lab-init: status");
 }
@@ -236,7 +237,8 @@ static void root_mount(void)
 static void root_fill(void)
 {
 	static const char *const dirs[] = {
-		"/root/proc", "/root/sys", "/root/dev", "/root/run", "/root/tmp", "/root/dev/pts", "/root/dev/shm",
+		"/root/proc", "/root/sys", "/root/dev", "/root/run", "/root/tmp",
+		"/root/dev/pts", "/root/dev/shm",
 	};
 	size_t i;
 
@@ -255,8 +257,9 @@ static void root_fill(void)
 	fs_mount("cgroup2", "cgroup2", "/root/sys/fs/cgroup", 0, NULL);
 	fs_mount("debugfs", "debugfs", "/root/sys/kernel/debug", 0, NULL);
 	fs_mount("tracefs", "tracefs", "/root/sys/kernel/tracing", 0, NULL);
-	if (symlink("/proc/self/fd", "/root/dev/fd") < 0 || symlink("fd/0", "/root/dev/stdin") < 0 ||
-	    symlink("fd/1", "/root/dev/stdout") < 0 || symlink("fd/2", "/root/dev/stderr") < 0)
+	if (symlink("/proc/self/fd", "/root/dev/fd") < 0 ||
+	    symlink("fd/0", "/root/dev/stdin") < 0 || symlink("fd/1", "/root/dev/stdout") < 0 ||
+	    symlink("fd/2", "/root/dev/stderr") < 0)
 		fail("symlink in ", "/dev");
 }
 
@@ -411,7 +414,7 @@ static void all_write(int fd, const char *data, size_t size)
 	}
 }
 
-/* Moves what is in the pipe now, within reason: a writer that never stops must not hold up the rest. */
+/* Moves what is in the pipe now; a writer that never stops must not hold up the rest. */
 static void pump_run(struct pump *pump)
 {
 	static char buffer[65536];

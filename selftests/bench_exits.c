@@ -2,9 +2,10 @@
 /*
  * What an exit costs, by the guest's own TSC: a loop of one exiting instruction between two RDTSC.
  *
- * In a lab with --icount the TSC counts instructions of guest and host together, so the figure is how many the host
- * spends, but for the three or four of the loop itself. Elsewhere it is cycles. Each figure is the least of several
- * batches, after one to warm up: what interrupts of the host's add is not the exit's.
+ * In a lab with --icount the TSC counts instructions of guest and host together, so the figure is
+ * how many the host spends, but for the three or four of the loop itself. Elsewhere it is cycles.
+ * Each figure is the least of several batches, after one to warm up: what interrupts of the host's
+ * add is not the exit's.
  *
  * Prints "NAME FIGURE" lines for scripts/bench.
  */

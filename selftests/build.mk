@@ -14,18 +14,21 @@ LAB_LDFLAGS := -static -no-pie -Wl,-z,noexecstack -pthread
 LAB_LIB := $(LAB_DIR)/lib/guest.o $(LAB_DIR)/lib/payload.o $(LAB_DIR)/lib/tap.o
 
 LAB_TESTS += $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_SH))
-LAB_BENCH := $(LAB_DIR)/bench_exits
+LAB_HELPERS := bench_exits spin
 
 $(LAB_DIR)/%.o: selftests/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LAB_CFLAGS) -c -o $@ $<
 
-$(addprefix $(LAB_DIR)/,$(LAB_C) bench_exits): $(LAB_DIR)/%: $(LAB_DIR)/%.o $(LAB_LIB)
+$(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_HELPERS)): $(LAB_DIR)/%: $(LAB_DIR)/%.o $(LAB_LIB)
 	$(CC) $(LAB_LDFLAGS) -o $@ $^
 
 $(addprefix $(LAB_DIR)/,$(LAB_SH)): $(LAB_DIR)/%: selftests/%.sh selftests/lib/tap.sh
 	@mkdir -p $(@D)
-	sed '/^\. .*\/tap\.sh$$/{r selftests/lib/tap.sh' -e 'd}' $< > $@
+	sed -e '/^\. selftests\/lib\/tap\.sh$$/{' -e 'r selftests/lib/tap.sh' -e 'd' -e '}' $< > $@
 	chmod +x $@
+
+# A script that runs another program of the tests has it built.
+$(LAB_DIR)/module_reload: $(LAB_DIR)/spin $(LAB_DIR)/exits
 
 -include $(wildcard $(LAB_DIR)/*.d $(LAB_DIR)/lib/*.d)

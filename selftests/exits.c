@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * What KVM_RUN returns with: ports, HLT, SHUTDOWN, INTR, INTERNAL_ERROR, and what it leaves in kvm_run.
+ * What KVM_RUN returns with: ports, HLT, SHUTDOWN, INTR, INTERNAL_ERROR, and what it leaves in
+ * kvm_run.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -101,7 +102,9 @@ static void port_in(void)
 	machine_destroy();
 }
 
-/* ---- String I/O: in which pieces it comes is the node's choice, the bytes in order are not. ---- */
+/*
+ * ---- String I/O: in which pieces it comes is the node's choice, the bytes in order are not. ----
+ */
 
 static void outs_payload(void)
 {
@@ -154,8 +157,9 @@ static void outs_check(uint64_t from, size_t bytes, uint8_t size)
 	static uint8_t got[STRING_BYTES];
 
 	if (outs_collect(got, bytes, size))
-		CHECK(!memcmp(got, vm->ram + from, bytes), "OUTS of %zu bytes of %u from %#llx differ",
-		      bytes, size, (unsigned long long)from);
+		CHECK(!memcmp(got, vm->ram + from, bytes),
+		      "OUTS of %zu bytes of %u from %#llx differ", bytes, size,
+		      (unsigned long long)from);
 }
 
 static void string_out(void)
@@ -230,8 +234,9 @@ static void ins_check(uint64_t at, size_t bytes)
 	size_t i;
 
 	for (i = 0; i < bytes; i++)
-		if (!CHECK(vm->ram[at + i] == in_byte(i), "INS at %#llx: byte %zu is %#x, wanted %#x",
-			   (unsigned long long)at, i, vm->ram[at + i], in_byte(i)))
+		if (!CHECK(vm->ram[at + i] == in_byte(i),
+			   "INS at %#llx: byte %zu is %#x, wanted %#x", (unsigned long long)at, i,
+			   vm->ram[at + i], in_byte(i)))
 			return;
 }
 
@@ -530,7 +535,8 @@ static void strange_instruction(void)
 	machine_create(strange_payload, GUEST_MMIO);
 	do {
 		report = vcpu_wait(vcpu);
-	} while (report.kind == REPORT_EXIT && vcpu->run->exit_reason == KVM_EXIT_MMIO && ++n < 200);
+	} while (report.kind == REPORT_EXIT && vcpu->run->exit_reason == KVM_EXIT_MMIO &&
+		 ++n < 200);
 	/* KVM's emulator knows FXSAVE; either way the vCPU comes back. */
 	CHECK(report.kind == REPORT_DONE || (report.kind == REPORT_EXIT &&
 	      vcpu->run->exit_reason == KVM_EXIT_INTERNAL_ERROR), "report %d, exit %u, %d of MMIO",

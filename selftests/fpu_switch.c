@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Registers that guest and host share one after the other: vectors, x87, debug registers. Each side must find its
- * own, across exits, with other processes on the same CPU at the same work.
+ * Registers that guest and host share one after the other: vectors, x87, debug registers. Each side
+ * must find its own, across exits, with other processes on the same CPU at the same work.
  */
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
@@ -57,10 +57,11 @@ static void vectors_payload(uint64_t id)
 		pattern_make(guest_in, id + round);
 		value = round;
 		/* Nothing but an exit to userspace between load and store. */
-		__asm__ volatile(EACH_YMM(YMM_LOAD, "%0")
-				 "outb %%al, %w2\n\t"
-				 EACH_YMM(YMM_STORE, "%1")
-				 : : "r"(guest_in), "r"(guest_out), "d"(port), "D"(value) : "memory");
+		__asm__ volatile(
+			EACH_YMM(YMM_LOAD, "%0") "outb %%al, %w2\n\t" EACH_YMM(YMM_STORE, "%1")
+			:
+			: "r"(guest_in), "r"(guest_out), "d"(port), "D"(value)
+			: "memory");
 		for (i = 0; i < VECTOR_BYTES / 8; i++)
 			GUEST_EQ(guest_out[i], guest_in[i]);
 	}
@@ -150,7 +151,8 @@ static bool vectors_step(struct vcpu *v, uint64_t round)
 			return false;
 	} while (r == -EINTR);
 	return CHECK(!r && run->exit_reason == KVM_EXIT_IO && run->io.port == PORT_SYNC &&
-		     vcpu_regs(v).rdi == round, "round %llu: KVM_RUN %ld, exit %u, port %#x, rdi %#llx, rsi %#llx",
+			     vcpu_regs(v).rdi == round,
+		     "round %llu: KVM_RUN %ld, exit %u, port %#x, rdi %#llx, rsi %#llx",
 		     (unsigned long long)round, r, run->exit_reason, run->io.port, vcpu_regs(v).rdi,
 		     vcpu_regs(v).rsi);
 }
@@ -251,7 +253,9 @@ static int breakpoint_open(void)
 	return syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-/* The host's breakpoint counts the host's writes, no guest's, while the guest uses DR0 for itself. */
+/*
+ * The host's breakpoint counts the host's writes, no guest's, while the guest uses DR0 for itself.
+ */
 static void host_breakpoint(void)
 {
 	int fd = breakpoint_open();

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Callers and guests that mean harm: each gets an errno, an exit or its own time's end, and the host goes on.
+ * Callers and guests that mean harm: each gets an errno, an exit or its own time's end, and the
+ * host goes on.
  *
- * What a nonsense state comes to differs from CPU to CPU. What must hold is that SET refuses it or that KVM_RUN
- * returns, at the latest when a signal asks, and that the same vCPU works with a good state afterwards.
+ * What a nonsense state comes to differs from CPU to CPU. What must hold is that SET refuses it or
+ * that KVM_RUN returns, at the latest when a signal asks, and that the same vCPU works with a good
+ * state afterwards.
  */
 #include <signal.h>
 #include <sys/wait.h>
@@ -243,7 +245,10 @@ static void scribbles(void)
 		vcpu_clean();
 		vcpu_set_long(vcpu, scribble_payload, 0);
 		for (n = 0; n < 400; n++) {
-			/* All that userspace does not tell by: every exit's own part, and the data. */
+			/*
+			 * All that userspace does not tell by: every exit's own part, and the
+			 * data.
+			 */
 			run->exit_reason = byte * 0x01010101;
 			memset(&run->hw, byte, sizeof(run->padding));
 			memset(run + 1, byte, vcpu->run_size - sizeof(*run));
@@ -268,7 +273,8 @@ static void mapping_beyond(void)
 	uint8_t *p;
 
 	machine_create();
-	p = mmap(NULL, vcpu->run_size + 64 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	p = mmap(NULL, vcpu->run_size + 64 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		 vcpu->fd, 0);
 	if (p != MAP_FAILED) {
 		pid = fork();
 		if (!pid) {
@@ -351,8 +357,13 @@ static void shutdowns(void)
 static void db_loop_payload(void)
 {
 	__asm__ volatile("ltr %w0" : : "r"(GUEST_TR) : "memory");
-	__asm__ volatile("movq %0, %%dr0; movq %1, %%dr7" : : "r"(GUEST_FREE + 0xff0), "r"(0x000d0402ul));
-	__asm__ volatile("1: movq $1, %0; jmp 1b" : : "m"(*(uint64_t *)(GUEST_FREE + 0xff0)) : "memory");
+	__asm__ volatile("movq %0, %%dr0; movq %1, %%dr7"
+			 :
+			 : "r"(GUEST_FREE + 0xff0), "r"(0x000d0402ul));
+	__asm__ volatile("1: movq $1, %0; jmp 1b"
+			 :
+			 : "m"(*(uint64_t *)(GUEST_FREE + 0xff0))
+			 : "memory");
 }
 
 /* QEMU's TCG aborts in it (bql_lock_impl), which tells nothing of the host that it emulates. */

@@ -174,8 +174,10 @@ static void exceptions_payload(void)
 {
 	uint64_t vector;
 
-	vector = GUEST_TRY("xorl %%edx, %%edx; movl $1, %%eax; divq zero", : : : "rax", "rdx", "r11",
-			   "memory");
+	vector = GUEST_TRY("xorl %%edx, %%edx; movl $1, %%eax; divq zero",
+			   :
+			   :
+			   : "rax", "rdx", "r11", "memory");
 	GUEST_EQ(vector, TRAP_DE);
 	GUEST_EQ(GUEST_TRY("ud2", : : : "r11", "memory"), TRAP_UD);
 	GUEST_EQ(GUEST_TRY("int3", : : : "r11", "memory"), TRAP_BP);
@@ -194,7 +196,10 @@ static void exceptions_payload(void)
 	GUEST_EQ(guest_caught.error, 2);
 	GUEST_EQ(guest_caught.cr2, UNMAPPED + 16);
 	/* TF: a #DB after the next instruction. */
-	vector = GUEST_TRY("pushfq; orq $0x100, (%%rsp); popfq; nop; nop", : : : "r11", "memory", "cc");
+	vector = GUEST_TRY("pushfq; orq $0x100, (%%rsp); popfq; nop; nop",
+			   :
+			   :
+			   : "r11", "memory", "cc");
 	GUEST_EQ(vector, TRAP_DB);
 	guest_done();
 }
@@ -257,8 +262,8 @@ static void triple_fault(void)
 /*
  * ---- Events whose delivery meets a second-level fault ----
  *
- * The handler's stack is on a page that the host has just dropped: the CPU stops in the middle of the delivery, and
- * the hypervisor must begin it anew, once, with the right return address.
+ * The handler's stack is on a page that the host has just dropped: the CPU stops in the middle of
+ * the delivery, and the hypervisor must begin it anew, once, with the right return address.
  */
 enum delivery { DELIVER_IRQ, DELIVER_NMI, DELIVER_INT, DELIVER_UD, DELIVER_BP, DELIVER_PF };
 
@@ -275,7 +280,7 @@ static void delivery_handler(struct trap_frame *frame)
 /* Vectors of all kinds, each after a sync at which the host takes the stack away. */
 static void delivery_payload(uint64_t kind)
 {
-	static const uint8_t vectors[] = { VECTOR, TRAP_NMI, VECTOR_TWO, TRAP_UD, TRAP_BP, TRAP_PF };
+	static const uint8_t vectors[] = {VECTOR, TRAP_NMI, VECTOR_TWO, TRAP_UD, TRAP_BP, TRAP_PF};
 	uint64_t i;
 
 	for (i = 0; i < 6; i++)
@@ -284,8 +289,11 @@ static void delivery_payload(uint64_t kind)
 	for (i = 1; i <= 20; i++) {
 		guest_sync(i);
 		if (kind == DELIVER_INT)
-			__asm__ volatile("leaq 1f(%%rip), %%rax; movq %%rax, expect_rip; int $0x61; 1:"
-					 : : : "rax", "memory");
+			__asm__ volatile(
+				"leaq 1f(%%rip), %%rax; movq %%rax, expect_rip; int $0x61; 1:"
+				:
+				:
+				: "rax", "memory");
 		if (kind == DELIVER_UD)
 			__asm__ volatile("leaq 1f(%%rip), %%rax; movq %%rax, expect_rip; 1: ud2"
 					 : : : "rax", "memory");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The local APIC in the kernel (KVM_CAP_SPLIT_IRQCHIP): registers by MMIO and by MSR, priorities, the timer's
- * three modes, IPIs of all kinds between vCPUs, and what the host may set and signal.
+ * The local APIC in the kernel (KVM_CAP_SPLIT_IRQCHIP): registers by MMIO and by MSR, priorities,
+ * the timer's three modes, IPIs of all kinds between vCPUs, and what the host may set and signal.
  */
 #include "guest.h"
 

@@ -16,7 +16,9 @@ static void *host_pages(size_t size)
 	return p;
 }
 
-/* Reads and writes the address that it is given, for ever; the host answers by memory or by MMIO. */
+/*
+ * Reads and writes the address that it is given, for ever; the host answers by memory or by MMIO.
+ */
 static void touch_payload(volatile uint64_t *p)
 {
 	for (;;) {
@@ -82,7 +84,8 @@ static void overlaps(void)
 	CHECK_CALL(vm_slot(vm, 2, MIB(1) + 5 * PAGE_SIZE, 4 * PAGE_SIZE, host, 0));
 	/* An existing slot keeps its size, its host memory and its read-only flag. */
 	CHECK_ERRNO(vm_slot(vm, 2, MIB(1) + 5 * PAGE_SIZE, 3 * PAGE_SIZE, host, 0), EINVAL);
-	CHECK_ERRNO(vm_slot(vm, 2, MIB(1) + 5 * PAGE_SIZE, 4 * PAGE_SIZE, host + PAGE_SIZE, 0), EINVAL);
+	CHECK_ERRNO(vm_slot(vm, 2, MIB(1) + 5 * PAGE_SIZE, 4 * PAGE_SIZE, host + PAGE_SIZE, 0),
+		    EINVAL);
 	CHECK_ERRNO(vm_slot(vm, 2, MIB(1) + 5 * PAGE_SIZE, 4 * PAGE_SIZE, host, KVM_MEM_READONLY),
 		    EINVAL);
 	/* After its deletion all of it is free. */
@@ -213,7 +216,8 @@ static void unmapped(void)
 	vcpu_set_long(vcpu, poke_payload, SLOT_GPA);
 	check_efault(vcpu, "unmapped");
 	check_efault(vcpu, "still unmapped");
-	if (mmap(host, SLOT_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != host)
+	if (mmap(host, SLOT_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+	    host)
 		tap_bail("mmap: %s", strerror(errno));
 	check_efault(vcpu, "PROT_NONE");
 	mprotect(host, SLOT_SIZE, PROT_READ);

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Each instruction that the decoder knows, in 64, 32 and 16-bit mode, over memory that is not there.
+ * Each instruction that the decoder knows, in 64, 32 and 16-bit mode, over memory that is not
+ * there.
  *
  * The judge is the CPU itself: an instruction runs once over RAM and once over MMIO, which the host
- * serves from bytes of the same contents. Registers, flags and bytes must come out alike. A snippet is
- * assembled twice, as W, the window's address, may be a displacement in it.
+ * serves from bytes of the same contents. Registers, flags and bytes must come out alike. A snippet
+ * is assembled twice, as W, the window's address, may be a displacement in it.
  *
  * Memory below 1 MiB has a hole at the place of the VGA's, so that real mode reaches both windows.
- * A snippet finds RBX, RSI and RDI at three places in the window, which is a segment's base in 16-bit mode
- * and a linear address otherwise.
+ * A snippet finds RBX, RSI and RDI at three places in the window, which is a segment's base in
+ * 16-bit mode and a linear address otherwise.
  */
 #include "guest.h"
 

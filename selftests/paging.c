@@ -2,8 +2,9 @@
 /*
  * Guest memory over whatever the host has underneath, and while the host changes it.
  *
- * The guest is a server: the host leaves an order in its memory (fill, compare), the guest carries it out on the
- * slot and says how many pages were wrong. So both sides write and judge the same memory in turn.
+ * The guest is a server: the host leaves an order in its memory (fill, compare), the guest carries
+ * it out on the slot and says how many pages were wrong. So both sides write and judge the same
+ * memory in turn.
  */
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -412,24 +413,44 @@ static size_t pages_resident(void *host)
 	return n;
 }
 
+/* Swap to compressed memory where the host has the driver; true where there is some. */
+static bool swap_prepare(void)
+{
+	static const char script[] =
+		"PATH=$PATH:/sbin:/usr/sbin; modules=${MOAT_MODULES:-/lib/modules/$(uname -r)}\n"
+		"exec >/dev/null 2>&1\n"
+		"grep -q / /proc/swaps && exit 0\n"
+		"modprobe -d ${modules%/lib/modules/*}/ -S ${modules##*/} zram || exit 1\n"
+		"test -b /dev/zram0 || cat /sys/class/zram-control/hot_add || exit 1\n"
+		"echo 64M >/sys/block/zram0/disksize && mkswap /dev/zram0 && swapon /dev/zram0\n";
+
+	return system(script) == 0;
+}
+
 static void page_out(void)
 {
 	void *host = host_anonymous(MADV_NOHUGEPAGE);
-	size_t left;
+	bool swap = swap_prepare();
+	size_t left, tries = 0;
 
 	machine_create(host);
 	guest_fill(0xb000, "fill");
 	madvise(host, SLOT_SIZE, MADV_COLD);
 	guest_compare(0xb000, "after MADV_COLD");
-	madvise(host, SLOT_SIZE, MADV_PAGEOUT);
-	left = pages_resident(host);
+	/* The first time finds the pages just used, and keeps them. */
+	do {
+		madvise(host, SLOT_SIZE, MADV_PAGEOUT);
+		left = pages_resident(host);
+	} while (swap && left > PAGES / 2 && ++tries < 20);
 	guest_compare(0xb000, "after MADV_PAGEOUT");
 	guest_fill(0xb100, "fill after MADV_PAGEOUT");
 	host_compare(host, 0xb100, "fill after MADV_PAGEOUT");
 	machine_destroy();
 	munmap(host, SLOT_SIZE);
+	tap_note("%zu of %lu pages were resident", left, PAGES);
 	if (left == PAGES)
-		SKIP("the host has no swap: nothing was paged out");
+		SKIP("nothing was paged out: %s",
+		     swap ? "the host keeps it all" : "there is no swap");
 }
 
 static bool ksm_set(const char *file, const char *value)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * A vCPU's state through the GET and SET ioctls: what is set is what is got, and nonsense is refused.
+ * A vCPU's state through the GET and SET ioctls: what is set is what is got, and nonsense is
+ * refused.
  */
 #include <sys/syscall.h>
 
@@ -164,7 +165,7 @@ static void fpu_payload(void)
 
 static void fpu(void)
 {
-	static const uint8_t pi[10] = { 0x35, 0xc2, 0x68, 0x21, 0xa2, 0xda, 0x0f, 0xc9, 0x00, 0x40 };
+	static const uint8_t pi[10] = {0x35, 0xc2, 0x68, 0x21, 0xa2, 0xda, 0x0f, 0xc9, 0x00, 0x40};
 	struct kvm_fpu in = { 0 }, out;
 
 	machine_create(false);
@@ -310,8 +311,8 @@ static void msrs_listed(void)
 	CHECK(n == (int)all->nmsrs, "KVM_GET_MSRS: %d of %u, stopped at %#x", n, all->nmsrs,
 	      n >= 0 && n < (int)all->nmsrs ? all->entries[n].index : 0);
 	n = ioctl(vcpu->fd, KVM_SET_MSRS, all);
-	CHECK(n == (int)all->nmsrs, "KVM_SET_MSRS: %d of %u, stopped at %#x with %#llx", n, all->nmsrs,
-	      n >= 0 && n < (int)all->nmsrs ? all->entries[n].index : 0,
+	CHECK(n == (int)all->nmsrs, "KVM_SET_MSRS: %d of %u, stopped at %#x with %#llx", n,
+	      all->nmsrs, n >= 0 && n < (int)all->nmsrs ? all->entries[n].index : 0,
 	      n >= 0 && n < (int)all->nmsrs ? all->entries[n].data : 0);
 	free(list);
 	free(all);
@@ -336,12 +337,14 @@ static void msrs_values(void)
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
 		CHECK(vcpu_msr_set(vcpu, rows[i].msr, rows[i].value), "MSR %#x is not taken",
 		      rows[i].msr);
-		CHECK(vcpu_msr_get(vcpu, rows[i].msr) == rows[i].value, "MSR %#x: got %#llx, wanted %#llx",
-		      rows[i].msr, (unsigned long long)vcpu_msr_get(vcpu, rows[i].msr),
+		CHECK(vcpu_msr_get(vcpu, rows[i].msr) == rows[i].value,
+		      "MSR %#x: got %#llx, wanted %#llx", rows[i].msr,
+		      (unsigned long long)vcpu_msr_get(vcpu, rows[i].msr),
 		      (unsigned long long)rows[i].value);
 	}
 	/* Not canonical; a memory type that is none. */
-	CHECK(!vcpu_msr_set(vcpu, 0xc0000082, 1ul << 62), "LSTAR takes an address that is not canonical");
+	CHECK(!vcpu_msr_set(vcpu, 0xc0000082, 1ul << 62),
+	      "LSTAR takes an address that is not canonical");
 	CHECK(!vcpu_msr_set(vcpu, 0x277, 2), "PAT takes type 2");
 	CHECK(!vcpu_msr_set(vcpu, MSR_EFER, 1ul << 50), "EFER takes bit 50");
 	machine_destroy();
@@ -388,10 +391,10 @@ static void cpuid2_compare(const struct kvm_cpuid2 *got, const struct kvm_cpuid2
 		g = &got->entries[i];
 		w = &want->entries[i];
 		CHECK(g->function == w->function && g->index == w->index &&
-		      (leaf_is_live(w->function) || (g->eax == w->eax && g->ebx == w->ebx &&
-		       g->ecx == w->ecx && g->edx == w->edx)),
-		      "leaf %#x.%u: got %#x %#x %#x %#x, wanted %#x %#x %#x %#x", w->function, w->index,
-		      g->eax, g->ebx, g->ecx, g->edx, w->eax, w->ebx, w->ecx, w->edx);
+			      (leaf_is_live(w->function) || (g->eax == w->eax && g->ebx == w->ebx &&
+							     g->ecx == w->ecx && g->edx == w->edx)),
+		      "leaf %#x.%u: got %#x %#x %#x %#x, wanted %#x %#x %#x %#x", w->function,
+		      w->index, g->eax, g->ebx, g->ecx, g->edx, w->eax, w->ebx, w->ecx, w->edx);
 	}
 }
 

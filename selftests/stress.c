@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Many things at once: vCPUs in threads, processes that die in mid-run, signals, and a host that changes memory under
- * the guest. The guests keep count of what they do, and find every count that is lost.
+ * Many things at once: vCPUs in threads, processes that die in mid-run, signals, and a host that
+ * changes memory under the guest. The guests keep count of what they do, and find every count that
+ * is lost.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -15,7 +16,7 @@
 #define SLOT_GPA	0x40000000ul
 #define SLOT_SIZE	MIB(2)
 #define PAGES		64
-#define SECONDS_NS	2500000000ull
+#define SECONDS_NS	1500000000ull
 #define MMIO_ANSWER	0x4d4d4d4d4d4d4d4d
 
 static struct vm *vm;
@@ -247,7 +248,8 @@ static void count_payload(uint64_t id)
 
 static uint8_t *count_start(void)
 {
-	uint8_t *host = mmap(NULL, SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *host =
+		mmap(NULL, SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	unsigned int i;
 
 	machine_create(N_VCPUS, count_payload);
@@ -320,7 +322,8 @@ static void neighbours(void)
 	/* Other slots come and go; those that the guest counts in are not touched by it. */
 	while (clock_ns() < end && !tap_failed()) {
 		CHECK_CALL(vm_slot(vm, 2, SLOT_GPA + SLOT_SIZE, SLOT_SIZE, vm->ram, 0));
-		CHECK_CALL(vm_slot(vm, 3, SLOT_GPA - SLOT_SIZE, SLOT_SIZE, vm->ram, KVM_MEM_READONLY));
+		CHECK_CALL(
+			vm_slot(vm, 3, SLOT_GPA - SLOT_SIZE, SLOT_SIZE, vm->ram, KVM_MEM_READONLY));
 		CHECK_CALL(vm_slot(vm, 2, SLOT_GPA + 2 * SLOT_SIZE, SLOT_SIZE, vm->ram, 0));
 		CHECK_CALL(vm_slot(vm, 2, 0, 0, NULL, 0));
 		CHECK_CALL(vm_slot(vm, 3, 0, 0, NULL, 0));
@@ -363,7 +366,8 @@ static void *vanish_thread(void *arg)
 
 static void vanishing_slot(void)
 {
-	uint8_t *host = mmap(NULL, SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *host =
+		mmap(NULL, SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint64_t end = clock_ns() + SECONDS_NS;
 	pthread_t threads[N_VCPUS];
 	unsigned int i, n = 0;

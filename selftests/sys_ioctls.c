@@ -179,10 +179,12 @@ static void supported_cpuid(void)
 	struct kvm_cpuid2 *all = cpuid_get(fd, MAX_ENTRIES), *again, *small;
 	uint32_t n = all->nent;
 
-	if (!CHECK(!all->padding && n > 4 && n <= MAX_ENTRIES, "errno %u, %u entries", all->padding, n))
+	if (!CHECK(!all->padding && n > 4 && n <= MAX_ENTRIES, "errno %u, %u entries", all->padding,
+		   n))
 		return;
 	again = cpuid_get(fd, MAX_ENTRIES);
-	CHECK(again->nent == n && !memcmp(again->entries, all->entries, n * sizeof(all->entries[0])),
+	CHECK(again->nent == n &&
+		      !memcmp(again->entries, all->entries, n * sizeof(all->entries[0])),
 	      "a second KVM_GET_SUPPORTED_CPUID differs: %u and %u entries", n, again->nent);
 	free(again);
 	small = cpuid_get(fd, 0);

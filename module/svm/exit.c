@@ -213,25 +213,22 @@ static enum moat_exit exit_dr(struct moat_vcpu *vcpu)
 static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
 {
 	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
-	unsigned int cr = vmcb->exit_code & 15, gpr;
-	u64 rip;
+	unsigned int cr = vmcb->exit_code == SVM_EXIT_CR0_SEL_WRITE ? 0 : vmcb->exit_code & 15;
+	unsigned int gpr;
+	int len = moat_insn_cr_operand(vcpu, &gpr);
 
-	if (svm_features.decode_assist && (vmcb->exit_info_1 & BIT_ULL(63))) {
-		gpr = vmcb->exit_info_1 & 15;
-		if (!insn_end(vcpu, &rip))
-			return MOAT_EXIT_PREFETCH;
-	} else {
-		unsigned int len = moat_insn_cr_operand(vcpu, &gpr);
-
-		if (!len)
-			return MOAT_EXIT_PREFETCH;
-		rip = vcpu->rip + len;
+	if (!len)
+		return MOAT_EXIT_PREFETCH;
+	if (len < 0) {
+		/* LMSW can do no harm: the CPU itself may execute it. */
+		vmcb->intercept_misc1 &= ~SVM_CR0_SEL_WRITE;
+		return GO_ON;
 	}
 	if (moat_cr_write(vcpu, cr, vcpu->gpr[gpr]))
 		return exit_gp(vcpu);
 	if (cr == 8)
 		moat_request(vcpu, MOAT_REQ_EVENT);
-	return insn_skip(vcpu, rip);
+	return insn_skip(vcpu, vcpu->rip + len);
 }
 
 static enum moat_exit exit_xsetbv(struct moat_vcpu *vcpu)
@@ -298,6 +295,7 @@ static enum moat_exit exit_unknown(struct moat_vcpu *vcpu)
 typedef enum moat_exit (*svm_exit_fn)(struct moat_vcpu *vcpu);
 
 static const svm_exit_fn svm_exits[SVM_EXIT_TABLE] = {
+	[SVM_EXIT_CR0_SEL_WRITE] = exit_write_cr,
 	[SVM_EXIT_WRITE_CR4] = exit_write_cr,
 	[SVM_EXIT_WRITE_CR8] = exit_write_cr,
 	[SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7] = exit_dr,

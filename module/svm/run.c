@@ -157,12 +157,14 @@ static void svm_cpu_enter(struct moat_vcpu *vcpu)
 	if (vcpu->cpu != cpu) {
 		svm->asid_generation = 0;
 		WRITE_ONCE(vcpu->cpu, cpu);
+		moat_clock_moved(vcpu);
 	}
 	if (svm->asid_generation != sc->asid_generation)
 		asid_assign(svm, sc);
 	predictor_barrier(vcpu, sc);
 	asm volatile("vmsave %0" : : "a" (sc->host_pa) : "memory");
 	svm->vmcb->tsc_offset = vcpu->msrs.tsc_offset;
+	svm->vmcb->intercept_misc1 |= SVM_CR0_SEL_WRITE;	/* see exit_write_cr() */
 	if (vcpu->dr7 & DR_GLOBAL_ENABLE_MASK || vcpu->dr7 & DR_LOCAL_ENABLE_MASK)
 		svm_debug_enter(vcpu);
 }
@@ -173,6 +175,7 @@ static void inject(struct moat_vcpu *vcpu, u32 type_and_vector, bool has_error, 
 
 	vmcb->event_inject = type_and_vector | SVM_EVENT_VALID |
 			     (has_error ? SVM_EVENT_HAS_ERROR | (u64)error << 32 : 0);
+	svm_of(vcpu)->injecting = true;
 	vcpu->stats.injections++;
 	trace_moat_inject(vcpu->id, type_and_vector, error);
 }
@@ -216,7 +219,6 @@ static bool inject_nmi(struct moat_vcpu *vcpu)
 	ev->nmi.pending--;
 	ev->nmi.masked = true;
 	ev->nmi.injected = true;
-	svm_of(vcpu)->vmcb->intercept_misc1 |= SVM_IRET;
 	inject(vcpu, SVM_EVENT_NMI | X86_TRAP_NMI, false, 0);
 	return true;
 }
@@ -247,6 +249,8 @@ static void svm_windows(struct moat_vcpu *vcpu)
 		svm_window_open(svm);
 	else
 		svm_window_close(svm);
+	if (ev->nmi.masked && !svm->iret_step)
+		svm->vmcb->intercept_misc1 |= SVM_IRET;
 	/* An NMI waits for the end of an interrupt shadow: try again at the next exit. */
 	if (nmi_waits)
 		moat_request(vcpu, MOAT_REQ_EVENT);
@@ -324,6 +328,7 @@ static void svm_events_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 	u8 vector = info & 0xff;
 
 	vmcb->event_inject = 0;
+	svm_of(vcpu)->injecting = false;
 	ev->exception.injected = false;
 	ev->nmi.injected = false;
 	ev->interrupt.injected = false;
@@ -373,7 +378,7 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 	vmcb->tlb_control = SVM_TLB_KEEP;
 	vcpu->stats.exits++;
 	svm_state_leave(vcpu, vmcb);
-	if (vmcb->event_inject || (vmcb->exit_int_info & SVM_EVENT_VALID))
+	if (svm->injecting || (vmcb->exit_int_info & SVM_EVENT_VALID))
 		svm_events_leave(vcpu, vmcb);
 	trace_moat_exit(vcpu->id, vmcb->exit_code, vcpu->rip, vmcb->exit_info_1, vmcb->exit_info_2);
 	return svm_exit(vcpu);

@@ -20,7 +20,6 @@
 #define SVM_EDX_NPT		BIT(0)
 #define SVM_EDX_NRIP		BIT(3)
 #define SVM_EDX_FLUSH_BY_ASID	BIT(6)
-#define SVM_EDX_DECODE_ASSIST	BIT(7)
 
 #define VM_CR_SVMDIS		BIT_ULL(4)
 
@@ -127,7 +126,6 @@ static int svm_check(void)
 	}
 	svm_features.asid_max = cpuid_ebx(CPUID_SVM) - 1;
 	svm_features.nrip = use_nrip && (edx & SVM_EDX_NRIP);
-	svm_features.decode_assist = edx & SVM_EDX_DECODE_ASSIST;
 	svm_features.flush_by_asid = edx & SVM_EDX_FLUSH_BY_ASID;
 	return 0;
 }

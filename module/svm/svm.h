@@ -15,6 +15,7 @@ struct svm_vcpu {
 	u32 asid;
 	u64 asid_generation;	/* of the CPU in vcpu->cpu; 0 for none yet */
 	bool dr_loaded;		/* DR0-3 hold the guest's values, accesses are not intercepted */
+	bool injecting;		/* event_inject was set for this entry */
 	bool iret_step;		/* single-stepping over the IRET that ends an NMI */
 	bool iret_own_tf;	/* ... with a trap flag that the guest did not set */
 };
@@ -34,7 +35,6 @@ DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
 struct svm_features {
 	u32 asid_max;
 	bool nrip;
-	bool decode_assist;
 	bool flush_by_asid;
 };
 
@@ -47,7 +47,7 @@ static inline struct svm_vcpu *svm_of(struct moat_vcpu *vcpu)
 }
 
 /* vmcb.c */
-void svm_vcpu_reset(struct moat_vcpu *vcpu);
+void svm_vcpu_reset(struct moat_vcpu *vcpu, bool init);
 void svm_sregs_load(struct moat_vcpu *vcpu);
 void svm_sregs_store(struct moat_vcpu *vcpu);
 int svm_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value);

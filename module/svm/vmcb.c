@@ -17,20 +17,23 @@
  */
 #define EXCEPTIONS	(BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC))
 
-#define MISC1	(SVM_INTR | SVM_NMI | SVM_SMI | SVM_INIT | SVM_RDPMC | SVM_CPUID | SVM_RSM | SVM_INVD | \
-		 SVM_HLT | SVM_INVLPGA | SVM_IOIO | SVM_MSR | SVM_FERR_FREEZE | SVM_SHUTDOWN)
+#define MISC1	(SVM_INTR | SVM_NMI | SVM_SMI | SVM_INIT | SVM_CR0_SEL_WRITE | SVM_RDPMC | SVM_CPUID | \
+		 SVM_RSM | SVM_INVD | SVM_HLT | SVM_INVLPGA | SVM_IOIO | SVM_MSR | SVM_FERR_FREEZE | SVM_SHUTDOWN)
 #define MISC2	(SVM_VMRUN | SVM_VMMCALL | SVM_VMLOAD | SVM_VMSAVE | SVM_STGI | SVM_CLGI | \
 		 SVM_SKINIT | SVM_WBINVD | SVM_MONITOR | SVM_MWAIT | SVM_MWAIT_ARMED | SVM_XSETBV | \
 		 SVM_RDPRU)
 
 #define PAT_RESET	0x0007040600070406ULL
 
-void svm_vcpu_reset(struct moat_vcpu *vcpu)
+/* INIT keeps the MSRs that are in the VMCB; all other registers are the core's to set. */
+void svm_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
 
-	memset(vmcb, 0, sizeof(*vmcb));
+	memset(vmcb, 0, init ? offsetof(struct vmcb, es) : sizeof(*vmcb));
+	if (!init)
+		vmcb->g_pat = PAT_RESET;
 	vmcb->intercept_cr = SVM_CR_WRITE(4);
 	vmcb->intercept_dr = U32_MAX;
 	vmcb->intercept_exceptions = EXCEPTIONS;
@@ -41,7 +44,6 @@ void svm_vcpu_reset(struct moat_vcpu *vcpu)
 	vmcb->vintr = SVM_V_INTR_MASKING;
 	vmcb->nested_control = 1;
 	vmcb->nested_cr3 = stage2_root_address(&vcpu->vm->stage2);
-	vmcb->g_pat = PAT_RESET;
 	svm->asid_generation = 0;
 	svm->iret_step = false;
 }

@@ -18,6 +18,7 @@
 #define SVM_SMI			BIT(2)
 #define SVM_INIT		BIT(3)
 #define SVM_VINTR		BIT(4)
+#define SVM_CR0_SEL_WRITE	BIT(5)	/* of bits other than TS and MP */
 #define SVM_RDPMC		BIT(15)
 #define SVM_CPUID		BIT(18)
 #define SVM_RSM			BIT(19)
@@ -79,6 +80,7 @@
 #define SVM_EXIT_SMI		0x062
 #define SVM_EXIT_INIT		0x063
 #define SVM_EXIT_VINTR		0x064
+#define SVM_EXIT_CR0_SEL_WRITE	0x065
 #define SVM_EXIT_RDPMC		0x06f
 #define SVM_EXIT_CPUID		0x072
 #define SVM_EXIT_RSM		0x073

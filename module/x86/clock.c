@@ -2,17 +2,18 @@
 /*
  * Time: the guest's TSC, and KVM's paravirtual clock.
  *
- * The guest's TSC is the host's plus an offset, at the host's rate. All vCPUs of a VM start with one
- * offset, by which the TSC was 0 when the VM was made. Userspace that restores a TSC does so vCPU by
- * vCPU, each a little later: a value within a second of where the VM's TSC is by now, or 0, means that
- * TSC. What the guest itself writes is taken to the letter.
+ * The guest's TSC is the host's plus an offset, at the host's rate. All vCPUs of a VM start with
+ * one offset, by which the TSC was 0 when the VM was made. Userspace that restores a TSC does so
+ * vCPU by vCPU, each a little later: a value within a second of where the VM's TSC is by now, or
+ * 0, means that TSC. What the guest itself writes is taken to the letter.
  *
- * The paravirtual clock is a page that says: at TSC value t it was ns, and a cycle is so long. The guest
- * does the rest. Where all CPUs of the host share one TSC and the host keeps its time by it, one pair
- * (t, ns) serves all vCPUs for ever: two vCPUs can never see time go backwards between them, and the
- * page says so (PVCLOCK_TSC_STABLE_BIT), provided that their TSCs agree too, for Linux reads the first
- * vCPU's page on all of them. Where the host's TSC cannot be trusted, a new pair is taken from the
- * host's raw monotonic clock whenever a vCPU comes to another CPU, and the guest takes care of order.
+ * The paravirtual clock is a page that says: at TSC value t it was ns, and a cycle is so long.
+ * The guest does the rest. Where all CPUs of the host share one TSC and the host keeps its time
+ * by it, one pair (t, ns) serves all vCPUs for ever: two vCPUs can never see time go backwards
+ * between them, and the page says so (PVCLOCK_TSC_STABLE_BIT), provided that their TSCs agree
+ * too, for Linux reads the first vCPU's page on all of them. Where the host's TSC cannot be
+ * trusted, a new pair is taken from the host's raw monotonic clock whenever a vCPU comes to
+ * another CPU, and the guest takes care of order.
  *
  * A clock that was stable may cease to be; it goes on from where it was. It does not become stable
  * again unless userspace sets it.
@@ -60,8 +61,8 @@ static void sample_take(struct sample *sample)
 }
 
 /*
- * Nanoseconds are (cycles << shift) * mul / 2^32. The shift brings the rate between 1 and 2 GHz, so that
- * mul uses all of its 32 bits.
+ * Nanoseconds are (cycles << shift) * mul / 2^32. The shift brings the rate between 1 and 2 GHz,
+ * so that mul uses all of its 32 bits.
  */
 static void scale_set(struct moat_clock *clock)
 {
@@ -156,7 +157,7 @@ static bool tsc_is_in_step(struct moat_vcpu *vcpu)
 	return true;
 }
 
-/* What waits for a moment by the TSC follows; the hardware takes the offset over after the request. */
+/* What waits for a moment by the TSC follows. The hardware takes it over after the request. */
 void moat_tsc_offset_set(struct moat_vcpu *vcpu, u64 offset)
 {
 	u64 deadline = moat_lapic_get_deadline(vcpu);

@@ -3,9 +3,9 @@
  * CPUID: what guests may have, what one guest has been told, and what follows from that.
  *
  * What may be had is one list, made when the module is loaded and never changed, so that each
- * KVM_GET_SUPPORTED_CPUID gives the same answer: for each register of features, those that Moat wholly
- * supports, less what the CPU lacks or the host's kernel has switched off, and less all that depends on
- * the CPU that is asked (APIC ids).
+ * KVM_GET_SUPPORTED_CPUID gives the same answer: for each register of features, those that Moat
+ * wholly supports, less what the CPU lacks or the host's kernel has switched off, and less all
+ * that depends on the CPU that is asked (APIC ids).
  *
  * Userspace may tell a guest something else. Where a feature needs Moat's or the hardware's consent
  * (bits of CR4, EFER, XCR0, MSRs), what counts is what both the guest was told and may be had.
@@ -146,7 +146,8 @@ static const struct kvm_cpuid_entry2 *list_find(const struct kvm_cpuid_entry2 *l
 
 const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 function, u32 index)
 {
-	u8 *hint = &vcpu->cpuid_hint[(function ^ function >> 28 ^ index) % sizeof(vcpu->cpuid_hint)];
+	u32 hash = (function ^ function >> 28 ^ index) % sizeof(vcpu->cpuid_hint);
+	u8 *hint = &vcpu->cpuid_hint[hash];
 	const struct kvm_cpuid_entry2 *e = &vcpu->cpuid[*hint];
 
 	if (likely(*hint < vcpu->cpuid_count && entry_matches(e, function, index)))
@@ -290,6 +291,9 @@ static void leaf_add(u32 function, u32 max)
 		/* The signature; the size of CLFLUSH. */
 		regs[CPUID_EAX] = raw[CPUID_EAX];
 		regs[CPUID_EBX] = raw[CPUID_EBX] & 0xff00;
+		break;
+	case LEAF_EXTENDED + 1:
+		regs[CPUID_EAX] = raw[CPUID_EAX];
 		break;
 	case 6:
 		regs[CPUID_EAX] = BIT(2);	/* the APIC timer never stops */
@@ -555,7 +559,7 @@ static const struct kvm_cpuid_entry2 *out_of_range(struct moat_vcpu *vcpu, u32 f
 	return moat_cpuid_find(vcpu, basic->eax, index);
 }
 
-/* Topology: ECX echoes the index, and EDX is the x2APIC id, for sub-leaves that are not there too. */
+/* Topology: ECX echoes the index and EDX is the x2APIC id, for absent sub-leaves too. */
 static void topology_query(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ecx, u32 *edx)
 {
 	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, function, 1);

@@ -2,9 +2,10 @@
 /*
  * The instruction decoder.
  *
- * A table for each opcode map has a row for each opcode: operation, operands, immediate, and what is special. From a row
- * and the prefixes follows everything else. Rows of operation OTHER serve for the length: the emulator does
- * not execute these, but a CPU without nRIP save leaves it to us to find out where they end.
+ * A table for each opcode map has a row for each opcode: operation, operands, immediate, and what
+ * is special. From a row and the prefixes follows everything else. Rows of operation OTHER serve
+ * for the length: the emulator does not execute these, but a CPU without nRIP save leaves it to us
+ * to find out where they end.
  *
  * What decides whether a row is emulated is whether software uses the instruction on device memory.
  *
@@ -58,7 +59,10 @@ enum imm {
 #define PLAIN		0x40000000	/* undefined with 66, F2 or F3 */
 
 /* In a row, instead of an operation: the reg field of ModRM says which. */
-enum group { GROUP_1 = INSN_NR_OPS, GROUP_1A, GROUP_3, GROUP_4, GROUP_5, GROUP_8, GROUP_9, GROUP_11, UNKNOWN };
+enum group {
+	GROUP_1 = INSN_NR_OPS, GROUP_1A, GROUP_3, GROUP_4, GROUP_5, GROUP_8, GROUP_9, GROUP_11,
+	UNKNOWN,		/* not a group: defined on some CPUs, or by what else is there */
+};
 
 #define INSN_GROUP_1	GROUP_1
 #define INSN_GROUP_1A	GROUP_1A
@@ -70,23 +74,17 @@ enum group { GROUP_1 = INSN_NR_OPS, GROUP_1A, GROUP_3, GROUP_4, GROUP_5, GROUP_8
 #define INSN_GROUP_11	GROUP_11
 #define INSN_UNKNOWN	UNKNOWN
 
-#define ALU_ROWS(first, op)						\
-	[(first) + 0] = ROW(op, RM, REG, MODRM | BYTE),			\
-	[(first) + 1] = ROW(op, RM, REG, MODRM),			\
-	[(first) + 2] = ROW(op, REG, RM, MODRM | BYTE),			\
-	[(first) + 3] = ROW(op, REG, RM, MODRM),			\
-	[(first) + 4] = ROWI(op, ACC, IMM, 8, BYTE),			\
-	[(first) + 5] = ROWI(op, ACC, IMM, Z, 0)
+/* Eight times the same, from 00 to 3D, for the operations of group 1. */
+static const u32 alu[6] = {
+	ROW(UNDEFINED, RM, REG, MODRM | BYTE),
+	ROW(UNDEFINED, RM, REG, MODRM),
+	ROW(UNDEFINED, REG, RM, MODRM | BYTE),
+	ROW(UNDEFINED, REG, RM, MODRM),
+	ROWI(UNDEFINED, ACC, IMM, 8, BYTE),
+	ROWI(UNDEFINED, ACC, IMM, Z, 0),
+};
 
 static const u32 one_byte[256] = {
-	ALU_ROWS(0x00, ADD),
-	ALU_ROWS(0x08, OR),
-	ALU_ROWS(0x10, ADC),
-	ALU_ROWS(0x18, SBB),
-	ALU_ROWS(0x20, AND),
-	ALU_ROWS(0x28, SUB),
-	ALU_ROWS(0x30, XOR),
-	ALU_ROWS(0x38, CMP),
 	[0x06 ... 0x07] = OTHER(NOT64),				/* PUSH, POP of segments */
 	[0x0e] = OTHER(NOT64),
 	[0x16 ... 0x17] = OTHER(NOT64),
@@ -100,7 +98,7 @@ static const u32 one_byte[256] = {
 	[0x50 ... 0x5f] = OTHER(WIDE),				/* PUSH, POP */
 	[0x60 ... 0x61] = OTHER(NOT64),				/* PUSHA, POPA */
 	[0x62] = OTHER(MODRM),					/* BOUND, EVEX */
-	[0x63] = ROW(MOVSX, REG, RM, MODRM | SOURCE32),		/* ARPL outside of 64-bit mode */
+	[0x63] = ROW(MOVSX, REG, RM, MODRM | SOURCE32),		/* in 64-bit mode only */
 	[0x68] = OTHERI(Z, WIDE),				/* PUSH */
 	[0x69] = OTHERI(Z, MODRM),				/* IMUL */
 	[0x6a] = OTHERI(8, WIDE),
@@ -188,7 +186,7 @@ static const u32 one_byte[256] = {
 
 static const u32 two_byte[256] = {
 	[0x00 ... 0x03] = OTHER(MODRM),				/* LLDT, LGDT, VMRUN, LAR ... */
-	[0x05 ... 0x09] = OTHER(0),				/* SYSCALL, CLTS, INVD, WBINVD ... */
+	[0x05 ... 0x09] = OTHER(0),				/* SYSCALL, CLTS, INVD ... */
 	[0x0d] = OTHER(MODRM),					/* PREFETCH */
 	[0x0e] = OTHER(0),					/* FEMMS */
 	[0x0f] = OTHERI(8, MODRM),				/* 3DNow! */
@@ -250,25 +248,27 @@ static const u32 movbe[2] = {
 	ROW(MOVBE, RM, REG, MODRM | MEMORY),
 };
 
-#define GROUP(n)	[GROUP_##n - GROUP_1]
-
-static const u8 groups[][8] = {
-	GROUP(1) = { INSN_ADD, INSN_OR, INSN_ADC, INSN_SBB, INSN_AND, INSN_SUB, INSN_XOR, INSN_CMP },
-	GROUP(1A) = { INSN_POP, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN },
-	GROUP(3) = { INSN_TEST, INSN_TEST, INSN_NOT, INSN_NEG,
-		     INSN_OTHER, INSN_OTHER, INSN_OTHER, INSN_OTHER },
-	GROUP(4) = { INSN_INC, INSN_DEC },
-	GROUP(5) = { INSN_INC, INSN_DEC, INSN_OTHER, INSN_OTHER, INSN_OTHER, INSN_OTHER, INSN_PUSH },
-	GROUP(8) = { [4] = INSN_BT, INSN_BTS, INSN_BTR, INSN_BTC },
-	GROUP(9) = { [1] = INSN_CMPXCHG8B, [3] = INSN_OTHER, INSN_OTHER, INSN_OTHER, INSN_OTHER, INSN_OTHER },
-	GROUP(11) = { INSN_MOV, [7] = INSN_OTHER },
+static const u8 groups[UNKNOWN - GROUP_1][8] = {
+	[GROUP_1 - GROUP_1] = { INSN_ADD, INSN_OR, INSN_ADC, INSN_SBB,
+				INSN_AND, INSN_SUB, INSN_XOR, INSN_CMP },
+	/* What is not POP is XOP on some CPUs. */
+	[GROUP_1A - GROUP_1] = { INSN_POP, [1 ... 7] = UNKNOWN },
+	[GROUP_3 - GROUP_1] = { INSN_TEST, INSN_TEST, INSN_NOT, INSN_NEG,
+				[4 ... 7] = INSN_OTHER },		/* MUL, DIV */
+	[GROUP_4 - GROUP_1] = { INSN_INC, INSN_DEC },
+	[GROUP_5 - GROUP_1] = { INSN_INC, INSN_DEC,
+				[2 ... 5] = INSN_OTHER, INSN_PUSH },	/* CALL, JMP */
+	[GROUP_8 - GROUP_1] = { [4] = INSN_BT, INSN_BTS, INSN_BTR, INSN_BTC },
+	[GROUP_9 - GROUP_1] = { [1] = INSN_CMPXCHG8B, [3 ... 7] = INSN_OTHER },
+	[GROUP_11 - GROUP_1] = { INSN_MOV, [7] = INSN_OTHER },		/* XABORT, XBEGIN */
 };
 
-#define LOCKABLE (BIT_ULL(INSN_ADD) | BIT_ULL(INSN_OR) | BIT_ULL(INSN_ADC) | BIT_ULL(INSN_SBB) |	\
-		  BIT_ULL(INSN_AND) | BIT_ULL(INSN_SUB) | BIT_ULL(INSN_XOR) | BIT_ULL(INSN_NOT) |	\
-		  BIT_ULL(INSN_NEG) | BIT_ULL(INSN_INC) | BIT_ULL(INSN_DEC) | BIT_ULL(INSN_XCHG) |	\
-		  BIT_ULL(INSN_CMPXCHG) | BIT_ULL(INSN_CMPXCHG8B) | BIT_ULL(INSN_XADD) |		\
-		  BIT_ULL(INSN_BTS) | BIT_ULL(INSN_BTR) | BIT_ULL(INSN_BTC))
+#define BIT_OF(op)	BIT_ULL(INSN_##op)
+
+static const u64 lockable = BIT_OF(ADD) | BIT_OF(OR) | BIT_OF(ADC) | BIT_OF(SBB) | BIT_OF(AND) |
+			    BIT_OF(SUB) | BIT_OF(XOR) | BIT_OF(NOT) | BIT_OF(NEG) | BIT_OF(INC) |
+			    BIT_OF(DEC) | BIT_OF(XCHG) | BIT_OF(XADD) | BIT_OF(CMPXCHG) |
+			    BIT_OF(CMPXCHG8B) | BIT_OF(BTS) | BIT_OF(BTR) | BIT_OF(BTC);
 
 /* The bytes not yet decoded. */
 struct bytes {
@@ -375,12 +375,21 @@ static int opcode_decode_38_3a(struct moat_insn *insn, struct bytes *bytes, u32 
 	return 0;
 }
 
+static u32 one_byte_row(const struct moat_insn *insn)
+{
+	u8 opcode = insn->opcode;
+
+	if (opcode < 0x40 && (opcode & 7) < ARRAY_SIZE(alu))
+		return alu[opcode & 7] + INSN_ADD + (opcode >> 3);
+	if (opcode == 0x63 && insn->mode != INSN_64)
+		return OTHER(MODRM);				/* ARPL */
+	return one_byte[opcode];
+}
+
 static int opcode_decode(struct moat_insn *insn, struct bytes *bytes, u32 *ret_row)
 {
 	if (insn->opcode != 0x0f) {
-		*ret_row = one_byte[insn->opcode];
-		if (insn->opcode == 0x63 && insn->mode != INSN_64)
-			*ret_row = OTHER(MODRM);
+		*ret_row = one_byte_row(insn);
 		return 0;
 	}
 	insn->map = 1;
@@ -426,7 +435,7 @@ static int memory_decode_16(struct moat_insn *insn, struct bytes *bytes)
 {
 	/* BX, BP, SI, DI by their numbers. */
 	static const u8 bases[8] = { 3, 3, 5, 5, 6, 7, 5, 3 };
-	static const u8 indexes[8] = { 6, 7, 6, 7, INSN_NO_REG, INSN_NO_REG, INSN_NO_REG, INSN_NO_REG };
+	static const u8 indexes[8] = { 6, 7, 6, 7, [4 ... 7] = INSN_NO_REG };
 	u8 mod = insn->modrm >> 6, rm = insn->modrm & 7;
 
 	if (!mod && rm == 6)
@@ -466,8 +475,8 @@ static int memory_decode_32(struct moat_insn *insn, struct bytes *bytes)
 	}
 	if (mod == 1)
 		return number_take(bytes, 1, &insn->disp);
-	if (mod == 2 || base == 5)
-		return mod == 2 || !mod ? number_take(bytes, 4, &insn->disp) : 0;
+	if (mod == 2 || (!mod && base == 5))
+		return number_take(bytes, 4, &insn->disp);
 	return 0;
 }
 
@@ -486,10 +495,11 @@ static int modrm_decode(struct moat_insn *insn, struct bytes *bytes, u32 row)
 	insn->rm = (insn->modrm & 7) | (insn->rex & 1) << 3;
 	if (!has_memory(insn, row))
 		return row & MEMORY ? -EINVAL : 0;
-	return insn->address_size == 2 ? memory_decode_16(insn, bytes) : memory_decode_32(insn, bytes);
+	return insn->address_size == 2 ? memory_decode_16(insn, bytes) :
+					 memory_decode_32(insn, bytes);
 }
 
-/* What these bytes begin depends on ModRM: in 64-bit mode, or with a register, they are prefixes. */
+/* C4, C5 and 62 are prefixes in 64-bit mode, and in others where ModRM would be for a register. */
 static bool is_vex(const struct moat_insn *insn, const struct bytes *bytes)
 {
 	u8 opcode = insn->opcode;
@@ -574,11 +584,9 @@ static int operands_decode(struct moat_insn *insn, struct bytes *bytes, u32 row)
 {
 	int r;
 
-	if (insn->op == INSN_PUSH || (insn->op == INSN_OTHER && (row & 0xff) == GROUP_5)) {
-		/* The rest of group 5 has WIDE operands, but for far pointers, which are OTHER. */
-		if (insn->mode == INSN_64 && insn->operand_size == 4)
-			insn->operand_size = 8;
-	}
+	/* The only WIDE one of its group that is emulated. */
+	if (insn->op == INSN_PUSH && insn->mode == INSN_64 && insn->operand_size == 4)
+		insn->operand_size = 8;
 	r = operand_decode(insn, bytes, row, (row >> 8) & 15, &insn->dst);
 	if (!r)
 		r = operand_decode(insn, bytes, row, (row >> 12) & 15, &insn->src);
@@ -599,11 +607,13 @@ static int insn_check(const struct moat_insn *insn, u32 row)
 		return -EINVAL;
 	if (insn->op == UNKNOWN)
 		return -EOPNOTSUPP;
+	if (insn->op == INSN_CMPXCHG8B && insn->dst.kind != OPERAND_MEM)
+		return -EINVAL;
 	if (row & PLAIN && insn->prefixes & (INSN_OPSIZE | INSN_REP | INSN_REPNE))
 		return -EINVAL;
 	/* LOCK on a move of CR0 is AMD's way to CR8. */
 	if (insn->prefixes & INSN_LOCK && insn->op != INSN_MOV_CR &&
-	    (!(LOCKABLE & BIT_ULL(insn->op)) || insn->dst.kind != OPERAND_MEM))
+	    (!(lockable & BIT_ULL(insn->op)) || insn->dst.kind != OPERAND_MEM))
 		return -EINVAL;
 	return 0;
 }

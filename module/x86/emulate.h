@@ -15,7 +15,7 @@ enum emu_result {
 				 * race; RIP still at it
 				 */
 	EMU_FAULT,		/* an exception, in emu_state.exception */
-	EMU_EXIT,		/* a callback wants to be asked again later, by executing it again */
+	EMU_EXIT,		/* a callback wants to be asked again, by executing it again */
 	EMU_UNHANDLEABLE,	/* not an instruction for here, or a callback failed */
 };
 
@@ -33,9 +33,10 @@ enum emu_result {
  * follows includes WALK_WRITE. len is 1, 2, 4, 8 or 16, for string I/O up to a page.
  *
  * @probe: checks an access without making it. -ENXIO where it is allowed, but not all plain memory.
- * @cmpxchg: writes new if old is there still, at once. -EBUSY where it is not, -ENXIO where it is not
- *	plain memory or crosses a page: then write follows.
- * @pio_in, @pio_out: count items of size bytes from or to a port, once all checks are done.
+ * @cmpxchg: writes new if old is there still, at once. -EBUSY where it is not, -ENXIO where this
+ *	is not plain memory or cannot be done at once: then write follows.
+ * @pio_in, @pio_out: count items of size bytes from or to a port, once all checks are done. data is
+ *	emu_state.pio_data.
  */
 struct emu_ops {
 	int (*read)(void *ctx, u64 linear, void *data, unsigned int len, u32 access);
@@ -60,7 +61,7 @@ struct emu_regs {
  * @sregs: segments, cr0, cr4 and efer are used.
  * @cpl: current privilege level.
  * @ops, @ctx: callbacks and what they get.
- * @pio_data, @pio_size: room for a batch of string I/O, at least 4 bytes.
+ * @pio_data, @pio_size: room for a batch of string I/O, at least 4 bytes, at most a page is used.
  * @exception: out, with EMU_FAULT; cr2 with #PF only.
  * @trap: out, with EMU_OK and EMU_REPEAT: TF was set, a single-step #DB is due.
  */
@@ -88,8 +89,8 @@ enum moat_insn_mode emu_mode(const struct kvm_sregs *sregs, u64 rflags);
 u64 emu_code_address(const struct kvm_sregs *sregs, u64 rip, enum moat_insn_mode mode);
 
 /*
- * Executes insn, which is at regs.rip, or one round of it where it is a string instruction with REP. An
- * interrupt may be taken after each.
+ * Executes insn, which is at regs.rip, or one round of it where it is a string instruction with
+ * REP. An interrupt may be taken after each.
  */
 enum emu_result emu_execute(struct emu_state *state, const struct moat_insn *insn);
 

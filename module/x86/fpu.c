@@ -2,20 +2,22 @@
 /*
  * Extended state: x87, SSE, AVX, AVX-512.
  *
- * Each vCPU has an area in the standard XSAVE format for all features that a guest may have. Between
- * moat_fpu_enter() and moat_fpu_leave() the registers hold the guest's state, whatever the exits in
- * between; kernel_fpu_begin_mask() has put the thread's own state into safety and keeps interrupts from
- * using the registers. Both move all features, under the host's XCR0, so that nothing of the host's is
- * left in a register that the guest can reach, and the guest's XCR0 may change at any time.
+ * Each vCPU has an area in the standard XSAVE format for all features that a guest may have.
+ * Between moat_fpu_enter() and moat_fpu_leave() the registers hold the guest's state, whatever
+ * the exits in between; kernel_fpu_begin_mask() has put the thread's own state into safety and
+ * keeps interrupts from using the registers. Both move all features, under the host's XCR0, so
+ * that nothing of the host's is left in a register that the guest can reach, and the guest's
+ * XCR0 may change at any time.
  *
- * XSAVEOPT leaves out components that are in their initial state, or unchanged since the XRSTOR from
- * this very address. The latter is sound: the last XRSTOR of the host on this CPU was that of
- * moat_fpu_enter(), for nobody else may use the registers in between, and what the guest executes is
- * tracked apart (Intel SDM vol. 1, "XSAVE-Managed State"; the CPU compares mode and address). The former
- * leaves what was in memory: area_normalize() fills it in where the area is read or edited.
+ * XSAVEOPT leaves out components that are in their initial state, or unchanged since the XRSTOR
+ * from this very address. The latter is sound: the last XRSTOR of the host on this CPU was that
+ * of moat_fpu_enter(), for nobody else may use the registers in between, and what the guest
+ * executes is tracked apart (Intel SDM vol. 1, "XSAVE-Managed State"; the CPU compares mode and
+ * address). The former leaves what was in memory: area_normalize() fills it in where the area is
+ * read or edited.
  *
- * The guest's XCR0 is loaded just round the entry. It never has PKRU: CR4.PKE and bit 9 are refused,
- * so the guest can neither read nor write that register, and it is left as it is.
+ * The guest's XCR0 is loaded just round the entry. It never has PKRU: CR4.PKE and bit 9 are
+ * refused, so the guest can neither read nor write that register, and it is left as it is.
  *
  * CPUs without XSAVE get FXSAVE and FXRSTOR, in the legacy region of the same area.
  */
@@ -183,8 +185,8 @@ void moat_fpu_reset(struct moat_vcpu *vcpu, bool init)
 /* Switching */
 
 /*
- * AMD's older CPUs leave the x87 pointers alone where no exception is pending (X86_BUG_FXSAVE_LEAK),
- * which would show one guest where another's x87 code is: overwrite them.
+ * AMD's older CPUs leave the x87 pointers alone where no exception is pending
+ * (X86_BUG_FXSAVE_LEAK), which would show one guest where another's x87 code is: overwrite them.
  */
 static void x87_pointers_clear(struct xregs_state *area)
 {
@@ -381,6 +383,6 @@ long moat_vcpu_set_xcrs(void *object, void *arg, unsigned long uarg)
 		return -EINVAL;
 	for (i = 0; i < xcrs->nr_xcrs; i++)
 		if (xcrs->xcrs[i].xcr == XCR_XFEATURE_ENABLED_MASK)
-			return moat_xcr_write(object, XCR_XFEATURE_ENABLED_MASK, xcrs->xcrs[i].value);
+			return moat_xcr_write(object, xcrs->xcrs[i].xcr, xcrs->xcrs[i].value);
 	return 0;
 }

@@ -2,12 +2,13 @@
 /*
  * Model-specific registers: one table of all that there are.
  *
- * A row is one register or a run of them. Most are a value in the vCPU, perhaps with a check of what is
- * written; some have functions; those that only exist so that a guest's kernel does not stumble read as 0
- * and forget what is written. What is in no row is the vendor's, whose hardware holds it, or is not
- * there: the guest gets #GP, and nobody's log hears of it.
+ * A row is one register or a run of them. Most are a value in the vCPU, perhaps with a check of
+ * what is written; some have functions; those that only exist so that a guest's kernel does not
+ * stumble read as 0 and forget what is written. What is in no row is the vendor's, whose
+ * hardware holds it, or is not there: the guest gets #GP, and nobody's log hears of it.
  *
- * Registers that the hardware or the host depends on are checked bit for bit, for the host's writes too.
+ * Registers that the hardware or the host depends on are checked bit for bit, for the host's
+ * writes too.
  */
 #include <linux/bitops.h>
 #include <linux/nospec.h>
@@ -35,25 +36,27 @@
 
 #define MSRS_MAX	255		/* in one ioctl, as KVM */
 
-#define MTRR_CAP	(BIT(10) | BIT(8) | MOAT_NR_MTRR_RANGES)	/* write-combining, fixed ranges */
+/* Write-combining, fixed ranges. */
+#define MTRR_CAP	(BIT(10) | BIT(8) | MOAT_NR_MTRR_RANGES)
 #define MTRR_DEF_RESERVED (~0xcffULL)
 #define MTRR_MASK_VALID	BIT_ULL(11)
 
 #define HWCR_TSC_FREQ_SEL	BIT_ULL(24)
 #define HWCR_MCSTATUS_WRITE	BIT_ULL(18)
-/* Cache and FPU controls of old, without effect here: FFDIS, IGNNE_EM, TLBCACHEDIS, MONMWAITUSEREN. */
+/* Without effect here: TLBCACHEDIS, FFDIS, IGNNE_EM, MONMWAITUSEREN. */
 #define HWCR_IGNORED	(BIT_ULL(6) | BIT_ULL(8) | BIT_ULL(3) | BIT_ULL(10))
 
 #define OSVW_LENGTH	4
-#define OSVW_HOST_ONLY	(BIT_ULL(1) | BIT_ULL(2))	/* errata 400 and 415 are no guest's business */
+/* Errata 400 and 415 are no guest's business. */
+#define OSVW_HOST_ONLY	(BIT_ULL(1) | BIT_ULL(2))
 
 #define UCODE_AMD	0x01000065ULL
 #define UCODE_INTEL	0x100000000ULL
 
-#define ARCH_CAPABILITIES (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO | \
-			   ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO |	\
-			   ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_FB_CLEAR |		\
-			   ARCH_CAP_RRSBA | ARCH_CAP_PBRSB_NO)
+#define ARCH_CAPABILITIES (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SSB_NO |		\
+			   ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO |	\
+			   ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO |	\
+			   ARCH_CAP_FB_CLEAR | ARCH_CAP_RRSBA | ARCH_CAP_PBRSB_NO)
 
 /* What happens to a write where there is neither a value nor a function for it. */
 enum { WRITE_REFUSED, WRITE_ZERO, WRITE_IGNORED };
@@ -141,9 +144,14 @@ static bool has_tsc_aux(struct moat_vcpu *vcpu)
 	return vcpu->has_rdtscp;
 }
 
-static bool tsc_aux_legal(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+/* The CPU's register is loaded for a whole run of the guest: this one ends. */
+static int tsc_aux_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
-	return !(value >> 32);
+	if (value >> 32)
+		return -EINVAL;
+	vcpu->msrs.tsc_aux = value;
+	moat_request(vcpu, MOAT_REQ_KICK);
+	return 0;
 }
 
 static bool tsc_aux_listed(void)
@@ -330,21 +338,24 @@ static int osvw_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
 #define FIELD(name)	.field = offsetof(struct moat_vcpu, msrs.name)
 
 static const struct msr_row msrs[] = {
-	{ MSR_IA32_TSC_DEADLINE, .has = has_deadline, .read = deadline_read, .write = deadline_write,
-	  .listed = listed },
+	{ MSR_IA32_TSC_DEADLINE, .has = has_deadline, .read = deadline_read,
+	  .write = deadline_write, .listed = listed },
 	{ MSR_IA32_SPEC_CTRL, FIELD(spec_ctrl), .has = has_spec_ctrl, .legal = spec_ctrl_legal,
 	  .listed = spec_ctrl_listed },
-	{ MSR_IA32_PRED_CMD, .has = has_pred_cmd, .read = write_only_read, .write = pred_cmd_write },
+	{ MSR_IA32_PRED_CMD, .has = has_pred_cmd, .read = write_only_read,
+	  .write = pred_cmd_write },
 	{ MSR_IA32_TSC, .read = tsc_read, .write = tsc_write, .listed = listed },
 	{ MSR_IA32_TSC_ADJUST, FIELD(tsc_adjust), .has = has_tsc_adjust, .write = tsc_adjust_write,
 	  .listed = listed },
-	{ MSR_TSC_AUX, FIELD(tsc_aux), .has = has_tsc_aux, .legal = tsc_aux_legal,
+	{ MSR_TSC_AUX, FIELD(tsc_aux), .has = has_tsc_aux, .write = tsc_aux_write,
 	  .listed = tsc_aux_listed },
 	{ MSR_EFER, .read = efer_read, .write = efer_write },
-	{ MSR_KVM_SYSTEM_TIME, FIELD(pv_system_time), .write = system_time_write, .listed = listed },
+	{ MSR_KVM_SYSTEM_TIME, FIELD(pv_system_time), .write = system_time_write,
+	  .listed = listed },
 	{ MSR_KVM_SYSTEM_TIME_NEW, FIELD(pv_system_time), .write = system_time_write,
 	  .listed = listed },
-	{ MSR_KVM_WALL_CLOCK, .read = wall_clock_read, .write = wall_clock_write, .listed = listed },
+	{ MSR_KVM_WALL_CLOCK, .read = wall_clock_read, .write = wall_clock_write,
+	  .listed = listed },
 	{ MSR_KVM_WALL_CLOCK_NEW, .read = wall_clock_read, .write = wall_clock_write,
 	  .listed = listed },
 	{ MSR_MTRRcap, .read = mtrr_cap_read },
@@ -359,7 +370,8 @@ static const struct msr_row msrs[] = {
 	{ MSR_IA32_MISC_ENABLE, FIELD(misc_enable), .listed = listed },
 	{ MSR_IA32_MCG_CAP },		/* no banks */
 	{ MSR_IA32_MCG_STATUS, FIELD(mcg_status), .listed = listed },
-	{ MSR_IA32_ARCH_CAPABILITIES, .has = has_arch_capabilities, .read = arch_capabilities_read },
+	{ MSR_IA32_ARCH_CAPABILITIES, .has = has_arch_capabilities,
+	  .read = arch_capabilities_read },
 	{ MSR_IA32_UCODE_REV, .writes = WRITE_IGNORED, .read = ucode_read },
 	{ MSR_IA32_UCODE_WRITE, .writes = WRITE_IGNORED, .read = write_only_read },
 	{ MSR_IA32_PLATFORM_ID },
@@ -388,15 +400,19 @@ static u32 msr_last(const struct msr_row *msr)
 	return msr->last ?: msr->first;
 }
 
-/* The row of a register that the guest, or the host, may use. */
-static const struct msr_row *msr_find(struct moat_vcpu *vcpu, u32 index, bool host)
+static const struct msr_row *msr_find(u32 index)
 {
 	const struct msr_row *msr;
 
 	for (msr = msrs; msr < msrs + ARRAY_SIZE(msrs); msr++)
 		if (index >= msr->first && index <= msr_last(msr))
-			return host || !msr->has || msr->has(vcpu) ? msr : NULL;
+			return msr;
 	return NULL;
+}
+
+static bool msr_is_hidden(const struct msr_row *msr, struct moat_vcpu *vcpu, bool host)
+{
+	return !host && msr->has && !msr->has(vcpu);
 }
 
 static u64 *msr_field(struct moat_vcpu *vcpu, const struct msr_row *msr, u32 index)
@@ -404,21 +420,6 @@ static u64 *msr_field(struct moat_vcpu *vcpu, const struct msr_row *msr, u32 ind
 	u32 count = msr_last(msr) - msr->first + 1;
 
 	return (u64 *)((void *)vcpu + msr->field) + array_index_nospec(index - msr->first, count);
-}
-
-static bool msr_is_known(u32 index)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(msrs); i++)
-		if (index >= msrs[i].first && index <= msr_last(&msrs[i]))
-			return true;
-	return false;
-}
-
-static int vendor_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
-{
-	return moat_hw->msr_read(vcpu, index, value) ? -EINVAL : 0;
 }
 
 static bool is_canonical(u64 address)
@@ -451,10 +452,12 @@ static int vendor_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 
 static int table_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
 {
-	const struct msr_row *msr = msr_find(vcpu, index, host);
+	const struct msr_row *msr = msr_find(index);
 
 	if (!msr)
-		return msr_is_known(index) ? -EINVAL : vendor_read(vcpu, index, value);
+		return moat_hw->msr_read(vcpu, index, value) ? -EINVAL : 0;
+	if (msr_is_hidden(msr, vcpu, host))
+		return -EINVAL;
 	if (msr->read)
 		return msr->read(vcpu, index, value);
 	*value = msr->field ? *msr_field(vcpu, msr, index) : 0;
@@ -463,10 +466,12 @@ static int table_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
 
 static int table_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
-	const struct msr_row *msr = msr_find(vcpu, index, host);
+	const struct msr_row *msr = msr_find(index);
 
 	if (!msr)
-		return msr_is_known(index) ? -EINVAL : vendor_write(vcpu, index, value);
+		return vendor_write(vcpu, index, value);
+	if (msr_is_hidden(msr, vcpu, host))
+		return -EINVAL;
 	if (msr->write)
 		return msr->write(vcpu, index, value, host);
 	if (!msr->field)

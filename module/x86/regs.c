@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * General, segment, control and debug registers, and events, as ioctls and as the guest's own writes to
- * control registers see them.
+ * General, segment, control and debug registers, and events, as ioctls and as the guest's own
+ * writes to control registers see them.
  *
- * A state that userspace sets is checked as a whole before any of it is taken; what the CPU itself
- * checks at entry (segments) is left to it. The guest's writes follow the rules of MOV to CRn in the
- * AMD APM vol. 2, "System-Control Registers", and the Intel SDM vol. 3, "Control Registers".
+ * A state that userspace sets is checked as a whole before any of it is taken; what the CPU
+ * itself checks at entry (segments) is left to it. The guest's writes follow the rules of MOV to
+ * CRn in the AMD APM vol. 2, "System-Control Registers", and the Intel SDM vol. 3, "Control
+ * Registers".
  */
 #include <linux/kernel.h>
 #include <linux/string.h>
@@ -24,8 +25,8 @@
 #define CR3_NO_FLUSH	BIT_ULL(63)
 /* Changes of these make translations of the guest's own tables mean something else. */
 #define CR0_PAGING	(X86_CR0_PG | X86_CR0_WP)
-#define CR4_PAGING	(X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_SMEP |	\
-			 X86_CR4_SMAP | X86_CR4_LA57)
+#define CR4_PAGING	(X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE |		\
+			 X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_LA57)
 
 #define DR6_RESET	0xffff0ff0
 #define DR7_RESET	0x400

@@ -55,10 +55,13 @@ struct walk_result {
 #define WALK_FAULT	1
 
 /*
- * Translates linear, which is canonical, for an access. Sets accessed and dirty bits as the CPU does.
- * 0; WALK_FAULT, the guest gets a #PF; -ELOOP where an entry changed each time it was to be updated: the
- * guest should run and try again; or what a callback returned: the page tables themselves are not to be reached.
+ * Translates linear, which is canonical, for an access: WALK_WRITE, WALK_USER, WALK_FETCH,
+ * WALK_IMPLICIT. Sets accessed and dirty bits as the CPU does. 0, or
+ *	WALK_FAULT	the guest gets a #PF with ret_result->error
+ *	-ELOOP		an entry changed each time it was to be updated: the guest may try again
+ *	others		what a callback returned: the page tables themselves are not to be reached
  */
-int walk_translate(const struct walk_ctx *walk, u64 linear, u32 access, struct walk_result *ret_result);
+int walk_translate(const struct walk_ctx *walk, u64 linear, u32 access,
+		   struct walk_result *ret_result);
 
 #endif

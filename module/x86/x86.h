@@ -12,7 +12,7 @@
 
 /* x86/cpuid.c */
 void moat_cpuid_init(void);
-/* The guest executes CPUID: eax and ecx in, all four out, with the bits that follow the guest's CR4. */
+/* The guest executes CPUID: eax and ecx in, all four out, with the bits that follow its state. */
 void moat_cpuid_query(struct moat_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
 const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 function, u32 index);
 /* A register of a leaf (sub-leaf 0): what guests may have, and what of it this guest was told. */
@@ -86,8 +86,8 @@ long moat_vcpu_set_mp_state(void *object, void *arg, unsigned long uarg);
 void moat_clock_create(struct moat_vm *vm);
 u64 moat_guest_tsc(struct moat_vcpu *vcpu);
 /*
- * Sets the guest's TSC as of now. The guest gets exactly what it writes, and TSC_ADJUST follows; vCPUs
- * of one VM that the host sets to nearly the same value agree exactly.
+ * Sets the guest's TSC as of now. The guest gets exactly what it writes, and TSC_ADJUST follows;
+ * vCPUs of one VM that the host sets to nearly the same value agree exactly.
  */
 void moat_tsc_write(struct moat_vcpu *vcpu, u64 value, bool host);
 /* Another offset to the host's TSC, as of the next entry. */

@@ -2,9 +2,10 @@
 /*
  * VMs and vCPUs through raw ioctls, and the loop that takes a payload's reports.
  *
- * What a test cannot do without ends the program (tap_bail): no node, no VM, no vCPU. What it is about
- * is returned. Each wait has a deadline: a timer of the calling thread sends that thread a signal,
- * whose handler sets immediate_exit of the vCPU that it runs, so that no KVM_RUN entered too late is missed.
+ * What a test cannot do without ends the program (tap_bail): no node, no VM, no vCPU. What it is
+ * about is returned. Each wait has a deadline: a timer of the calling thread sends that thread a
+ * signal, whose handler sets immediate_exit of the vCPU that it runs, so that no KVM_RUN entered
+ * too late is missed.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -603,7 +604,8 @@ void vcpu_explain(struct vcpu *vcpu, const struct report *report, const char *wa
 		snprintf(text, sizeof(text), "%s", strerror(report->error));
 	else if (report->kind == REPORT_SYNC)
 		snprintf(text, sizeof(text), "%#llx", (unsigned long long)report->value);
-	tap_check(false, "vcpu", vcpu->id, "wanted %s, got %s %s; rip %#llx rsp %#llx rflags %#llx cr0 %#llx cr2 %#llx",
+	tap_check(false, "vcpu", vcpu->id,
+		  "wanted %s, got %s %s; rip %#llx rsp %#llx rflags %#llx cr0 %#llx cr2 %#llx",
 		  wanted, kinds[report->kind], text, regs.rip, regs.rsp, regs.rflags, sregs.cr0,
 		  sregs.cr2);
 }

@@ -4,9 +4,9 @@
  *
  * A guest runs a copy of the test program itself. The programs are static and linked at a fixed
  * address, and guest_load() copies their whole image to guest-physical memory at that very address,
- * which the guest's page tables map one to one. So any function of a test file is a payload (they are
- * built without SSE and red zone), string literals and globals are there too, and a pointer that the
- * guest reports means the same to the host. GUEST_VAR() is the guest's copy of a global.
+ * which the guest's page tables map one to one. So any function of a test file is a payload (they
+ * are built without SSE and red zone), string literals and globals are there too, and a pointer
+ * that the guest reports means the same to the host. GUEST_VAR() is the guest's copy of a global.
  *
  * Guest-physical memory, all of it slot 0 unless a test does without:
  *
@@ -100,7 +100,9 @@ struct report {
 	int error;		/* errno */
 };
 
-/* The node under test: MOAT_DEVICE, else /dev/moat. Both end the program where it cannot be opened. */
+/*
+ * The node under test: MOAT_DEVICE, else /dev/moat. Both end the program where it cannot be opened.
+ */
 const char *node_path(void);
 int node_open(int flags);
 /* False for a peer, as /dev/kvm. */

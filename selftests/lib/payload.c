@@ -2,8 +2,8 @@
 /*
  * The guest's own few functions: they run only in the guest's copy of the program.
  *
- * Every vector has a stub of 16 bytes that leaves the same frame, with an error code or a zero in its
- * place, and goes on in guest_trap(). The CPU aligns the stack on delivery in long mode, so the
+ * Every vector has a stub of 16 bytes that leaves the same frame, with an error code or a zero in
+ * its place, and goes on in guest_trap(). The CPU aligns the stack on delivery in long mode, so the
  * call from trap_common finds it as the ABI wants.
  */
 #include "payload.h"

@@ -2,10 +2,10 @@
 /*
  * What guest code of the tests is written with: reports to the host, ports, MSRs, and traps.
  *
- * A report is an OUT to one of three ports, with its values in registers. guest_done() never returns.
- * GUEST_EQ and GUEST_CHECK tell the host of a failure and go on. Traps without a handler are reported
- * with vector, error code and RIP, and end the payload; GUEST_TRY() runs one instruction and gives the vector
- * of the fault that it caused, TRAP_NONE where there was none.
+ * A report is an OUT to one of three ports, with its values in registers. guest_done() never
+ * returns. GUEST_EQ and GUEST_CHECK tell the host of a failure and go on. Traps without a handler
+ * are reported with vector, error code and RIP, and end the payload; GUEST_TRY() runs one
+ * instruction and gives the vector of the fault that it caused, TRAP_NONE where there was none.
  */
 #ifndef MOAT_PAYLOAD_H
 #define MOAT_PAYLOAD_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
- * Tests that speak TAP. A program is a table of cases given to tap_main(); a case is a function that
- * checks as often as it likes and goes on after a check that fails, so that one run shows all that
- * is wrong. Each check that fails says where, and with which values.
+ * Tests that speak TAP. A program is a table of cases given to tap_main(); a case is a function
+ * that checks as often as it likes and goes on after a check that fails, so that one run shows all
+ * that is wrong. Each check that fails says where, and with which values.
  *
  *	PROGRAM			runs all cases
  *	PROGRAM NAME...		runs the cases so named

@@ -101,7 +101,7 @@ void guest_init(void)
 		if (!strcmp(guest_mounts[i].path, "/dev"))
 			guest_console();
 	}
-	/* Plain, since the working directory or the program may lie below. The root is in memory. */
+	/* Plain, since the working directory or the program may lie below; all is in memory. */
 	mkdir("/run", 0755);
 	mkdir("/tmp", 01777);
 	umask(022);

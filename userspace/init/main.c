@@ -276,7 +276,7 @@ static int session_poll(struct pollfd *wait, int timeout)
 	return poll(wait, WAIT_COUNT, timeout);
 }
 
-/* Once the command has ended, no more input is asked for. False: nothing happened until @timeout. */
+/* Once the command has ended, no more input is asked for. False: nothing came until @timeout. */
 static bool session_step(int timeout)
 {
 	struct pollfd wait[WAIT_COUNT];

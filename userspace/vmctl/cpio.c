@@ -20,8 +20,10 @@ int cpio_init(struct cpio *cpio)
 		return -errno;
 	cpio->entries = 0;
 	cpio->out = fdopen(fd, "w+");
-	if (cpio->out)
+	if (cpio->out) {
+		setvbuf(cpio->out, NULL, _IOFBF, CPIO_COPY_SIZE);
 		return 0;
+	}
 	err = -errno;
 	close(fd);
 	return err;

@@ -114,6 +114,8 @@ static const struct {
 	{ ".gz", decompress_gzip },
 };
 
+#define DECOMPRESS_FORMATS	(sizeof(decompress_formats) / sizeof(decompress_formats[0]))
+
 static int decompress_read(const char *path, struct growing *to)
 {
 	int err, fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -139,7 +141,7 @@ int decompress_file(const char *path, void **ret, size_t *ret_size)
 	size_t len = strlen(path);
 	int err = decompress_read(path, &from);
 
-	for (size_t i = 0; !err && i < sizeof(decompress_formats) / sizeof(*decompress_formats); i++) {
+	for (size_t i = 0; !err && i < DECOMPRESS_FORMATS; i++) {
 		const char *suffix = decompress_formats[i].suffix;
 
 		if (len < strlen(suffix) || strcmp(path + len - strlen(suffix), suffix))

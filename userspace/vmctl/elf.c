@@ -54,7 +54,8 @@ static int elf_read_header(struct elf_file *file)
 	if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum > ELF_SEGMENTS_MAX)
 		return -EINVAL;
 	file->segment_count = header.e_phnum;
-	return elf_read_at(file, file->segment, header.e_phnum * sizeof(Elf64_Phdr), header.e_phoff);
+	return elf_read_at(file, file->segment, header.e_phnum * sizeof(Elf64_Phdr),
+			   header.e_phoff);
 }
 
 static const Elf64_Phdr *elf_segment(const struct elf_file *file, uint32_t type)

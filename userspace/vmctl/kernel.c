@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,20 +20,25 @@
 #define KERNEL_MAGIC		"HdrS"
 #define KERNEL_BUILD_TREE	"../cache/kernel-*/vmlinuz"
 
-/* The version string's first word; its place is in the header, less one sector. */
-static void kernel_read_version(struct kernel *kernel)
+/*
+ * The version string's first word; its place is in the header, less one sector. False for what is
+ * no kernel.
+ */
+static bool kernel_read_version(struct kernel *kernel)
 {
 	struct setup_header header;
 
 	kernel->version[0] = '\0';
 	if (fd_pread_full(kernel->fd, &header, sizeof(header), offsetof(struct boot_params, hdr)) ||
-	    memcmp(&header.header, KERNEL_MAGIC, 4) || !header.kernel_version)
-		return;
-	if (fd_pread_full(kernel->fd, kernel->version, sizeof(kernel->version) - 1,
+	    memcmp(&header.header, KERNEL_MAGIC, 4))
+		return false;
+	if (!header.kernel_version ||
+	    fd_pread_full(kernel->fd, kernel->version, sizeof(kernel->version) - 1,
 			  header.kernel_version + KERNEL_SECTOR))
 		kernel->version[0] = '\0';
 	kernel->version[sizeof(kernel->version) - 1] = '\0';
 	kernel->version[strcspn(kernel->version, " \n/")] = '\0';
+	return true;
 }
 
 static int kernel_try(struct kernel *kernel, const char *path)
@@ -43,8 +49,10 @@ static int kernel_try(struct kernel *kernel, const char *path)
 	if (kernel->fd < 0)
 		return kernel->fd;
 	strcpy(kernel->path, path);
-	kernel_read_version(kernel);
-	return 0;
+	if (kernel_read_version(kernel))
+		return 0;
+	close(kernel->fd);
+	return -ENOEXEC;
 }
 
 static int kernel_try_host(struct kernel *kernel)
@@ -76,7 +84,9 @@ static int kernel_open_named(struct kernel *kernel, const char *path)
 {
 	int err = kernel_try(kernel, path);
 
-	if (err)
+	if (err == -ENOEXEC)
+		log_error("%s is no bzImage: name a kernel as /boot/vmlinuz-*", path);
+	else if (err)
 		log_error("cannot open the kernel %s: %s", path, strerror(-err));
 	return err;
 }
@@ -94,8 +104,7 @@ int kernel_open(const char *named, struct kernel *ret)
 		return kernel_open_named(ret, other);
 	err = kernel_try_build_tree(ret);
 	if (err)
-		log_error("no kernel: the host's own cannot be read in /boot; name a bzImage by "
-			  "--kernel or MOAT_KERNEL");
+		log_error("no kernel: cannot read this host's in /boot; name one by --kernel");
 	return err;
 }
 
@@ -134,8 +143,8 @@ int kernel_modules(const struct kernel *kernel, char *ret)
 	char beside[PATH_MAX];
 
 	if (!kernel->version[0]) {
-		log_error("%s is no bzImage, or does not tell its version: name one as "
-			  "/boot/vmlinuz-* by --kernel", kernel->path);
+		log_error("%s does not tell its version: name one that does by --kernel",
+			  kernel->path);
 		return -ENOEXEC;
 	}
 	if (named && *named && !kernel_modules_below(kernel, named, ret))

@@ -19,8 +19,8 @@ struct kernel {
 };
 
 /*
- * The named one; without a name the host's own, else $MOAT_KERNEL, else that of the build tree which
- * vmctl is in. 0 or a negative errno, after a line that says what is wrong.
+ * The named one; without a name the host's own, else $MOAT_KERNEL, else that of the build tree
+ * which vmctl is in. 0 or a negative errno, after a line that says what is wrong.
  */
 int kernel_open(const char *named, struct kernel *ret);
 

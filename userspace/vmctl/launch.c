@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The launcher is in a session of its own, so that what is typed at the terminal signals vmctl only;
- * and it ends when vmctl ends in whatever way.
+ * The launcher is in a session of its own, so that what is typed at the terminal signals vmctl
+ * only; and it ends when vmctl ends in whatever way.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -53,39 +53,33 @@ void launch_init(struct launch *launch)
 	launch_add(launch, LAUNCH_PROGRAM);
 }
 
-static void launch_vadd(struct launch *launch, const char *format, va_list args)
-{
-	char *text;
-
-	if (launch->arguments > LAUNCH_ARGUMENTS)
-		return;
-	if (launch->arguments == LAUNCH_ARGUMENTS || vasprintf(&text, format, args) < 0) {
-		launch->arguments = LAUNCH_ARGUMENTS + 1;
-		return;
-	}
-	launch->argument[launch->arguments++] = text;
-}
-
 void launch_add(struct launch *launch, const char *format, ...)
 {
 	va_list args;
+	char *text;
+	int len;
 
 	va_start(args, format);
-	launch_vadd(launch, format, args);
+	len = vasprintf(&text, format, args);
 	va_end(args);
+	if (len < 0) {
+		launch->incomplete = true;
+	} else if (launch->arguments == LAUNCH_ARGUMENTS) {
+		launch->incomplete = true;
+		free(text);
+	} else {
+		launch->argument[launch->arguments++] = text;
+	}
 }
 
-void launch_add_fd(struct launch *launch, int fd, const char *format, ...)
+void launch_keep(struct launch *launch, int fd)
 {
-	va_list args;
-
-	va_start(args, format);
-	launch_vadd(launch, format, args);
-	va_end(args);
-	if (launch->descriptors < LAUNCH_DESCRIPTORS)
+	if (launch->descriptors < LAUNCH_DESCRIPTORS) {
 		launch->descriptor[launch->descriptors++] = fd;
-	else
-		launch->arguments = LAUNCH_ARGUMENTS + 1;
+	} else {
+		launch->incomplete = true;
+		close(fd);
+	}
 }
 
 static void launch_child(struct launch *launch, const char *path, pid_t parent)
@@ -105,13 +99,11 @@ static void launch_child(struct launch *launch, const char *path, pid_t parent)
 	_exit(LAUNCH_FAILED);
 }
 
-/* What was made for the child. Each descriptor may be named more than once. */
+/* What was made for the child. */
 static void launch_drop(struct launch *launch)
 {
 	for (unsigned int i = 0; i < launch->descriptors; i++)
 		close(launch->descriptor[i]);
-	if (launch->arguments > LAUNCH_ARGUMENTS)
-		launch->arguments = LAUNCH_ARGUMENTS;
 	while (launch->arguments)
 		free(launch->argument[--launch->arguments]);
 }
@@ -122,7 +114,7 @@ int launch_start(struct launch *launch)
 	char path[PATH_MAX];
 	int err = launch_find(LAUNCH_PROGRAM, path);
 
-	if (!err && launch->arguments > LAUNCH_ARGUMENTS) {
+	if (!err && launch->incomplete) {
 		log_error("too many disks for one machine, or too little memory");
 		err = -E2BIG;
 	}

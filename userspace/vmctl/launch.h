@@ -11,6 +11,7 @@
 
 /**
  * struct launch - a command line for moat-vmm, and the descriptors that it names
+ * @incomplete: more was added than there is room for
  * @status: as a shell has it, once @pid is 0 again
  */
 struct launch {
@@ -18,6 +19,7 @@ struct launch {
 	unsigned int arguments;
 	int descriptor[LAUNCH_DESCRIPTORS];
 	unsigned int descriptors;
+	bool incomplete;
 	pid_t pid;
 	int status;
 };
@@ -33,9 +35,8 @@ void launch_init(struct launch *launch);
 void launch_add(struct launch *launch, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* The same; @fd, whose number is in the argument, is the child's too. */
-void launch_add_fd(struct launch *launch, int fd, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+/* A descriptor that the command line names is the child's from here on. */
+void launch_keep(struct launch *launch, int fd);
 
 /* Start it. 0 or a negative errno, after a line. Its descriptors are closed here. */
 int launch_start(struct launch *launch);

@@ -18,6 +18,10 @@
 #define CACHE_SIZE_MAX		(64 << 20)
 #define CACHE_X86_64		0x0303	/* flags of an x86-64 library for glibc */
 
+/* Debian's first, then what others have. */
+#define LIBRARY_DEFAULT		"/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu:/lib64:" \
+				"/usr/lib64:/usr/local/lib:/lib:/usr/lib"
+
 /* glibc's format of /etc/ld.so.cache, since 2.2: this, and @count entries. */
 struct cache_header {
 	char magic[sizeof(CACHE_MAGIC) - 1];
@@ -172,7 +176,9 @@ static int search_cache(struct search *search, const struct library_index *index
 		memcpy(&entry, index->cache + sizeof(header) + i * sizeof(entry), sizeof(entry));
 		is = cache_string(index, entry.name);
 		path = cache_string(index, entry.path);
-		if (entry.flags == CACHE_X86_64 && is && path && path[0] == '/' && !strcmp(is, name))
+		if (entry.flags != CACHE_X86_64 || !is || !path || path[0] != '/')
+			continue;
+		if (!strcmp(is, name))
 			err = search_try(search, path);
 	}
 	return err;
@@ -180,10 +186,7 @@ static int search_cache(struct search *search, const struct library_index *index
 
 static int search_default(struct search *search, const char *name)
 {
-	static const char list[] = "/lib64:/usr/lib64:/lib/x86_64-linux-gnu:"
-		"/usr/lib/x86_64-linux-gnu:/usr/local/lib:/lib:/usr/lib";
-
-	return search_list(search, list, name, "/");
+	return search_list(search, LIBRARY_DEFAULT, name, "/");
 }
 
 static int search_all(struct search *search, const struct library_index *index, const char *name,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * modules.dep has a line for each module, "FILE: FILE FILE ...": all that it needs, directly or not,
- * so that the last is to be loaded first. modules.builtin names the files that others would be.
+ * modules.dep has a line for each module, "FILE: FILE FILE ...": all that it needs, directly or
+ * not, so that the last is to be loaded first. modules.builtin has the names of what is built in.
  */
 #include <errno.h>
 #include <limits.h>
@@ -123,8 +123,8 @@ int module_resolve(const char *directory, const struct module_wanted *wanted, si
 			return found;
 		if (found || wanted[i].optional || module_is_built_in(directory, wanted[i].name))
 			continue;
-		log_error("%s has no module %s: name another kernel by --kernel, or its modules by "
-			  "MOAT_MODULES=lib/modules/VERSION", directory, wanted[i].name);
+		log_error("%s has no module %s: name another kernel by --kernel", directory,
+			  wanted[i].name);
 		return -ENOENT;
 	}
 	return 0;

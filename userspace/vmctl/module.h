@@ -19,7 +19,7 @@ struct module_wanted {
 };
 
 /**
- * module_resolve - find modules with all that they need; what is built into the kernel needs no file
+ * module_resolve - find modules with all that they need; what is built in needs no file
  * @directory: lib/modules/VERSION
  * @ret: to be given to module_list_free(), also on failure
  *

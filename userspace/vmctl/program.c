@@ -147,9 +147,8 @@ static int packing_add_needed(struct packing *packing, const char *object, const
 	for (unsigned int i = 0; i < elf->needed_count && !err; i++) {
 		err = library_find(&packing->index, elf->needed[i], &user, packing_visit, packing);
 		if (err == -ENOENT)
-			log_error("%s needs the library %s, which is not found: install it, or "
-				  "name its directory by --env LD_LIBRARY_PATH=",
-				  object, elf->needed[i]);
+			log_error("%s needs %s, not found; try --env LD_LIBRARY_PATH=DIR", object,
+				  elf->needed[i]);
 	}
 	return err;
 }
@@ -307,8 +306,9 @@ static int busybox_link(struct pack *pack, const char *applet, const char *busyb
 	const char *name = strrchr(applet, '/');
 	int err;
 
-	if (!name || snprintf(path, sizeof(path), "/%.*s", (int)(name - applet), applet) >= PATH_MAX)
+	if (!name)
 		return 0;
+	snprintf(path, sizeof(path), "/%.*s", (int)(name - applet), applet);
 	err = pack_host(pack, path, directory);
 	if (err == -ENOENT)
 		return 0;
@@ -327,8 +327,7 @@ int program_pack_busybox(struct pack *pack)
 	int err;
 
 	if (program_find("busybox", path) && program_find("/bin/busybox", path)) {
-		log_error("no busybox on this host (apt install busybox-static): the guest gets no "
-			  "commands but the program itself");
+		log_error("no busybox (apt install busybox-static): the guest has no commands");
 		return 0;
 	}
 	err = program_pack(pack, path, NULL);

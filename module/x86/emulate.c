@@ -1,0 +1,1001 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The emulator.
+ *
+ * It runs one instruction to its end, or leaves no trace: registers are changed in place, and put
+ * back as they were unless the instruction completed. What it does to memory and devices goes
+ * through callbacks, in an order that depends on nothing but the instruction and what the callbacks
+ * answered; so an instruction that has to wait for userspace is simply executed again.
+ *
+ * Most operations are arithmetic on one or two operands: these have a function that computes, and
+ * flags that say which operands to read before and to write after it. The others do everything
+ * themselves.
+ *
+ * Within this file functions return 0 or a negative error: -EFAULT for an exception, which is in
+ * the state then, -EAGAIN for an access that has to wait, -EBUSY for a lost race; all others mean
+ * that it cannot be done.
+ *
+ * Not checked: alignment (#AC), data breakpoints.
+ *
+ * Manuals: AMD APM vol. 3, "General-Purpose Instruction Reference"; AMD APM vol. 2, "Segmentation".
+ */
+#include "emulate.h"
+#include "walk.h"
+
+#define FLAG_CF		BIT_ULL(0)
+#define FLAG_PF		BIT_ULL(2)
+#define FLAG_AF		BIT_ULL(4)
+#define FLAG_ZF		BIT_ULL(6)
+#define FLAG_SF		BIT_ULL(7)
+#define FLAG_TF		BIT_ULL(8)
+#define FLAG_DF		BIT_ULL(10)
+#define FLAG_OF		BIT_ULL(11)
+#define FLAG_IOPL(f)	(((f) >> 12) & 3)
+#define FLAG_RF		BIT_ULL(16)
+#define FLAG_VM		BIT_ULL(17)
+#define FLAGS_STATUS	(FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
+
+#define CR0_PE		BIT_ULL(0)
+#define CR4_LA57	BIT_ULL(12)
+#define EFER_LONG_MODE	BIT_ULL(10)
+
+#define VECTOR_SS	12
+#define VECTOR_GP	13
+#define VECTOR_PF	14
+
+/* Bits of a segment's type. */
+#define TYPE_CODE	8
+#define TYPE_DOWN	4	/* data: expands down */
+#define TYPE_ALLOWS	2	/* data: writable; code: readable */
+
+enum { GPR_AX, GPR_CX, GPR_DX, GPR_BX, GPR_SP, GPR_BP, GPR_SI, GPR_DI };
+
+/* An instruction being executed. */
+struct emu {
+	struct emu_state *state;
+	const struct moat_insn *insn;
+	u64 *gpr;
+	unsigned int size;	/* of the operands, in bytes */
+	u64 dst, src;		/* values of the operands, zero-extended */
+	u64 old_dst;		/* as it was read */
+	u64 skew;		/* added to the memory operand's address */
+	unsigned int items;	/* of a string, done in this round */
+	bool again;		/* more rounds to come */
+};
+
+/* Values of a size in bytes */
+
+static u64 size_mask(unsigned int size)
+{
+	return ~0ULL >> (64 - 8 * size);
+}
+
+static u64 sign_bit(unsigned int size)
+{
+	return BIT_ULL(8 * size - 1);
+}
+
+static u64 sign_extend(u64 value, unsigned int size)
+{
+	unsigned int unused = 64 - 8 * size;
+
+	return (u64)((s64)(value << unused) >> unused);
+}
+
+/* Registers */
+
+static u64 gpr_read(const struct emu *e, unsigned int reg, unsigned int size)
+{
+	if (size == 1 && !e->insn->rex && reg >= 4)
+		return (e->gpr[reg - 4] >> 8) & 0xff;
+	return e->gpr[reg] & size_mask(size);
+}
+
+static void gpr_write(struct emu *e, unsigned int reg, unsigned int size, u64 value)
+{
+	u64 mask = size_mask(size);
+
+	if (size == 1 && !e->insn->rex && reg >= 4)
+		e->gpr[reg - 4] = (e->gpr[reg - 4] & ~0xff00ULL) | (value & 0xff) << 8;
+	else if (size == 4)
+		e->gpr[reg] = value & mask;
+	else
+		e->gpr[reg] = (e->gpr[reg] & ~mask) | (value & mask);
+}
+
+/* Exceptions */
+
+static int exception_raise(struct emu_state *state, u8 vector, u32 error)
+{
+	state->exception.vector = vector;
+	state->exception.has_error = state->sregs->cr0 & CR0_PE;
+	state->exception.error = error;
+	return -EFAULT;
+}
+
+int emu_page_fault(struct emu_state *state, u64 linear, u32 error)
+{
+	state->exception.cr2 = linear;
+	return exception_raise(state, VECTOR_PF, error);
+}
+
+/* Segments: from an offset to a linear address */
+
+static bool is_protected(const struct emu_state *state)
+{
+	return state->sregs->cr0 & CR0_PE && !(state->regs.rflags & FLAG_VM);
+}
+
+static const struct kvm_segment *segment_find(const struct kvm_sregs *sregs, u8 seg)
+{
+	switch (seg) {
+	case INSN_ES:
+		return &sregs->es;
+	case INSN_CS:
+		return &sregs->cs;
+	case INSN_SS:
+		return &sregs->ss;
+	case INSN_FS:
+		return &sregs->fs;
+	case INSN_GS:
+		return &sregs->gs;
+	default:
+		return &sregs->ds;
+	}
+}
+
+static bool segment_allows(const struct kvm_segment *s, u64 first, u64 last, bool write)
+{
+	bool code = s->type & TYPE_CODE;
+
+	if (s->unusable || !s->present || (write && code))
+		return false;
+	if ((write || code) && !(s->type & TYPE_ALLOWS))
+		return false;
+	if (!code && s->type & TYPE_DOWN)
+		return first > s->limit && last <= (s->db ? 0xffffffff : 0xffff);
+	return last <= s->limit;
+}
+
+static bool is_canonical(const struct emu_state *state, u64 linear)
+{
+	unsigned int unused = state->sregs->cr4 & CR4_LA57 ? 7 : 16;
+
+	return (u64)((s64)(linear << unused) >> unused) == linear;
+}
+
+static int address_linear(const struct emu *e, u8 seg, u64 offset, unsigned int len, u32 access,
+			  u64 *ret_linear)
+{
+	struct emu_state *state = e->state;
+	const struct kvm_segment *s = segment_find(state->sregs, seg);
+	u64 last = offset + len - 1;
+	bool allowed;
+
+	if (e->insn->mode == INSN_64) {
+		*ret_linear = offset + (seg >= INSN_FS ? s->base : 0);
+		allowed = is_canonical(state, *ret_linear) &&
+			  is_canonical(state, *ret_linear + len - 1);
+	} else {
+		*ret_linear = (u32)(offset + s->base);
+		if (is_protected(state))
+			allowed = segment_allows(s, offset, last, access & WALK_WRITE);
+		else
+			allowed = last <= s->limit;
+	}
+	if (allowed)
+		return 0;
+	return exception_raise(state, seg == INSN_SS ? VECTOR_SS : VECTOR_GP, 0);
+}
+
+/* Memory */
+
+static u32 data_access(const struct emu *e, bool write)
+{
+	return (e->state->cpl == 3 ? WALK_USER : 0) | (write ? WALK_WRITE : 0);
+}
+
+static int memory_read(const struct emu *e, u8 seg, u64 offset, void *data, unsigned int len,
+		       bool write_follows)
+{
+	u32 access = data_access(e, write_follows);
+	u64 linear;
+	int r;
+
+	r = address_linear(e, seg, offset, len, access, &linear);
+	return r ?: e->state->ops->read(e->state->ctx, linear, data, len, access);
+}
+
+static int memory_write(const struct emu *e, u8 seg, u64 offset, const void *data, unsigned int len)
+{
+	u32 access = data_access(e, true);
+	u64 linear;
+	int r;
+
+	r = address_linear(e, seg, offset, len, access, &linear);
+	return r ?: e->state->ops->write(e->state->ctx, linear, data, len, access);
+}
+
+/* Writes what has been read before, as one with the read where the instruction is atomic. */
+static int memory_update(const struct emu *e, u64 offset, const void *old, const void *new,
+			 unsigned int len)
+{
+	/* By another name: its own is a macro in the kernel. */
+	typeof(e->state->ops->cmpxchg) exchange = e->state->ops->cmpxchg;
+	const struct moat_insn *insn = e->insn;
+	u32 access = data_access(e, true);
+	u64 linear;
+	int r;
+
+	if (!(insn->prefixes & INSN_LOCK) && insn->op != INSN_XCHG)
+		return memory_write(e, insn->seg, offset, new, len);
+	r = address_linear(e, insn->seg, offset, len, access, &linear);
+	if (r)
+		return r;
+	r = exchange(e->state->ctx, linear, old, new, len, access);
+	if (r != -ENXIO)
+		return r;
+	return e->state->ops->write(e->state->ctx, linear, new, len, access);
+}
+
+/* The offset of the memory operand in its segment. */
+static u64 operand_offset(const struct emu *e)
+{
+	const struct moat_insn *insn = e->insn;
+	u64 offset = insn->disp + e->skew;
+
+	if (insn->base == INSN_RIP)
+		offset += e->state->regs.rip + insn->length;
+	else if (insn->base != INSN_NO_REG)
+		offset += e->gpr[insn->base];
+	if (insn->index != INSN_NO_REG)
+		offset += e->gpr[insn->index] << insn->shift;
+	return offset & size_mask(insn->address_size);
+}
+
+static int operand_read(const struct emu *e, const struct moat_operand *operand, bool write_follows,
+			u64 *ret_value)
+{
+	u64 value = 0;
+	int r = 0;
+
+	if (operand->kind == OPERAND_MEM)
+		r = memory_read(e, e->insn->seg, operand_offset(e), &value, operand->size,
+				write_follows);
+	else if (operand->kind == OPERAND_IMM)
+		value = e->insn->imm & size_mask(operand->size);
+	else
+		value = gpr_read(e, operand->reg, operand->size);
+	if (!r)
+		*ret_value = value;
+	return r;
+}
+
+static int operand_write(struct emu *e, const struct moat_operand *operand, bool was_read)
+{
+	if (operand->kind == OPERAND_REG) {
+		gpr_write(e, operand->reg, operand->size, e->dst);
+		return 0;
+	}
+	if (was_read)
+		return memory_update(e, operand_offset(e), &e->old_dst, &e->dst, operand->size);
+	return memory_write(e, e->insn->seg, operand_offset(e), &e->dst, operand->size);
+}
+
+/* Flags */
+
+static void flags_set(struct emu *e, u64 changed, u64 flags)
+{
+	u64 *rflags = &e->state->regs.rflags;
+
+	*rflags = (*rflags & ~changed) | (flags & changed);
+}
+
+static bool flag_get(const struct emu *e, u64 flag)
+{
+	return e->state->regs.rflags & flag;
+}
+
+static u64 flags_of_result(const struct emu *e, u64 result)
+{
+	u64 flags = 0;
+	u8 parity = result;
+
+	parity ^= parity >> 4;
+	parity ^= parity >> 2;
+	parity ^= parity >> 1;
+	if (!(parity & 1))
+		flags |= FLAG_PF;
+	if (!(result & size_mask(e->size)))
+		flags |= FLAG_ZF;
+	if (result & sign_bit(e->size))
+		flags |= FLAG_SF;
+	return flags;
+}
+
+/* Sums and differences leave the carry out of each bit in carries. */
+static u64 flags_of_carries(const struct emu *e, u64 result, u64 carries, u64 overflows)
+{
+	u64 flags = flags_of_result(e, result);
+
+	if (carries & sign_bit(e->size))
+		flags |= FLAG_CF;
+	if (carries & 8)
+		flags |= FLAG_AF;
+	if (overflows & sign_bit(e->size))
+		flags |= FLAG_OF;
+	return flags;
+}
+
+static u64 alu_add(struct emu *e, u64 a, u64 b, bool carry, u64 changed)
+{
+	u64 sum = a + b + carry;
+	u64 carries = (a & b) | ((a | b) & ~sum);
+
+	flags_set(e, changed, flags_of_carries(e, sum, carries, (a ^ sum) & (b ^ sum)));
+	return sum;
+}
+
+static u64 alu_sub(struct emu *e, u64 a, u64 b, bool borrow, u64 changed)
+{
+	u64 difference = a - b - borrow;
+	u64 borrows = (~a & b) | ((~a | b) & difference);
+
+	flags_set(e, changed,
+		  flags_of_carries(e, difference, borrows, (a ^ b) & (a ^ difference)));
+	return difference;
+}
+
+static void alu_logic(struct emu *e, u64 result)
+{
+	flags_set(e, FLAGS_STATUS, flags_of_result(e, result));
+}
+
+static bool condition_holds(const struct emu *e)
+{
+	unsigned int condition = e->insn->opcode & 15;
+	bool less = flag_get(e, FLAG_SF) != flag_get(e, FLAG_OF);
+	bool holds;
+
+	switch (condition >> 1) {
+	case 0:
+		holds = flag_get(e, FLAG_OF);
+		break;
+	case 1:
+		holds = flag_get(e, FLAG_CF);
+		break;
+	case 2:
+		holds = flag_get(e, FLAG_ZF);
+		break;
+	case 3:
+		holds = flag_get(e, FLAG_CF | FLAG_ZF);
+		break;
+	case 4:
+		holds = flag_get(e, FLAG_SF);
+		break;
+	case 5:
+		holds = flag_get(e, FLAG_PF);
+		break;
+	case 6:
+		holds = less;
+		break;
+	default:
+		holds = less || flag_get(e, FLAG_ZF);
+		break;
+	}
+	return holds != (condition & 1);
+}
+
+/* What computes */
+
+static void compute_add(struct emu *e)
+{
+	e->dst = alu_add(e, e->dst, e->src, false, FLAGS_STATUS);
+}
+
+static void compute_adc(struct emu *e)
+{
+	e->dst = alu_add(e, e->dst, e->src, flag_get(e, FLAG_CF), FLAGS_STATUS);
+}
+
+static void compute_sub(struct emu *e)
+{
+	e->dst = alu_sub(e, e->dst, e->src, false, FLAGS_STATUS);
+}
+
+static void compute_sbb(struct emu *e)
+{
+	e->dst = alu_sub(e, e->dst, e->src, flag_get(e, FLAG_CF), FLAGS_STATUS);
+}
+
+static void compute_and(struct emu *e)
+{
+	e->dst &= e->src;
+	alu_logic(e, e->dst);
+}
+
+static void compute_or(struct emu *e)
+{
+	e->dst |= e->src;
+	alu_logic(e, e->dst);
+}
+
+static void compute_xor(struct emu *e)
+{
+	e->dst ^= e->src;
+	alu_logic(e, e->dst);
+}
+
+static void compute_not(struct emu *e)
+{
+	e->dst = ~e->dst;
+}
+
+static void compute_neg(struct emu *e)
+{
+	e->dst = alu_sub(e, 0, e->dst, false, FLAGS_STATUS);
+}
+
+static void compute_inc(struct emu *e)
+{
+	e->dst = alu_add(e, e->dst, 1, false, FLAGS_STATUS & ~FLAG_CF);
+}
+
+static void compute_dec(struct emu *e)
+{
+	e->dst = alu_sub(e, e->dst, 1, false, FLAGS_STATUS & ~FLAG_CF);
+}
+
+static void compute_mov(struct emu *e)
+{
+	e->dst = e->src;
+}
+
+static void compute_movsx(struct emu *e)
+{
+	e->dst = sign_extend(e->src, e->insn->src.size);
+}
+
+static void compute_movbe(struct emu *e)
+{
+	e->dst = __builtin_bswap64(e->src) >> (64 - 8 * e->size);
+}
+
+static void compute_xchg(struct emu *e)
+{
+	u64 dst = e->dst;
+
+	e->dst = e->src;
+	e->src = dst;
+}
+
+static void compute_xadd(struct emu *e)
+{
+	u64 dst = e->dst;
+
+	compute_add(e);
+	e->src = dst;
+}
+
+static void compute_cmpxchg(struct emu *e)
+{
+	alu_sub(e, gpr_read(e, GPR_AX, e->size), e->dst, false, FLAGS_STATUS);
+	if (flag_get(e, FLAG_ZF))
+		e->dst = e->src;
+	else
+		gpr_write(e, GPR_AX, e->size, e->dst);
+}
+
+static void compute_setcc(struct emu *e)
+{
+	e->dst = condition_holds(e);
+}
+
+static void compute_cmovcc(struct emu *e)
+{
+	if (condition_holds(e))
+		e->dst = e->src;
+}
+
+static u64 bit_test(struct emu *e)
+{
+	u64 bit = BIT_ULL(e->src & (8 * e->size - 1));
+
+	flags_set(e, FLAG_CF, e->dst & bit ? FLAG_CF : 0);
+	return bit;
+}
+
+static void compute_bt(struct emu *e)
+{
+	bit_test(e);
+}
+
+static void compute_bts(struct emu *e)
+{
+	e->dst |= bit_test(e);
+}
+
+static void compute_btr(struct emu *e)
+{
+	e->dst &= ~bit_test(e);
+}
+
+static void compute_btc(struct emu *e)
+{
+	e->dst ^= bit_test(e);
+}
+
+/* What does everything itself */
+
+static int run_cmpxchg8b(struct emu *e)
+{
+	unsigned int size = e->size == 8 ? 8 : 4;
+	u64 offset = operand_offset(e), old[2] = {}, new[2], low, high, linear;
+	bool equal;
+	int r;
+
+	r = address_linear(e, e->insn->seg, offset, 2 * size, WALK_WRITE, &linear);
+	if (!r && size == 8 && linear & 15)
+		return exception_raise(e->state, VECTOR_GP, 0);
+	if (!r)
+		r = memory_read(e, e->insn->seg, offset, old, 2 * size, true);
+	if (r)
+		return r;
+	low = size == 8 ? old[0] : (u32)old[0];
+	high = size == 8 ? old[1] : old[0] >> 32;
+	equal = low == gpr_read(e, GPR_AX, size) && high == gpr_read(e, GPR_DX, size);
+	new[0] = old[0];
+	new[1] = old[1];
+	if (equal) {
+		new[0] = size == 8 ? e->gpr[GPR_BX] : (u32)e->gpr[GPR_BX] | e->gpr[GPR_CX] << 32;
+		new[1] = e->gpr[GPR_CX];
+	} else {
+		gpr_write(e, GPR_AX, size, low);
+		gpr_write(e, GPR_DX, size, high);
+	}
+	flags_set(e, FLAG_ZF, equal ? FLAG_ZF : 0);
+	return memory_update(e, offset, old, new, 2 * size);
+}
+
+static unsigned int stack_size(const struct emu *e)
+{
+	if (e->insn->mode == INSN_64)
+		return 8;
+	return e->state->sregs->ss.db ? 4 : 2;
+}
+
+static int run_push(struct emu *e)
+{
+	unsigned int width = stack_size(e);
+	u64 sp = (e->gpr[GPR_SP] - e->size) & size_mask(width);
+	u64 value;
+	int r;
+
+	r = operand_read(e, &e->insn->dst, false, &value);
+	if (!r)
+		r = memory_write(e, INSN_SS, sp, &value, e->size);
+	if (!r)
+		gpr_write(e, GPR_SP, width, sp);
+	return r;
+}
+
+/* An address relative to RSP is that after the POP. */
+static int run_pop(struct emu *e)
+{
+	unsigned int width = stack_size(e);
+	u64 sp = e->gpr[GPR_SP] & size_mask(width);
+	int r;
+
+	r = memory_read(e, INSN_SS, sp, &e->dst, e->size, false);
+	if (r)
+		return r;
+	gpr_write(e, GPR_SP, width, sp + e->size);
+	return operand_write(e, &e->insn->dst, false);
+}
+
+/* Ports */
+
+/* The CPU's own read of the TSS. */
+static int tss_read(const struct emu *e, u32 offset, u16 *ret_value)
+{
+	const struct kvm_segment *tr = &e->state->sregs->tr;
+	u64 linear = tr->base + offset;
+
+	if (!(e->state->sregs->efer & EFER_LONG_MODE))
+		linear = (u32)linear;
+	if (tr->unusable || !tr->present || !(tr->type & 8) || offset + 1 > tr->limit)
+		return exception_raise(e->state, VECTOR_GP, 0);
+	return e->state->ops->read(e->state->ctx, linear, ret_value, 2, WALK_IMPLICIT);
+}
+
+/* By privilege, or by the permission map in the TSS. */
+static int port_check(const struct emu *e, u16 port)
+{
+	const struct emu_state *state = e->state;
+	u16 map, bits;
+	int r;
+
+	if (!(state->sregs->cr0 & CR0_PE))
+		return 0;
+	if (!(state->regs.rflags & FLAG_VM) && state->cpl <= FLAG_IOPL(state->regs.rflags))
+		return 0;
+	r = tss_read(e, 0x66, &map);
+	if (!r)
+		r = tss_read(e, map + port / 8, &bits);
+	if (r)
+		return r;
+	if ((bits >> (port & 7)) & ((1 << e->size) - 1))
+		return exception_raise(e->state, VECTOR_GP, 0);
+	return 0;
+}
+
+static u16 port_number(const struct emu *e)
+{
+	if (e->insn->src.kind == OPERAND_IMM)
+		return (u8)e->insn->imm;
+	return e->gpr[GPR_DX];
+}
+
+static int run_in(struct emu *e)
+{
+	struct emu_state *state = e->state;
+	u16 port = port_number(e);
+	u32 value = 0;
+	int r;
+
+	r = port_check(e, port) ?:
+	    state->ops->pio_in(state->ctx, port, e->size, state->pio_data, 1);
+	if (r)
+		return r;
+	memcpy(&value, state->pio_data, e->size);
+	gpr_write(e, GPR_AX, e->size, value);
+	return 0;
+}
+
+static int run_out(struct emu *e)
+{
+	struct emu_state *state = e->state;
+	u16 port = port_number(e);
+
+	memcpy(state->pio_data, &e->gpr[GPR_AX], e->size);
+	return port_check(e, port) ?:
+	       state->ops->pio_out(state->ctx, port, e->size, state->pio_data, 1);
+}
+
+/* Strings */
+
+static bool is_repeated(const struct emu *e)
+{
+	return e->insn->prefixes & (INSN_REP | INSN_REPNE);
+}
+
+static u64 string_offset(const struct emu *e, unsigned int reg)
+{
+	return e->gpr[reg] & size_mask(e->insn->address_size);
+}
+
+static void string_advance(struct emu *e, unsigned int reg, unsigned int items)
+{
+	u64 bytes = items * e->size;
+
+	gpr_write(e, reg, e->insn->address_size,
+		  e->gpr[reg] + (flag_get(e, FLAG_DF) ? -bytes : bytes));
+}
+
+static int source_read(struct emu *e, u64 *ret_value)
+{
+	*ret_value = 0;
+	return memory_read(e, e->insn->seg, string_offset(e, GPR_SI), ret_value, e->size, false);
+}
+
+static int round_movs(struct emu *e)
+{
+	int r;
+
+	r = source_read(e, &e->src);
+	if (!r)
+		r = memory_write(e, INSN_ES, string_offset(e, GPR_DI), &e->src, e->size);
+	if (r)
+		return r;
+	string_advance(e, GPR_SI, 1);
+	string_advance(e, GPR_DI, 1);
+	return 0;
+}
+
+static int round_cmps(struct emu *e)
+{
+	int r;
+
+	r = source_read(e, &e->src);
+	if (!r)
+		r = memory_read(e, INSN_ES, string_offset(e, GPR_DI), &e->dst, e->size, false);
+	if (r)
+		return r;
+	alu_sub(e, e->src, e->dst, false, FLAGS_STATUS);
+	string_advance(e, GPR_SI, 1);
+	string_advance(e, GPR_DI, 1);
+	return 0;
+}
+
+static int round_stos(struct emu *e)
+{
+	int r;
+
+	r = memory_write(e, INSN_ES, string_offset(e, GPR_DI), &e->gpr[GPR_AX], e->size);
+	if (!r)
+		string_advance(e, GPR_DI, 1);
+	return r;
+}
+
+static int round_lods(struct emu *e)
+{
+	int r;
+
+	r = source_read(e, &e->src);
+	if (r)
+		return r;
+	gpr_write(e, GPR_AX, e->size, e->src);
+	string_advance(e, GPR_SI, 1);
+	return 0;
+}
+
+static int round_scas(struct emu *e)
+{
+	int r;
+
+	r = memory_read(e, INSN_ES, string_offset(e, GPR_DI), &e->dst, e->size, false);
+	if (r)
+		return r;
+	alu_sub(e, gpr_read(e, GPR_AX, e->size), e->dst, false, FLAGS_STATUS);
+	string_advance(e, GPR_DI, 1);
+	return 0;
+}
+
+/*
+ * How many items of string I/O make one access: several only within one page of plain memory,
+ * upward and without a wrap. The memory is checked here, before a device is touched.
+ */
+static int batch_plan(struct emu *e, u8 seg, u64 offset, bool write)
+{
+	struct emu_state *state = e->state;
+	const struct emu_ops *ops = state->ops;
+	u64 items = is_repeated(e) ? string_offset(e, GPR_CX) : 1;
+	u64 room = size_mask(e->insn->address_size) - offset;
+	u32 access = data_access(e, write);
+	u64 linear;
+	int r;
+
+	r = address_linear(e, seg, offset, e->size, access, &linear);
+	if (r)
+		return r;
+	room = min(room, 4096 - (linear & 4095));
+	if (room > state->pio_size)
+		room = state->pio_size;
+	items = min(items, room / e->size);
+	if (items > 1 && !flag_get(e, FLAG_DF) &&
+	    !address_linear(e, seg, offset, items * e->size, access, &linear) &&
+	    !ops->probe(state->ctx, linear, items * e->size, access)) {
+		e->items = items;
+		return 0;
+	}
+	r = ops->probe(state->ctx, linear, e->size, access);
+	return r == -ENXIO ? 0 : r;
+}
+
+static int round_ins(struct emu *e)
+{
+	struct emu_state *state = e->state;
+	u64 offset = string_offset(e, GPR_DI);
+	u16 port = e->gpr[GPR_DX];
+	int r;
+
+	r = port_check(e, port);
+	if (!r)
+		r = batch_plan(e, INSN_ES, offset, true);
+	if (!r)
+		r = state->ops->pio_in(state->ctx, port, e->size, state->pio_data, e->items);
+	if (!r)
+		r = memory_write(e, INSN_ES, offset, state->pio_data, e->items * e->size);
+	if (!r)
+		string_advance(e, GPR_DI, e->items);
+	return r;
+}
+
+static int round_outs(struct emu *e)
+{
+	struct emu_state *state = e->state;
+	u64 offset = string_offset(e, GPR_SI);
+	u16 port = e->gpr[GPR_DX];
+	u8 seg = e->insn->seg;
+	int r;
+
+	r = port_check(e, port);
+	if (!r)
+		r = batch_plan(e, seg, offset, false);
+	if (!r)
+		r = memory_read(e, seg, offset, state->pio_data, e->items * e->size, false);
+	if (!r)
+		r = state->ops->pio_out(state->ctx, port, e->size, state->pio_data, e->items);
+	if (!r)
+		string_advance(e, GPR_SI, e->items);
+	return r;
+}
+
+/* The operations */
+
+struct operation {
+	void (*compute)(struct emu *e);
+	int (*run)(struct emu *e);
+	u8 flags;
+};
+
+#define READ_DST	0x01
+#define WRITE_DST	0x02
+#define READ_SRC	0x04
+#define WRITE_SRC	0x08
+#define BIT_STRING	0x10	/* a bit's number in a register reaches beyond the operand */
+#define STRING		0x20	/* run does one round of what REP repeats */
+#define UNTIL_ZF	0x40	/* REP looks at ZF */
+#define MODIFY		(READ_DST | WRITE_DST)
+
+#define COMPUTE(name, flags)	{ compute_##name, NULL, flags }
+#define RUN(name)		{ NULL, run_##name, 0 }
+#define ROUND(name, flags)	{ NULL, round_##name, STRING | (flags) }
+
+static const struct operation operations[INSN_NR_OPS] = {
+	[INSN_ADD] = COMPUTE(add, MODIFY | READ_SRC),
+	[INSN_OR] = COMPUTE(or, MODIFY | READ_SRC),
+	[INSN_ADC] = COMPUTE(adc, MODIFY | READ_SRC),
+	[INSN_SBB] = COMPUTE(sbb, MODIFY | READ_SRC),
+	[INSN_AND] = COMPUTE(and, MODIFY | READ_SRC),
+	[INSN_SUB] = COMPUTE(sub, MODIFY | READ_SRC),
+	[INSN_XOR] = COMPUTE(xor, MODIFY | READ_SRC),
+	[INSN_CMP] = COMPUTE(sub, READ_DST | READ_SRC),
+	[INSN_TEST] = COMPUTE(and, READ_DST | READ_SRC),
+	[INSN_NOT] = COMPUTE(not, MODIFY),
+	[INSN_NEG] = COMPUTE(neg, MODIFY),
+	[INSN_INC] = COMPUTE(inc, MODIFY),
+	[INSN_DEC] = COMPUTE(dec, MODIFY),
+	[INSN_MOV] = COMPUTE(mov, READ_SRC | WRITE_DST),
+	[INSN_MOVZX] = COMPUTE(mov, READ_SRC | WRITE_DST),
+	[INSN_MOVSX] = COMPUTE(movsx, READ_SRC | WRITE_DST),
+	[INSN_MOVBE] = COMPUTE(movbe, READ_SRC | WRITE_DST),
+	[INSN_XCHG] = COMPUTE(xchg, MODIFY | READ_SRC | WRITE_SRC),
+	[INSN_CMPXCHG] = COMPUTE(cmpxchg, MODIFY | READ_SRC),
+	[INSN_CMPXCHG8B] = RUN(cmpxchg8b),
+	[INSN_XADD] = COMPUTE(xadd, MODIFY | READ_SRC | WRITE_SRC),
+	[INSN_BT] = COMPUTE(bt, READ_DST | READ_SRC | BIT_STRING),
+	[INSN_BTS] = COMPUTE(bts, MODIFY | READ_SRC | BIT_STRING),
+	[INSN_BTR] = COMPUTE(btr, MODIFY | READ_SRC | BIT_STRING),
+	[INSN_BTC] = COMPUTE(btc, MODIFY | READ_SRC | BIT_STRING),
+	[INSN_SETCC] = COMPUTE(setcc, WRITE_DST),
+	[INSN_CMOVCC] = COMPUTE(cmovcc, MODIFY | READ_SRC),
+	[INSN_PUSH] = RUN(push),
+	[INSN_POP] = RUN(pop),
+	[INSN_MOVS] = ROUND(movs, 0),
+	[INSN_CMPS] = ROUND(cmps, UNTIL_ZF),
+	[INSN_STOS] = ROUND(stos, 0),
+	[INSN_LODS] = ROUND(lods, 0),
+	[INSN_SCAS] = ROUND(scas, UNTIL_ZF),
+	[INSN_INS] = ROUND(ins, 0),
+	[INSN_OUTS] = ROUND(outs, 0),
+	[INSN_IN] = RUN(in),
+	[INSN_OUT] = RUN(out),
+};
+
+static int compute_run(struct emu *e, const struct operation *op)
+{
+	const struct moat_insn *insn = e->insn;
+	bool modify = (op->flags & MODIFY) == MODIFY;
+	int r = 0;
+
+	if (op->flags & READ_SRC)
+		r = operand_read(e, &insn->src, false, &e->src);
+	if (!r && op->flags & BIT_STRING && insn->src.kind == OPERAND_REG &&
+	    insn->dst.kind == OPERAND_MEM)
+		e->skew = ((s64)sign_extend(e->src, e->size) >> 3) & -(u64)e->size;
+	if (!r && op->flags & READ_DST)
+		r = operand_read(e, &insn->dst, modify, &e->dst);
+	if (r)
+		return r;
+	e->old_dst = e->dst;
+	op->compute(e);
+	/* Memory first: its address may depend on the source. */
+	if (op->flags & WRITE_DST && insn->dst.kind == OPERAND_MEM)
+		r = operand_write(e, &insn->dst, modify);
+	if (op->flags & WRITE_SRC)
+		gpr_write(e, insn->src.reg, insn->src.size, e->src);
+	/* A register last: where both are one register, the destination wins. */
+	if (op->flags & WRITE_DST && insn->dst.kind == OPERAND_REG)
+		operand_write(e, &insn->dst, modify);
+	return r;
+}
+
+static int string_run(struct emu *e, const struct operation *op)
+{
+	bool wants_zf = e->insn->prefixes & INSN_REP;
+	u64 count;
+	int r;
+
+	e->items = 1;
+	if (!is_repeated(e))
+		return op->run(e);
+	if (!string_offset(e, GPR_CX))
+		return 0;
+	r = op->run(e);
+	if (r)
+		return r;
+	count = string_offset(e, GPR_CX) - e->items;
+	gpr_write(e, GPR_CX, e->insn->address_size, count);
+	e->again = count && !(op->flags & UNTIL_ZF && flag_get(e, FLAG_ZF) != wants_zf);
+	return 0;
+}
+
+static void rip_advance(struct emu *e)
+{
+	struct emu_regs *regs = &e->state->regs;
+
+	regs->rip += e->insn->length;
+	if (e->insn->mode != INSN_64)
+		regs->rip &= size_mask(e->insn->mode);
+	regs->rflags &= ~FLAG_RF;
+}
+
+static enum emu_result result_of(int r)
+{
+	switch (r) {
+	case 0:
+		return EMU_OK;
+	case -EBUSY:
+		return EMU_REPEAT;
+	case -EFAULT:
+		return EMU_FAULT;
+	case -EAGAIN:
+		return EMU_EXIT;
+	default:
+		return EMU_UNHANDLEABLE;
+	}
+}
+
+enum emu_result emu_execute(struct emu_state *state, const struct moat_insn *insn)
+{
+	const struct operation *op = &operations[insn->op];
+	struct emu_regs before = state->regs;
+	struct emu e = {
+		.state = state, .insn = insn, .gpr = state->regs.gpr, .size = insn->operand_size,
+	};
+	int r;
+
+	state->trap = false;
+	if (op->compute)
+		r = compute_run(&e, op);
+	else if (op->flags & STRING)
+		r = string_run(&e, op);
+	else if (op->run)
+		r = op->run(&e);
+	else
+		r = -EOPNOTSUPP;
+	if (r) {
+		state->regs = before;
+		return result_of(r);
+	}
+	state->trap = before.rflags & FLAG_TF;
+	if (e.again)
+		return EMU_REPEAT;
+	rip_advance(&e);
+	return EMU_OK;
+}
+
+enum moat_insn_mode emu_mode(const struct kvm_sregs *sregs, u64 rflags)
+{
+	if (rflags & FLAG_VM)
+		return INSN_16;
+	if (sregs->efer & EFER_LONG_MODE && sregs->cs.l)
+		return INSN_64;
+	return sregs->cs.db ? INSN_32 : INSN_16;
+}
+
+u64 emu_code_address(const struct kvm_sregs *sregs, u64 rip, enum moat_insn_mode mode)
+{
+	return mode == INSN_64 ? rip : (u32)(sregs->cs.base + rip);
+}

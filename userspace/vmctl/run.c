@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "userspace/lib/fd.h"
+#include "userspace/lib/log.h"
+#include "userspace/lib/parse.h"
+#include "userspace/vmctl/console.h"
+#include "userspace/vmctl/guest.h"
+#include "userspace/vmctl/kernel.h"
+#include "userspace/vmctl/launch.h"
+#include "userspace/vmctl/run.h"
+#include "userspace/vmctl/session.h"
+
+#define RUN_NODE		"/dev/moat"
+#define RUN_DISKS_MAX		16
+#define RUN_ENV_MAX		256
+#define RUN_SECTOR		512
+#define RUN_MEMORY_MIN		(16ULL << 20)
+#define RUN_MEMORY_MAX		(1ULL << 40)
+#define RUN_CPUS_MAX		255
+
+/* A panic ends the machine at once, rather than have it hang. */
+#define RUN_APPEND_CONSOLE	"console=ttyS0 panic=-1"
+#define RUN_APPEND_COMMAND	"console=ttyS0 quiet panic=-1 rdinit=/init"
+
+static const char run_help[] =
+"Usage: vmctl run [OPTION]... [-- COMMAND [ARG]...]\n"
+"Start a machine and stay until it ends. With COMMAND: run that program of this host's in a machine of\n"
+"its own, with its libraries, this directory's path, and a busybox; without: boot a kernel with its\n"
+"serial console here. There, Ctrl-A x ends the machine and Ctrl-A a sends Ctrl-A.\n"
+"\n"
+"  --kernel FILE     bzImage to boot; else the host's own, $MOAT_KERNEL, or the lab's\n"
+"  --initrd FILE     initial RAM disk; only without COMMAND\n"
+"  --disk FILE[,ro]  a disk, /dev/vda and so on in the guest; may be repeated\n"
+"  --mem SIZE        memory, with a suffix K, M or G; 256M by default\n"
+"  --cpus N          CPUs, 1 by default\n"
+"  --append TEXT     more for the kernel's command line\n"
+"  --env NAME[=VAL]  a variable for COMMAND; may be repeated. TERM and LANG are passed anyway\n"
+"  --device NODE     node to use; $MOAT_DEVICE or /dev/moat by default\n"
+"  --help            this text\n"
+"\n"
+"Exit status: the guest's or COMMAND's; 125 when vmctl failed, 126 when COMMAND cannot be\n"
+"executed, 127 when it is not found.\n";
+
+struct run_disk {
+	char *path;
+	bool read_only;
+};
+
+struct run_options {
+	const char *kernel;
+	const char *initrd;
+	const char *append;
+	const char *node;
+	uint64_t memory;
+	uint64_t cpus;
+	struct run_disk disk[RUN_DISKS_MAX];
+	unsigned int disks;
+	char *env[RUN_ENV_MAX];
+	unsigned int env_count;
+	char **command;
+};
+
+/* Options */
+
+static int run_bad(const char *option, const char *value, const char *wanted)
+{
+	log_error("--%s %s: %s", option, value, wanted);
+	return -EINVAL;
+}
+
+static int set_kernel(struct run_options *options, char *value)
+{
+	options->kernel = value;
+	return 0;
+}
+
+static int set_initrd(struct run_options *options, char *value)
+{
+	options->initrd = value;
+	return 0;
+}
+
+static int set_append(struct run_options *options, char *value)
+{
+	options->append = value;
+	return 0;
+}
+
+static int set_device(struct run_options *options, char *value)
+{
+	options->node = value;
+	return 0;
+}
+
+static int set_memory(struct run_options *options, char *value)
+{
+	if (parse_size(value, RUN_MEMORY_MIN, RUN_MEMORY_MAX, &options->memory) ||
+	    options->memory % 4096)
+		return run_bad("mem", value, "give a size from 16M to 1024G, as 512M or 2G");
+	return 0;
+}
+
+static int set_cpus(struct run_options *options, char *value)
+{
+	if (parse_uint(value, 1, RUN_CPUS_MAX, &options->cpus))
+		return run_bad("cpus", value, "give a number from 1 to 255");
+	return 0;
+}
+
+/* The path is all before a last ",ro". */
+static int set_disk(struct run_options *options, char *value)
+{
+	struct run_disk *disk = &options->disk[options->disks];
+	size_t len = strlen(value);
+
+	if (options->disks == RUN_DISKS_MAX)
+		return run_bad("disk", value, "one too many, 16 is the most");
+	options->disks++;
+	disk->path = value;
+	disk->read_only = len > 3 && !strcmp(value + len - 3, ",ro");
+	if (disk->read_only)
+		value[len - 3] = '\0';
+	return 0;
+}
+
+static int set_env(struct run_options *options, char *value)
+{
+	if (!*value || *value == '=')
+		return run_bad("env", value, "give NAME=VALUE, or NAME to pass it as it is here");
+	if (options->env_count == RUN_ENV_MAX)
+		return run_bad("env", value, "one too many, 256 is the most");
+	options->env[options->env_count++] = value;
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int has_value;
+	int (*set)(struct run_options *options, char *value);
+} run_table[] = {
+	{ "kernel",	required_argument,	set_kernel },
+	{ "initrd",	required_argument,	set_initrd },
+	{ "disk",	required_argument,	set_disk },
+	{ "mem",	required_argument,	set_memory },
+	{ "cpus",	required_argument,	set_cpus },
+	{ "append",	required_argument,	set_append },
+	{ "env",	required_argument,	set_env },
+	{ "device",	required_argument,	set_device },
+	{ "help",	no_argument,		NULL },
+};
+
+#define RUN_OPTIONS	(sizeof(run_table) / sizeof(run_table[0]))
+
+/* What comes after the options must have "--" before it, so that a mistyped one is no command. */
+static int run_take_command(struct run_options *options, int argc, char **argv)
+{
+	bool dashes = optind > 1 && !strcmp(argv[optind - 1], "--");
+
+	if (optind < argc && !dashes) {
+		log_error("%s: not an option; a command comes after --, see vmctl run --help",
+			  argv[optind]);
+		return -EINVAL;
+	}
+	if (optind == argc && dashes) {
+		log_error("no command after --");
+		return -EINVAL;
+	}
+	options->command = optind < argc ? argv + optind : NULL;
+	if (options->command && options->initrd) {
+		log_error("--initrd: a command brings its own; leave one of them out");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* 0; 1: only help was wanted; a negative errno after a line. */
+static int run_parse(struct run_options *options, int argc, char **argv)
+{
+	struct option known[RUN_OPTIONS + 1] = { 0 };
+	int c, index = 0, err;
+
+	for (size_t i = 0; i < RUN_OPTIONS; i++)
+		known[i] = (struct option){
+			.name = run_table[i].name, .has_arg = run_table[i].has_value,
+		};
+	while ((c = getopt_long(argc, argv, "+:", known, &index)) != -1) {
+		if (c) {
+			log_error("%s: %s; see vmctl run --help", argv[optind - 1],
+				  c == ':' ? "a value is missing" : "not an option, or not so");
+			return -EINVAL;
+		}
+		if (!run_table[index].set) {
+			fputs(run_help, stdout);
+			return 1;
+		}
+		err = run_table[index].set(options, optarg);
+		if (err)
+			return err;
+	}
+	return run_take_command(options, argc, argv);
+}
+
+/* What the machine is made of */
+
+static int run_check_node(const char *node)
+{
+	int fd = open(node, O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0) {
+		close(fd);
+		return 0;
+	}
+	if (errno == EACCES)
+		log_error("cannot open %s: %s (be root, or of its group)", node, strerror(errno));
+	else
+		log_error("cannot open %s: %s (is moat.ko loaded? insmod moat.ko)", node,
+			  strerror(errno));
+	return -EIO;
+}
+
+static int run_disk_size(int fd, uint64_t *ret)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (S_ISBLK(st.st_mode))
+		return ioctl(fd, BLKGETSIZE64, ret) ? -errno : 0;
+	*ret = st.st_size;
+	return S_ISREG(st.st_mode) ? 0 : -ENOTBLK;
+}
+
+/* The lock goes to the launcher with the descriptor, and is gone when that is. */
+static int run_check_disk(const struct run_disk *disk, int fd)
+{
+	uint64_t size;
+	int err = run_disk_size(fd, &size);
+
+	if (err) {
+		log_error("disk %s is neither a file nor a block device", disk->path);
+	} else if (!size || size % RUN_SECTOR) {
+		log_error("disk %s has %llu bytes, not whole sectors: truncate -s %%512 rounds it up",
+			  disk->path, (unsigned long long)size);
+		err = -EINVAL;
+	} else if (flock(fd, (disk->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB)) {
+		err = -errno;
+		log_error("disk %s is in use by another machine: end that, or give ,ro to both",
+			  disk->path);
+	}
+	return err;
+}
+
+static int run_add_disk(struct launch *launch, const struct run_disk *disk)
+{
+	int err, fd = fd_open(disk->path, disk->read_only ? O_RDONLY : O_RDWR);
+
+	if (fd < 0) {
+		log_error("cannot open disk %s: %s", disk->path, strerror(-fd));
+		return fd;
+	}
+	err = run_check_disk(disk, fd);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	launch_add(launch, "--disk");
+	launch_add(launch, "/proc/self/fd/%d%s", fd, disk->read_only ? ",ro" : "");
+	launch_keep(launch, fd);
+	return 0;
+}
+
+static void run_add_file(struct launch *launch, const char *option, int fd)
+{
+	launch_add(launch, "--%s", option);
+	launch_add(launch, "/proc/self/fd/%d", fd);
+	launch_keep(launch, fd);
+}
+
+static int run_add_initrd(struct launch *launch, const struct run_options *options)
+{
+	int fd;
+
+	if (!options->initrd)
+		return 0;
+	fd = fd_open(options->initrd, O_RDONLY);
+	if (fd < 0) {
+		log_error("cannot open the initial RAM disk %s: %s", options->initrd,
+			  strerror(-fd));
+		return fd;
+	}
+	run_add_file(launch, "initrd", fd);
+	return 0;
+}
+
+static int run_add_guest(struct launch *launch, const struct run_options *options,
+			 const struct kernel *kernel)
+{
+	struct guest guest = {
+		.kernel = kernel, .argv = options->command, .env = (char **)options->env,
+		.env_count = options->env_count, .disks = options->disks,
+		.terminals = session_terminals(),
+	};
+	int fd = guest_pack(&guest);
+
+	if (fd < 0)
+		return fd;
+	run_add_file(launch, "initrd", fd);
+	return 0;
+}
+
+static void run_add_machine(struct launch *launch, const struct run_options *options)
+{
+	launch_add(launch, "--device");
+	launch_add(launch, "%s", options->node);
+	launch_add(launch, "--mem");
+	launch_add(launch, "%lluK", (unsigned long long)(options->memory >> 10));
+	launch_add(launch, "--cpus");
+	launch_add(launch, "%llu", (unsigned long long)options->cpus);
+	launch_add(launch, "--append");
+	launch_add(launch, "%s%s%s", options->command ? RUN_APPEND_COMMAND : RUN_APPEND_CONSOLE,
+		   *options->append ? " " : "", options->append);
+	launch_add(launch, "--rng");
+}
+
+static int run_status(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return STATUS_NOT_FOUND;
+	case -EACCES:
+		return STATUS_CANNOT_EXECUTE;
+	}
+	return err < 0 ? STATUS_FAILED : err;
+}
+
+static int run_machine(const struct run_options *options)
+{
+	struct launch launch;
+	struct kernel kernel;
+	int err;
+
+	if (run_check_node(options->node) || kernel_open(options->kernel, &kernel))
+		return STATUS_FAILED;
+	launch_init(&launch);
+	run_add_machine(&launch, options);
+	if (options->command) {
+		err = run_add_guest(&launch, options, &kernel);
+		if (err)
+			return run_status(err);
+	} else if (run_add_initrd(&launch, options)) {
+		return STATUS_FAILED;
+	}
+	run_add_file(&launch, "kernel", kernel.fd);
+	for (unsigned int i = 0; i < options->disks; i++)
+		if (run_add_disk(&launch, &options->disk[i]))
+			return STATUS_FAILED;
+	err = options->command ? session_run(&launch) : console_run(&launch);
+	return err < 0 ? STATUS_FAILED : err;
+}
+
+int run_main(int argc, char **argv)
+{
+	const char *node = getenv("MOAT_DEVICE");
+	struct run_options options = {
+		.append = "",
+		.node = node && *node ? node : RUN_NODE,
+		.memory = 256 << 20,
+		.cpus = 1,
+	};
+	int err = run_parse(&options, argc, argv);
+
+	if (err)
+		return err < 0 ? STATUS_FAILED : 0;
+	return run_machine(&options);
+}
