@@ -57,6 +57,7 @@ void moat_debug_vcpu_add(struct moat_vcpu *vcpu)
 	debugfs_create_u64("emulations", 0400, dir, &stats->emulations);
 	debugfs_create_u64("injections", 0400, dir, &stats->injections);
 	debugfs_create_u64("halts", 0400, dir, &stats->halts);
+	debugfs_create_u64("polls", 0400, dir, &stats->polls);
 	debugfs_create_u64("wakeups", 0400, dir, &stats->wakeups);
 	debugfs_create_u64("kicks", 0400, dir, &stats->kicks);
 }

@@ -164,7 +164,21 @@ static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 	return moat_guest_read(vcpu->vm, gpa, data, len);
 }
 
-static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
+/*
+ * Of an instruction with one memory operand the CPU has just said where it is: at the guest-physical
+ * address of the fault. Anything else takes a walk.
+ */
+static bool translate_by_fault(struct access *a, u64 linear, u64 *ret_gpa)
+{
+	const struct moat_emulation *emul = &a->vcpu->emul;
+
+	if (!emul->fault_known || offset_in_page(linear) != offset_in_page(emul->fault_gpa))
+		return false;
+	*ret_gpa = emul->fault_gpa;
+	return true;
+}
+
+static int translate_by_walk(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 {
 	struct walk_result result;
 	int r = walk_translate(&a->walk, linear, access, &result);
@@ -176,6 +190,31 @@ static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 		return -EIO;
 	}
 	*ret_gpa = result.gpa;
+	return 0;
+}
+
+/* Each page once for an instruction, however often it is executed again. */
+static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
+{
+	struct moat_emulation *emul = &a->vcpu->emul;
+	u64 page = linear & PAGE_MASK;
+	unsigned int i;
+	int r;
+
+	for (i = 0; i < emul->page_count; i++)
+		if (emul->page[i].linear == page && !(access & ~emul->page[i].access)) {
+			*ret_gpa = emul->page[i].gpa | offset_in_page(linear);
+			return 0;
+		}
+	if (!translate_by_fault(a, linear, ret_gpa)) {
+		r = translate_by_walk(a, linear, access, ret_gpa);
+		if (r)
+			return r;
+	}
+	if (emul->page_count < ARRAY_SIZE(emul->page))
+		emul->page[emul->page_count++] = (struct moat_translation) {
+			.linear = page, .gpa = *ret_gpa & PAGE_MASK, .access = access,
+		};
 	return 0;
 }
 
@@ -326,26 +365,27 @@ static void access_init(struct access *a, struct moat_vcpu *vcpu, bool atomic)
 {
 	const struct kvm_sregs *s = moat_sregs(vcpu);
 
-	memset(a, 0, sizeof(*a));
 	a->vcpu = vcpu;
 	a->atomic = atomic;
-	a->walk = (struct walk_ctx) {
-		.cr0 = s->cr0,
-		.cr3 = s->cr3,
-		.cr4 = s->cr4,
-		.efer = s->efer,
-		.rflags = vcpu->rflags,
-		.gpa_mask = vcpu->gpa_mask,
-		.read_entry = walk_read_entry,
-		.update_entry = walk_update_entry,
-		.ctx = a,
-	};
+	a->retry = false;
+	a->walk.cr0 = s->cr0;
+	a->walk.cr3 = s->cr3;
+	a->walk.cr4 = s->cr4;
+	a->walk.efer = s->efer;
+	a->walk.rflags = vcpu->rflags;
+	a->walk.gpa_mask = vcpu->gpa_mask;
+	a->walk.pkru = 0;
+	a->walk.read_entry = walk_read_entry;
+	a->walk.update_entry = walk_update_entry;
+	a->walk.ctx = a;
 	a->state.sregs = s;
 	a->state.cpl = s->ss.dpl;
 	a->state.ops = &emulation_ops;
 	a->state.ctx = a;
 	a->state.pio_data = vcpu->pio_data;
 	a->state.pio_size = PAGE_SIZE;
+	a->state.exception.vector = 0;
+	a->state.trap = false;
 }
 
 struct fetch {
@@ -361,7 +401,7 @@ static int fetch_page(struct access *a, u64 linear, struct fetch *fetch)
 	u64 at = linear + fetch->count, gpa;
 	unsigned int len = min_t(unsigned int, MOAT_INSN_MAX - fetch->count,
 				 PAGE_SIZE - offset_in_page(at));
-	int r = translate(a, at, access, &gpa);
+	int r = translate_by_walk(a, at, access, &gpa);
 
 	if (r)
 		return r;
@@ -426,43 +466,47 @@ static struct moat_insn_place *insn_place(struct moat_vcpu *vcpu, u64 linear)
 	return &vcpu->insn_places[(linear ^ linear >> 4) % ARRAY_SIZE(vcpu->insn_places)];
 }
 
-/* Still the same bytes at the host address where they were found? */
-static bool insn_place_holds(const struct moat_insn_place *place, u64 cr3, u64 linear)
+/* The instruction that was found there before, if its bytes are still where they were; or NULL. */
+static const struct moat_insn *insn_recall(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 {
+	const struct moat_insn_place *place = insn_place(vcpu, linear);
 	u8 bytes[MOAT_INSN_MAX];
 
-	return place->length && place->linear == linear && place->cr3 == cr3 &&
-	       !copy_from_user_nofault(bytes, (void __user *)place->hva, place->length) &&
-	       !memcmp(bytes, place->bytes, place->length);
+	if (!place->insn.length || place->linear != linear || place->cr3 != cr3 ||
+	    copy_from_user_nofault(bytes, (void __user *)place->hva, place->insn.length) ||
+	    memcmp(bytes, place->bytes, place->insn.length))
+		return NULL;
+	return &place->insn;
 }
 
-static void insn_place_note(struct moat_vcpu *vcpu, u64 cr3, u64 linear, const struct fetch *fetch,
-			    unsigned int length)
+static void insn_remember(struct access *a, const struct fetch *fetch, const struct moat_insn *insn)
 {
-	struct moat_insn_place *place = insn_place(vcpu, linear);
+	u64 linear = emu_code_address(a->state.sregs, a->vcpu->rip, insn->mode);
+	struct moat_insn_place *place = insn_place(a->vcpu, linear);
 
-	place->length = 0;
-	place->hva = moat_guest_hva(vcpu->vm, fetch->gpa);
-	if (!place->hva || offset_in_page(fetch->gpa) + length > PAGE_SIZE)
+	place->insn.length = 0;
+	place->hva = moat_guest_hva(a->vcpu->vm, fetch->gpa);
+	if (!place->hva || offset_in_page(fetch->gpa) + insn->length > PAGE_SIZE)
 		return;
-	place->cr3 = cr3;
+	place->cr3 = a->walk.cr3;
 	place->linear = linear;
-	memcpy(place->bytes, fetch->bytes, length);
-	place->length = length;
+	memcpy(place->bytes, fetch->bytes, insn->length);
+	place->insn = *insn;
 }
 
 unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 {
+	const struct moat_insn *known = insn_recall(vcpu, cr3, linear);
 	struct fetch fetch = { 0 };
 	struct moat_insn insn;
 	struct access a;
 
-	if (likely(insn_place_holds(insn_place(vcpu, linear), cr3, linear)))
-		return insn_place(vcpu, linear)->length;
+	if (likely(known))
+		return known->length;
 	access_init(&a, vcpu, true);
 	if (fetch_decode(&a, &fetch, &insn))
 		return 0;
-	insn_place_note(vcpu, cr3, linear, &fetch, insn.length);
+	insn_remember(&a, &fetch, &insn);
 	return insn.length;
 }
 
@@ -498,7 +542,9 @@ int moat_insn_prefetch(struct moat_vcpu *vcpu)
 static void emulation_reset(struct moat_emulation *emul)
 {
 	emul->active = false;
+	emul->fault_known = false;
 	emul->count = 0;
+	emul->page_count = 0;
 	emul->pio_count = 0;
 }
 
@@ -579,7 +625,32 @@ int moat_emulate_continue(struct moat_vcpu *vcpu)
 	}
 }
 
-int moat_emulate(struct moat_vcpu *vcpu)
+/* One memory operand, and no stack: then the address of a fault can be nothing else's. */
+static bool insn_has_one_place(const struct moat_insn *insn)
+{
+	return insn->op < INSN_PUSH && (insn->dst.kind == OPERAND_MEM || insn->src.kind == OPERAND_MEM);
+}
+
+/* Fetches and decodes into emul->insn; 0 or as fetch_decode(). */
+static int emulation_fetch(struct moat_vcpu *vcpu, struct access *a, struct fetch *fetch)
+{
+	enum moat_insn_mode mode = emu_mode(a->state.sregs, vcpu->rflags);
+	const struct moat_insn *known;
+	int r;
+
+	known = insn_recall(vcpu, a->walk.cr3,
+			    emu_code_address(a->state.sregs, vcpu->rip, mode));
+	if (known && known->mode == mode) {
+		vcpu->emul.insn = *known;
+		return 0;
+	}
+	r = fetch_decode(a, fetch, &vcpu->emul.insn);
+	if (!r)
+		insn_remember(a, fetch, &vcpu->emul.insn);
+	return r;
+}
+
+int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final)
 {
 	struct moat_emulation *emul = &vcpu->emul;
 	struct fetch fetch = { 0 };
@@ -589,8 +660,10 @@ int moat_emulate(struct moat_vcpu *vcpu)
 	vcpu->stats.emulations++;
 	emulation_reset(emul);
 	access_init(&a, vcpu, false);
-	r = fetch_decode(&a, &fetch, &emul->insn);
+	r = emulation_fetch(vcpu, &a, &fetch);
 	if (r)
 		return fetch_failed(&a, &fetch, r);
+	emul->fault_gpa = fault_gpa;
+	emul->fault_known = fault_final && insn_has_one_place(&emul->insn);
 	return moat_emulate_continue(vcpu);
 }

@@ -212,6 +212,11 @@ struct moat_fragment {
 
 #define MOAT_MAX_FRAGMENTS 16
 
+struct moat_translation {
+	u64 linear, gpa;	/* of the page */
+	u32 access;		/* WALK_*: for which it was allowed */
+};
+
 /*
  * The emulation of one instruction, which may need several trips to userspace. Nothing of the guest's
  * state changes until the whole instruction has been done; each trip starts it again, and the
@@ -225,20 +230,24 @@ struct moat_emulation {
 	u8 cursor;			/* next one to answer from, in this pass */
 	struct moat_fragment log[MOAT_MAX_FRAGMENTS];
 	u32 pio_count;			/* items of the string I/O in pio_data that userspace serves */
+	u8 page_count;
+	struct moat_translation page[4];	/* what has been translated for it */
+	bool fault_known;		/* its memory operand is at fault_gpa */
+	u64 fault_gpa;
 };
 
 /*
- * An instruction whose length was found out, for CPUs without nRIP save. It holds as long as the same
- * bytes are at the same host address: so it is forgotten when the guest writes over it. A guest that
- * maps another instruction to the same linear address, and keeps the old bytes elsewhere, and whose
- * instruction exits for the same reason but has another length, would deceive nobody but itself.
+ * An instruction that was fetched and decoded before. It holds as long as the same bytes are at the
+ * same host address: so it is forgotten when the guest writes over it. A guest that maps another
+ * instruction to the same linear address, and leaves the old bytes where they were, gets the old one
+ * executed, and deceives nobody but itself.
  */
 struct moat_insn_place {
 	u64 cr3;
 	u64 linear;
 	unsigned long hva;
-	u8 length;
 	u8 bytes[MOAT_INSN_MAX];
+	struct moat_insn insn;	/* length 0: none */
 };
 
 struct moat_vcpu_stats {
@@ -249,6 +258,7 @@ struct moat_vcpu_stats {
 	u64 emulations;
 	u64 injections;
 	u64 halts;
+	u64 polls;		/* halts that ended while polling */
 	u64 wakeups;
 	u64 kicks;
 };
@@ -281,6 +291,7 @@ struct moat_vcpu {
 	int cpu;			/* (r) last CPU it ran on, -1 before */
 	u32 mp_state;			/* KVM_MP_STATE_*; (v), and (a) RUNNABLE by a wake-up */
 	struct rcuwait wait;
+	u32 poll_ns;			/* (r) how long to poll before sleeping */
 
 	struct moat_lapic *lapic;	/* (c) NULL without an in-kernel APIC */
 	u8 eoi_vector;			/* (r) with eoi_pending */
@@ -310,6 +321,7 @@ struct moat_vcpu {
 	struct {
 		u64 gpa;
 		bool write, fetch;
+		bool final;	/* not in the walk of the guest's own page tables */
 	} fault;			/* (r) for MOAT_EXIT_FAULT */
 	struct {
 		u16 port;
@@ -420,8 +432,11 @@ int moat_mmu_fault(struct moat_vcpu *vcpu, u64 gpa, bool write, bool fetch);
 void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages);
 
 /* emulation.c */
-/* These four: 1 go on, 0 exit to userspace (run is filled in), negative error. */
-int moat_emulate(struct moat_vcpu *vcpu);
+/*
+ * These four: 1 go on, 0 exit to userspace (run is filled in), negative error. The first is told where
+ * the guest's access faulted, if that is what made it exit.
+ */
+int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final);
 int moat_emulate_continue(struct moat_vcpu *vcpu);
 int moat_io_exit(struct moat_vcpu *vcpu);
 /* Brings in the bytes at RIP, for which the two below had to sleep. */

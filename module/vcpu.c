@@ -14,7 +14,11 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kvm_para.h>
+#include <linux/ktime.h>
+#include <linux/math64.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
+#include <linux/sched/stat.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -22,6 +26,7 @@
 #include <trace/events/ipi.h>
 #include <asm/processor-flags.h>
 #include <asm/traps.h>
+#include <asm/tsc.h>
 
 #include "compat.h"
 #include "hw.h"
@@ -29,6 +34,12 @@
 #include "irq/irq.h"
 #include "trace.h"
 #include "x86/x86.h"
+
+#define HALT_POLL_FIRST_NS	10000
+
+static unsigned int halt_poll_ns = 200000;
+module_param(halt_poll_ns, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns, "How long a halted vCPU polls at most before its thread sleeps, in ns; 0: never");
 
 static const struct file_operations vcpu_fops;
 
@@ -311,9 +322,41 @@ static bool vcpu_must_wake(struct moat_vcpu *vcpu)
 	}
 }
 
-static int vcpu_wait(struct moat_vcpu *vcpu)
+/*
+ * A halted vCPU is often wanted again at once: look for that for a while, which is much cheaper than to
+ * put the CPU to sleep and wake it. How long follows what the last halts were like: it grows while they
+ * end soon after the polling did, and is given up by those that last.
+ */
+static bool vcpu_poll(struct moat_vcpu *vcpu)
 {
-	vcpu->stats.halts++;
+	u64 start = rdtsc(), cycles = div_u64((u64)vcpu->poll_ns * tsc_khz, USEC_PER_SEC);
+
+	while (single_task_running() && !need_resched() && !signal_pending(current)) {
+		if (vcpu_must_wake(vcpu)) {
+			vcpu->stats.polls++;
+			return true;
+		}
+		if (rdtsc() - start >= cycles)
+			break;
+		cpu_relax();
+	}
+	return false;
+}
+
+static void vcpu_poll_adapt(struct moat_vcpu *vcpu, u64 slept_ns)
+{
+	u32 most = READ_ONCE(halt_poll_ns);
+
+	if (slept_ns > most)
+		vcpu->poll_ns = 0;
+	else
+		vcpu->poll_ns = min(most, max_t(u32, HALT_POLL_FIRST_NS, vcpu->poll_ns * 2));
+}
+
+static void vcpu_sleep(struct moat_vcpu *vcpu)
+{
+	u64 start = ktime_get_ns();
+
 	prepare_to_rcuwait(&vcpu->wait);
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
@@ -322,6 +365,14 @@ static int vcpu_wait(struct moat_vcpu *vcpu)
 		schedule();
 	}
 	finish_rcuwait(&vcpu->wait);
+	vcpu_poll_adapt(vcpu, ktime_get_ns() - start);
+}
+
+static int vcpu_wait(struct moat_vcpu *vcpu)
+{
+	vcpu->stats.halts++;
+	if (!vcpu->poll_ns || !vcpu_poll(vcpu))
+		vcpu_sleep(vcpu);
 	if (!vcpu_must_wake(vcpu))
 		return -EINTR;
 	if (vcpu->mp_state == KVM_MP_STATE_HALTED && vcpu_has_event(vcpu))
@@ -351,7 +402,12 @@ static int exit_fault(struct moat_vcpu *vcpu)
 	if (vcpu->events.exception.injected || vcpu->events.interrupt.injected ||
 	    vcpu->events.nmi.injected)
 		return moat_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV);
-	return moat_emulate(vcpu);
+	return moat_emulate(vcpu, gpa, vcpu->fault.final && !vcpu->fault.fetch);
+}
+
+static int exit_emulate(struct moat_vcpu *vcpu)
+{
+	return moat_emulate(vcpu, 0, false);
 }
 
 static int exit_hlt(struct moat_vcpu *vcpu)
@@ -389,7 +445,7 @@ static int vcpu_exit_eoi(struct moat_vcpu *vcpu)
 static int (*const vcpu_exits[MOAT_NR_EXITS])(struct moat_vcpu *vcpu) = {
 	[MOAT_EXIT_AGAIN] = exit_again,
 	[MOAT_EXIT_FAULT] = exit_fault,
-	[MOAT_EXIT_EMULATE] = moat_emulate,
+	[MOAT_EXIT_EMULATE] = exit_emulate,
 	[MOAT_EXIT_PREFETCH] = moat_insn_prefetch,
 	[MOAT_EXIT_IO] = moat_io_exit,
 	[MOAT_EXIT_HLT] = exit_hlt,

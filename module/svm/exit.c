@@ -265,6 +265,7 @@ static enum moat_exit exit_npf(struct moat_vcpu *vcpu)
 	vcpu->fault.gpa = vmcb->exit_info_2;
 	vcpu->fault.write = error & SVM_NPF_WRITE;
 	vcpu->fault.fetch = error & SVM_NPF_FETCH;
+	vcpu->fault.final = error & SVM_NPF_FINAL;
 	return MOAT_EXIT_FAULT;
 }
 

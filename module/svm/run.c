@@ -152,13 +152,7 @@ static void svm_cpu_enter(struct moat_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
-	int cpu = smp_processor_id();
 
-	if (vcpu->cpu != cpu) {
-		svm->asid_generation = 0;
-		WRITE_ONCE(vcpu->cpu, cpu);
-		moat_clock_moved(vcpu);
-	}
 	if (svm->asid_generation != sc->asid_generation)
 		asid_assign(svm, sc);
 	predictor_barrier(vcpu, sc);
@@ -384,6 +378,20 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 	return svm_exit(vcpu);
 }
 
+/* Whoever finds the vCPU in the guest must find it on the right CPU: hence first the one, then the other. */
+static void svm_attend(struct moat_vcpu *vcpu)
+{
+	int cpu = smp_processor_id();
+
+	if (vcpu->cpu != cpu) {
+		svm_of(vcpu)->asid_generation = 0;
+		WRITE_ONCE(vcpu->cpu, cpu);
+		moat_clock_moved(vcpu);
+	}
+	/* Pairs with moat_vcpu_kick(): it sees the mode, or svm_step() sees its request. */
+	smp_store_mb(vcpu->mode, MOAT_IN_GUEST);
+}
+
 enum moat_exit svm_run(struct moat_vcpu *vcpu)
 {
 	struct host_debug host_debug;
@@ -391,8 +399,7 @@ enum moat_exit svm_run(struct moat_vcpu *vcpu)
 	u64 tsc_aux;
 
 	local_irq_disable();
-	/* Pairs with moat_vcpu_kick(): it sees the mode, or the loop below sees its request. */
-	smp_store_mb(vcpu->mode, MOAT_IN_GUEST);
+	svm_attend(vcpu);
 	if (moat_work_pending() || !this_cpu_read(svm_cpus.owned))
 		goto leave;
 	host_debug_save(&host_debug);

@@ -114,9 +114,9 @@
 #define SVM_IO_SIZE(info)	(((info) >> 4) & 7)
 
 /* exit_info_1 of a nested page fault */
-#define SVM_NPF_PRESENT		BIT(0)
 #define SVM_NPF_WRITE		BIT(1)
 #define SVM_NPF_FETCH		BIT(4)
+#define SVM_NPF_FINAL		BIT_ULL(32)	/* in the final address, not in a page-table walk */
 
 #define SVM_SEGMENT_L		BIT(9)
 

@@ -58,6 +58,7 @@ struct emu {
 	unsigned int size;	/* of the operands, in bytes */
 	u64 dst, src;		/* values of the operands, zero-extended */
 	u64 old_dst;		/* as it was read */
+	bool keep;		/* a destination register is not to be written */
 	u64 skew;		/* added to the memory operand's address */
 	unsigned int items;	/* of a string, done in this round */
 	bool again;		/* more rounds to come */
@@ -480,10 +481,13 @@ static void compute_xadd(struct emu *e)
 static void compute_cmpxchg(struct emu *e)
 {
 	alu_sub(e, gpr_read(e, GPR_AX, e->size), e->dst, false, FLAGS_STATUS);
-	if (flag_get(e, FLAG_ZF))
+	if (flag_get(e, FLAG_ZF)) {
 		e->dst = e->src;
-	else
+	} else {
+		/* Memory is written in any case, with what it was; a register is not. */
 		gpr_write(e, GPR_AX, e->size, e->dst);
+		e->keep = true;
+	}
 }
 
 static void compute_setcc(struct emu *e)
@@ -906,7 +910,7 @@ static int compute_run(struct emu *e, const struct operation *op)
 	if (op->flags & WRITE_SRC)
 		gpr_write(e, insn->src.reg, insn->src.size, e->src);
 	/* A register last: where both are one register, the destination wins. */
-	if (op->flags & WRITE_DST && insn->dst.kind == OPERAND_REG)
+	if (op->flags & WRITE_DST && insn->dst.kind == OPERAND_REG && !e->keep)
 		operand_write(e, &insn->dst, modify);
 	return r;
 }

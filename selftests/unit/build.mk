@@ -39,3 +39,49 @@ $(B)/unit/virtq_test: selftests/unit/virtq_test.c devmodel/virtq.c $(VIRTQ_HDR)
 $(B)/unit/virtq_fuzz: selftests/unit/virtq_fuzz.c devmodel/virtq.c $(VIRTQ_HDR)
 	@mkdir -p $(@D)
 	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
+
+# Devices over their rings; what vmctl and moat-init say to each other; the reader of programs.
+UNIT_TESTS += $(B)/unit/device_test $(B)/unit/channel_test $(B)/unit/elf_test
+DEVICE_TEST_SRC := selftests/unit/device_test.c $(wildcard devmodel/*.c) userspace/lib/thread.c
+CHANNEL_TEST_SRC := selftests/unit/channel_test.c userspace/init/channel.c userspace/init/stream.c \
+	userspace/lib/fd.c userspace/lib/parse.c
+ELF_TEST_SRC := selftests/unit/elf_test.c userspace/vmctl/elf.c userspace/lib/fd.c userspace/lib/parse.c
+
+$(B)/unit/device_test: $(DEVICE_TEST_SRC) $(wildcard devmodel/*.h) selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(DEVICE_TEST_SRC)
+
+$(B)/unit/channel_test: $(CHANNEL_TEST_SRC) $(wildcard userspace/init/*.h) include/moat/run.h \
+		selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(CHANNEL_TEST_SRC)
+
+$(B)/unit/elf_test: $(ELF_TEST_SRC) userspace/vmctl/elf.h selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(ELF_TEST_SRC)
+
+# Instruction decoder, emulator (by hand, and against this machine's CPU), page-table walker.
+UNIT_TESTS += $(B)/unit/decode_test $(B)/unit/emulate_test $(B)/unit/emulate_native_test $(B)/unit/walk_test
+EMULATE_SRC := module/x86/decode.c module/x86/emulate.c
+EMULATE_HDR := $(addprefix module/,pure.h x86/decode.h x86/emulate.h x86/walk.h) selftests/unit/unit.h
+EMULATE_CFLAGS = $(filter-out -MMD -MP,$(CFLAGS))
+
+$(B)/unit/decode_test: selftests/unit/decode_test.c module/x86/decode.c selftests/unit/decode_table.h
+$(B)/unit/emulate_test: selftests/unit/emulate_test.c selftests/unit/emulate_world.c $(EMULATE_SRC)
+$(B)/unit/emulate_native_test: selftests/unit/emulate_native_test.c selftests/unit/emulate_native.c $(EMULATE_SRC)
+$(B)/unit/walk_test: selftests/unit/walk_test.c module/x86/walk.c
+$(B)/unit/decode_test $(B)/unit/emulate_test $(B)/unit/emulate_native_test $(B)/unit/walk_test: $(EMULATE_HDR)
+	@mkdir -p $(@D)
+	$(CC) $(EMULATE_CFLAGS) $(SAN) -o $@ $(filter %.c,$^)
+
+$(B)/unit/emulate_test $(B)/unit/decode_fuzz: selftests/unit/emulate_world.h
+$(B)/unit/emulate_native_test: selftests/unit/emulate_native.h
+
+# Needs clang.
+$(B)/unit/decode_fuzz: selftests/unit/decode_fuzz.c selftests/unit/emulate_world.c $(EMULATE_SRC) $(EMULATE_HDR)
+	@mkdir -p $(@D)
+	clang $(EMULATE_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
+
+# All fuzzers, to be started by hand.
+.PHONY: fuzz
+fuzz: $(B)/unit/stage2_fuzz $(B)/unit/virtq_fuzz $(B)/unit/decode_fuzz

@@ -2,6 +2,7 @@
 /* Frames and streams of include/moat/run.h between peers that keep the rules, and that do not. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -280,5 +281,6 @@ static const struct unit_test tests[] = {
 
 int main(void)
 {
+	signal(SIGPIPE, SIG_IGN);
 	return unit_main(tests, sizeof(tests) / sizeof(tests[0]));
 }

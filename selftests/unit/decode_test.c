@@ -144,7 +144,7 @@ static void operands(void)
 	EXPECT(insn.op == INSN_MOV_CR && insn.reg == 8 && insn.rm == 1 && insn.opcode == 0x20);
 	EXPECT(!decode_hex(&insn, INSN_64, "410f22e7"));	/* mov %r15, %cr4 */
 	EXPECT(insn.op == INSN_MOV_CR && insn.reg == 4 && insn.rm == 15 && insn.opcode == 0x22);
-	EXPECT(!decode_hex(&insn, INSN_32, "0f2204"));		/* mod is ignored, there is no SIB */
+	EXPECT(!decode_hex(&insn, INSN_32, "0f2204"));		/* mod is ignored: no SIB */
 	EXPECT(insn.length == 3 && insn.rm == 4);
 	EXPECT(!decode_hex(&insn, INSN_32, "f00f20c0"));	/* AMD's way to CR8 */
 	EXPECT(insn.op == INSN_MOV_CR && insn.prefixes == INSN_LOCK);
@@ -198,7 +198,7 @@ static void errors(void)
 		{ INSN_64, -ENODATA, "6666666666666666666666666666" },
 		{ INSN_64, -E2BIG, "666666666666666666666666666666" },
 		{ INSN_64, -E2BIG, "66666666666666666666666666666690" },
-		{ INSN_64, -E2BIG, "6666666666666666666666c70001000000" },
+		{ INSN_64, -E2BIG, "67676767676767676767c70001000000" },
 		{ INSN_64, 0, "666666666666666666666666666690" },
 		{ INSN_32, 0, "06" },
 		{ INSN_32, 0, "821000" },
@@ -221,6 +221,12 @@ static bool insn_is_sound(const struct moat_insn *insn, unsigned int len)
 	       (insn->index < 16 || insn->index == INSN_NO_REG) && insn->shift <= 3 &&
 	       insn->seg <= INSN_GS && insn->dst.reg < 16 && insn->src.reg < 16 &&
 	       insn->reg < 16 && insn->rm < 16 && insn->dst.size <= 8 && insn->src.size <= 8;
+}
+
+static bool insn_same(const struct moat_insn *a, const struct moat_insn *b)
+{
+	return !memcmp(a, b, offsetof(struct moat_insn, src) + sizeof(a->src)) &&
+	       a->disp == b->disp && a->imm == b->imm;
 }
 
 /* Whatever was decoded must not depend on what follows it. */
@@ -248,7 +254,7 @@ static void random_bytes(void)
 		decoded++;
 		if (!EXPECT(insn_is_sound(&insn, sizeof(bytes))) ||
 		    !EXPECT(!decode_exactly(&again, bytes, insn.length, mode)) ||
-		    !EXPECT(!memcmp(&insn, &again, sizeof(insn))) ||
+		    !EXPECT(insn_same(&insn, &again)) ||
 		    !EXPECT(decode_exactly(&again, bytes, insn.length - 1, mode) == -ENODATA))
 			return;
 	}

@@ -24,6 +24,8 @@
 #define GUEST_INIT	"moat-init"
 #define GUEST_PATH	"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define GUEST_HOME	"/root"
+#define GUEST_LOCALES	"/usr/lib/locale"
+#define GUEST_LOCALES_MAX	(16 << 20)
 
 static const struct module_wanted guest_modules[] = {
 	{ "virtio_pci", false },
@@ -221,12 +223,37 @@ static int packer_directory(struct packer *packer)
 	return 0;
 }
 
+/* What is no program for this machine cannot be executed, as a shell would say. */
 static int packer_program(struct packer *packer, const char *path)
 {
+	int err;
+
 	command_add(packer, 'p', path);
 	for (char **arg = packer->guest->argv; *arg; arg++)
 		command_add(packer, 'a', *arg);
-	return program_pack(&packer->pack, path, guest_env(packer->guest, "LD_LIBRARY_PATH"));
+	err = program_pack(&packer->pack, path, guest_env(packer->guest, "LD_LIBRARY_PATH"));
+	return err == -ENOEXEC || err == -ENOTSUP ? -EACCES : err;
+}
+
+/* Those of a host with many languages are left out: a program without its own has the C locale. */
+static int packer_locale(struct packer *packer)
+{
+	static const char * const files[] = { "LC_CTYPE", "LC_COLLATE", "LC_NUMERIC", "LC_TIME",
+		"LC_MONETARY", "LC_MESSAGES/SYS_LC_MESSAGES", "LC_PAPER", "LC_NAME", "LC_ADDRESS",
+		"LC_TELEPHONE", "LC_MEASUREMENT", "LC_IDENTIFICATION" };
+	char path[PATH_MAX], real[PATH_MAX];
+	struct stat st;
+	int err = 0;
+
+	for (size_t i = 0; err >= 0 && i < sizeof(files) / sizeof(files[0]); i++) {
+		snprintf(path, sizeof(path), GUEST_LOCALES "/C.utf8/%s", files[i]);
+		if (!access(path, R_OK))
+			err = pack_host(&packer->pack, path, real);
+	}
+	strcpy(path, GUEST_LOCALES "/locale-archive");
+	if (err >= 0 && !stat(path, &st) && st.st_size <= GUEST_LOCALES_MAX)
+		err = pack_host(&packer->pack, path, real);
+	return pack_error(path, err);
 }
 
 static int packer_command(struct packer *packer)
@@ -243,7 +270,7 @@ static int packer_command(struct packer *packer)
 						      packer->text, packer->size));
 }
 
-static int packer_run(struct packer *packer, const char *program)
+static int packer_run(struct packer *packer)
 {
 	int err = packer_skeleton(packer);
 
@@ -254,9 +281,9 @@ static int packer_run(struct packer *packer, const char *program)
 	if (!err)
 		err = packer_directory(packer);
 	if (!err)
-		err = packer_program(packer, program);
-	if (!err)
 		err = packer_library_cache(packer);
+	if (!err)
+		err = packer_locale(packer);
 	if (!err)
 		err = program_pack_busybox(&packer->pack);
 	if (!err)
@@ -292,7 +319,9 @@ int guest_pack(const struct guest *guest)
 		log_error("no memory for the guest's initramfs");
 		return -EIO;
 	}
-	fd = packer_run(&packer, program);
+	fd = packer_program(&packer, program);
+	if (!fd && packer_run(&packer))
+		fd = -EIO;
 	if (!fd) {
 		fd = cpio_finish(&packer.pack.cpio);
 		pack_error("the initramfs", fd);
@@ -301,5 +330,7 @@ int guest_pack(const struct guest *guest)
 		fclose(packer.command);
 	free(packer.text);
 	pack_finish(&packer.pack);
+	if (fd == -EACCES)
+		return fd;
 	return fd < 0 ? -EIO : fd;
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* vmctl: the command for people. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "userspace/lib/log.h"
 #include "userspace/vmctl/run.h"
@@ -58,10 +60,25 @@ static int version_main(int argc, char **argv)
 	return 0;
 }
 
+/* Else what is opened next would be taken for one of the three. */
+static int main_open_missing(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd < 0)
+		return -1;
+	return close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *command;
 
+	if (main_open_missing())
+		return STATUS_FAILED;
 	log_name("vmctl", NULL);
 	if (argc < 2) {
 		log_error("no command; see vmctl help");

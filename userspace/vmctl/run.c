@@ -250,7 +250,7 @@ static int run_check_disk(const struct run_disk *disk, int fd)
 	if (err) {
 		log_error("disk %s is neither a file nor a block device", disk->path);
 	} else if (!size || size % RUN_SECTOR) {
-		log_error("disk %s has %llu bytes, not whole sectors: truncate -s %%512 rounds it up",
+		log_error("disk %s has %llu bytes, not whole sectors: truncate -s %%512 helps",
 			  disk->path, (unsigned long long)size);
 		err = -EINVAL;
 	} else if (flock(fd, (disk->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB)) {

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/* The devices, driven over their rings as by a guest's driver, with files and sockets behind. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "devmodel/blk.h"
+#include "devmodel/console.h"
+#include "devmodel/rng.h"
+#include "devmodel/virtq.h"
+#include "selftests/unit/unit.h"
+
+#define MEMORY_SIZE	0x100000
+#define QUEUE_STRIDE	0x10000
+#define QUEUES		2
+#define SIZE		16
+#define AREA_AVAIL	0x1000
+#define AREA_USED	0x2000
+#define AREA_DATA	0x4000
+#define TIMEOUT_MS	5000
+#define QUIET_MS	100
+#define DISK_SECTORS	64
+#define STREAM_BYTES	300000
+
+static struct dev_memory memory = { .count = 1 };
+static struct dev_vring ring[QUEUES];
+static struct device *device;
+static uint16_t used_seen[QUEUES];
+
+static void *at(unsigned int queue, unsigned int offset)
+{
+	return (char *)memory.region[0].hva + queue * QUEUE_STRIDE + offset;
+}
+
+static void start(uint64_t features)
+{
+	memset(memory.region[0].hva, 0, MEMORY_SIZE);
+	for (unsigned int i = 0; i < QUEUES; i++) {
+		uint64_t base = i * QUEUE_STRIDE;
+
+		ring[i].size = SIZE;
+		ring[i].desc = base;
+		ring[i].avail = base + AREA_AVAIL;
+		ring[i].used = base + AREA_USED;
+		used_seen[i] = 0;
+	}
+	EXPECT(!device->ops->start(device, &memory, features, ring));
+}
+
+static void stop(void)
+{
+	device->ops->stop(device);
+}
+
+static void begin(void)
+{
+	memory.region[0].size = MEMORY_SIZE;
+	memory.region[0].hva = malloc(MEMORY_SIZE);
+	for (unsigned int i = 0; i < QUEUES; i++) {
+		ring[i].kick = eventfd(0, EFD_NONBLOCK);
+		ring[i].call = eventfd(0, EFD_NONBLOCK);
+		ring[i].err = eventfd(0, EFD_NONBLOCK);
+	}
+}
+
+static void end(void)
+{
+	device->ops->destroy(device);
+	for (unsigned int i = 0; i < QUEUES; i++) {
+		close(ring[i].kick);
+		close(ring[i].call);
+		close(ring[i].err);
+	}
+	free(memory.region[0].hva);
+}
+
+/* Puts @desc at @index, and makes @head available where it is the chain's last. */
+static void put(unsigned int queue, uint16_t index, uint32_t offset, uint32_t len, uint16_t flags)
+{
+	struct vring_desc *desc = at(queue, index * sizeof(*desc));
+
+	*desc = (struct vring_desc){
+		.addr = queue * QUEUE_STRIDE + offset, .len = len, .flags = flags,
+		.next = index + 1,
+	};
+}
+
+static void kick(unsigned int queue, uint16_t head)
+{
+	struct vring_avail *avail = at(queue, AREA_AVAIL);
+
+	avail->ring[avail->idx % SIZE] = head;
+	__atomic_store_n(&avail->idx, avail->idx + 1, __ATOMIC_SEQ_CST);
+	eventfd_write(ring[queue].kick, 1);
+}
+
+/* Waits for a completion, whose length is returned; -1 where none comes. */
+static int64_t complete(unsigned int queue, int timeout)
+{
+	struct vring_avail *avail = at(queue, AREA_AVAIL);
+	struct vring_used *used = at(queue, AREA_USED);
+	struct pollfd wait = { .fd = ring[queue].call, .events = POLLIN };
+	eventfd_t count;
+
+	__atomic_store_n(&avail->ring[SIZE], used_seen[queue], __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&used->idx, __ATOMIC_SEQ_CST) == used_seen[queue]) {
+		if (poll(&wait, 1, timeout) <= 0)
+			return -1;
+		eventfd_read(ring[queue].call, &count);
+	}
+	return used->ring[used_seen[queue]++ % SIZE].len;
+}
+
+/* blk */
+
+static int disk;
+
+static void blk_begin(bool read_only)
+{
+	uint8_t sector[512];
+
+	begin();
+	disk = memfd_create("disk", 0);
+	for (unsigned int i = 0; i < DISK_SECTORS; i++) {
+		memset(sector, i, sizeof(sector));
+		EXPECT(write(disk, sector, sizeof(sector)) == sizeof(sector));
+	}
+	EXPECT(!blk_create(dup(disk), read_only, &device));
+	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
+}
+
+static void blk_end(void)
+{
+	stop();
+	end();
+	close(disk);
+}
+
+/* Return: the status; 0xff, which is none, where no completion comes. */
+static uint8_t blk_do(uint32_t type, uint64_t sector, uint32_t len, bool to_guest)
+{
+	struct virtio_blk_outhdr header = { .type = type, .sector = sector };
+	uint8_t *status = at(0, AREA_DATA + 0x8000);
+
+	memcpy(at(0, AREA_DATA), &header, sizeof(header));
+	*status = 0xff;
+	/* The header in two pieces: framing is the driver's choice. */
+	put(0, 0, AREA_DATA, 5, VRING_DESC_F_NEXT);
+	put(0, 1, AREA_DATA + 5, sizeof(header) - 5, VRING_DESC_F_NEXT);
+	put(0, 2, AREA_DATA + 0x1000, len, VRING_DESC_F_NEXT | (to_guest ? VRING_DESC_F_WRITE : 0));
+	put(0, 3, AREA_DATA + 0x8000, 1, VRING_DESC_F_WRITE);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) >= 0);
+	return *status;
+}
+
+static bool blk_data_is(uint8_t value, uint32_t len)
+{
+	const uint8_t *data = at(0, AREA_DATA + 0x1000);
+
+	for (uint32_t i = 0; i < len; i++)
+		if (data[i] != value)
+			return false;
+	return true;
+}
+
+static uint8_t blk_disk_byte(unsigned int sector)
+{
+	uint8_t byte = 0;
+
+	EXPECT(pread(disk, &byte, 1, sector * 512) == 1);
+	return byte;
+}
+
+static void test_blk_transfers(void)
+{
+	struct virtio_blk_config config;
+
+	blk_begin(false);
+	device->ops->config_read(device, 0, &config, sizeof(config));
+	EXPECT(config.capacity == DISK_SECTORS && config.blk_size == 512);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, 7, 512, true) == VIRTIO_BLK_S_OK && blk_data_is(7, 512));
+	memset(at(0, AREA_DATA + 0x1000), 0xab, 1024);
+	EXPECT(blk_do(VIRTIO_BLK_T_OUT, 62, 1024, false) == VIRTIO_BLK_S_OK);
+	EXPECT(blk_disk_byte(62) == 0xab && blk_disk_byte(63) == 0xab && blk_disk_byte(61) == 61);
+	EXPECT(blk_do(VIRTIO_BLK_T_FLUSH, 0, 0, false) == VIRTIO_BLK_S_OK);
+	EXPECT(blk_do(VIRTIO_BLK_T_GET_ID, 0, 20, true) == VIRTIO_BLK_S_OK);
+	EXPECT(strlen(at(0, AREA_DATA + 0x1000)) == 16);
+	EXPECT(blk_do(99, 0, 512, true) == VIRTIO_BLK_S_UNSUPP);
+	blk_end();
+}
+
+static void test_blk_bounds(void)
+{
+	blk_begin(false);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, DISK_SECTORS, 512, true) == VIRTIO_BLK_S_IOERR);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, DISK_SECTORS - 1, 1024, true) == VIRTIO_BLK_S_IOERR);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, UINT64_MAX, 512, true) == VIRTIO_BLK_S_IOERR);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, 1ULL << 55, 512, true) == VIRTIO_BLK_S_IOERR);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, 0, 511, true) == VIRTIO_BLK_S_IOERR);
+	EXPECT(blk_do(VIRTIO_BLK_T_OUT, DISK_SECTORS, 512, false) == VIRTIO_BLK_S_IOERR);
+	EXPECT(lseek(disk, 0, SEEK_END) == DISK_SECTORS * 512);
+	EXPECT(!ftruncate(disk, 512));
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, 5, 512, true) == VIRTIO_BLK_S_IOERR);
+	blk_end();
+}
+
+static void test_blk_read_only(void)
+{
+	blk_begin(true);
+	EXPECT(device->ops->features(device) >> VIRTIO_BLK_F_RO & 1);
+	EXPECT(blk_do(VIRTIO_BLK_T_OUT, 0, 512, false) == VIRTIO_BLK_S_IOERR);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, 3, 512, true) == VIRTIO_BLK_S_OK && blk_data_is(3, 512));
+	blk_end();
+}
+
+static uint8_t blk_range(uint32_t type, uint64_t sector, uint32_t sectors, uint32_t flags)
+{
+	struct virtio_blk_discard_write_zeroes range = {
+		.sector = sector, .num_sectors = sectors, .flags = flags,
+	};
+
+	memcpy(at(0, AREA_DATA + 0x1000), &range, sizeof(range));
+	return blk_do(type, 0, sizeof(range), false);
+}
+
+static void test_blk_ranges(void)
+{
+	const uint32_t zeroes = VIRTIO_BLK_T_WRITE_ZEROES;
+
+	blk_begin(false);
+	EXPECT(blk_range(zeroes, 10, 2, 0) == VIRTIO_BLK_S_OK);
+	EXPECT(!blk_disk_byte(10) && !blk_disk_byte(11));
+	EXPECT(blk_disk_byte(9) == 9 && blk_disk_byte(12) == 12);
+	EXPECT(blk_range(zeroes, 20, 1, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) == VIRTIO_BLK_S_OK);
+	EXPECT(!blk_disk_byte(20) && blk_disk_byte(21) == 21);
+	EXPECT(blk_range(VIRTIO_BLK_T_DISCARD, 30, 8, 0) == VIRTIO_BLK_S_OK);
+	EXPECT(blk_range(zeroes, DISK_SECTORS - 1, 2, 0) == VIRTIO_BLK_S_IOERR);
+	EXPECT(blk_range(zeroes, UINT64_MAX, UINT32_MAX, 0) == VIRTIO_BLK_S_IOERR);
+	EXPECT(blk_range(zeroes, 0, 1, 2) == VIRTIO_BLK_S_UNSUPP);
+	EXPECT(blk_range(VIRTIO_BLK_T_DISCARD, 0, 1, 1) == VIRTIO_BLK_S_UNSUPP);
+	EXPECT(lseek(disk, 0, SEEK_END) == DISK_SECTORS * 512);
+	blk_end();
+}
+
+/* No header, no status, nothing at all: completed, or dropped, and the next request is served. */
+static void test_blk_malformed(void)
+{
+	blk_begin(false);
+	put(0, 0, AREA_DATA, 16, 0);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) == 0);
+	put(0, 0, AREA_DATA, 0, 0);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) == 0);
+	put(0, 0, AREA_DATA, 15, VRING_DESC_F_NEXT);
+	put(0, 1, AREA_DATA + 0x8000, 1, VRING_DESC_F_WRITE);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) == 1);
+	EXPECT(*(uint8_t *)at(0, AREA_DATA + 0x8000) == VIRTIO_BLK_S_IOERR);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, 4, 512, true) == VIRTIO_BLK_S_OK && blk_data_is(4, 512));
+	blk_end();
+}
+
+/* A broken ring is reported; stop and start make a new one. */
+static void test_blk_broken_and_restarted(void)
+{
+	struct pollfd wait;
+	eventfd_t count;
+
+	blk_begin(false);
+	kick(0, SIZE);
+	wait = (struct pollfd){ .fd = ring[0].err, .events = POLLIN };
+	EXPECT(poll(&wait, 1, TIMEOUT_MS) == 1 && !eventfd_read(ring[0].err, &count));
+	for (int i = 0; i < 3; i++) {
+		stop();
+		start(i % 2 ? 0 : VIRTQ_FEATURES);
+		EXPECT(blk_do(VIRTIO_BLK_T_IN, 9, 512, true) == VIRTIO_BLK_S_OK);
+		EXPECT(blk_data_is(9, 512));
+	}
+	blk_end();
+}
+
+static void test_blk_refuses_files(void)
+{
+	int fd = memfd_create("disk", 0), fds[2];
+
+	EXPECT(blk_create(fd, false, &device) == -EINVAL);
+	EXPECT(!ftruncate(fd, 1000) && blk_create(fd, false, &device) == -EINVAL);
+	EXPECT(!pipe(fds) && blk_create(fds[0], false, &device) == -ENOTBLK);
+	close(fds[0]);
+	close(fds[1]);
+	close(fd);
+}
+
+/* rng */
+
+static void test_rng(void)
+{
+	static const uint8_t zero[64];
+
+	begin();
+	EXPECT(!rng_create(&device));
+	start(VIRTQ_FEATURES);
+	put(0, 0, AREA_DATA, sizeof(zero), VRING_DESC_F_WRITE);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) == sizeof(zero));
+	EXPECT(memcmp(at(0, AREA_DATA), zero, sizeof(zero)));
+	EXPECT(!memcmp(at(0, AREA_DATA + sizeof(zero)), zero, sizeof(zero)));
+	put(0, 0, AREA_DATA, sizeof(zero), 0);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) == 0);
+	stop();
+	end();
+}
+
+/* console */
+
+static int host;
+
+static void console_begin(void)
+{
+	int fds[2], small = 4096;
+
+	begin();
+	EXPECT(!socketpair(AF_UNIX, SOCK_STREAM, 0, fds));
+	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	EXPECT(!console_create(fds[0], fds[0], &device));
+	host = fds[1];
+	start(VIRTQ_FEATURES);
+}
+
+static void console_end(void)
+{
+	stop();
+	end();
+	close(host);
+}
+
+static void test_console_in(void)
+{
+	console_begin();
+	put(0, 0, AREA_DATA, 4, VRING_DESC_F_WRITE);
+	kick(0, 0);
+	EXPECT(complete(0, QUIET_MS) < 0);
+	EXPECT(write(host, "abcdef", 6) == 6);
+	EXPECT(complete(0, TIMEOUT_MS) == 4 && !memcmp(at(0, AREA_DATA), "abcd", 4));
+	/* Nobody had room for the rest, and it is still there. */
+	put(0, 0, AREA_DATA, 4, VRING_DESC_F_WRITE);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) == 2 && !memcmp(at(0, AREA_DATA), "ef", 2));
+	console_end();
+}
+
+/* The guest sends faster than the host reads: it waits, and no byte is lost. */
+static void test_console_out(void)
+{
+	static uint8_t got[STREAM_BYTES];
+	size_t sent = 0, have = 0, pending = 0;
+
+	console_begin();
+	while (have < sizeof(got)) {
+		ssize_t n;
+
+		if (!pending && sent < sizeof(got)) {
+			pending = sizeof(got) - sent < 0x4000 ? sizeof(got) - sent : 0x4000;
+			for (size_t i = 0; i < pending; i++)
+				*(uint8_t *)at(1, AREA_DATA + i) = (sent + i) % 251;
+			put(1, 0, AREA_DATA, pending, 0);
+			kick(1, 0);
+		}
+		if (pending && complete(1, have % 2 ? 0 : 1) >= 0) {
+			sent += pending;
+			pending = 0;
+		}
+		n = recv(host, got + have, have % 1000 + 500 < sizeof(got) - have ?
+			 have % 1000 + 500 : sizeof(got) - have, MSG_DONTWAIT);
+		have += n > 0 ? n : 0;
+	}
+	for (size_t i = 0; i < sizeof(got); i++)
+		if (got[i] != i % 251) {
+			EXPECT(!"a byte was lost or changed");
+			break;
+		}
+	console_end();
+}
+
+static void test_console_host_gone(void)
+{
+	console_begin();
+	close(host);
+	put(0, 0, AREA_DATA, 4, VRING_DESC_F_WRITE);
+	kick(0, 0);
+	EXPECT(complete(0, QUIET_MS) < 0);
+	for (int i = 0; i < 100; i++) {
+		put(1, 0, AREA_DATA, 4096, 0);
+		kick(1, 0);
+		EXPECT(complete(1, TIMEOUT_MS) == 0);
+	}
+	host = -1;
+	console_end();
+}
+
+/* stop() comes back although the host reads nothing, and the next start is a fresh one. */
+static void test_console_stop_while_blocked(void)
+{
+	char buf[65536];
+
+	console_begin();
+	do {
+		put(1, 0, AREA_DATA, 0x8000, 0);
+		kick(1, 0);
+	} while (complete(1, QUIET_MS) >= 0);
+	stop();
+	while (recv(host, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+		;
+	start(VIRTQ_FEATURES);
+	memcpy(at(1, AREA_DATA), "again", 5);
+	put(1, 0, AREA_DATA, 5, 0);
+	kick(1, 0);
+	EXPECT(complete(1, TIMEOUT_MS) == 0);
+	EXPECT(recv(host, buf, sizeof(buf), 0) == 5 && !memcmp(buf, "again", 5));
+	console_end();
+}
+
+static const struct unit_test tests[] = {
+	{ "blk: reads, writes, flushes", test_blk_transfers },
+	{ "blk: sectors past the end are refused", test_blk_bounds },
+	{ "blk: read-only", test_blk_read_only },
+	{ "blk: discard and write zeroes", test_blk_ranges },
+	{ "blk: malformed requests", test_blk_malformed },
+	{ "blk: a broken ring, and a fresh start", test_blk_broken_and_restarted },
+	{ "blk: files of no whole sectors are refused", test_blk_refuses_files },
+	{ "rng: fills what it may write, no more", test_rng },
+	{ "console: input waits for room", test_console_in },
+	{ "console: output waits for the reader", test_console_out },
+	{ "console: goes on without a reader", test_console_host_gone },
+	{ "console: stops while the reader sleeps", test_console_stop_while_blocked },
+};
+
+int main(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	return unit_main(tests, sizeof(tests) / sizeof(tests[0]));
+}
