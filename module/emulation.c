@@ -6,7 +6,8 @@
  * userspace must serve ends the pass: KVM_RUN returns, and the next one executes the instruction again
  * from its start. Accesses are made in the same order in each pass, so those that are done are
  * answered from a log, without being made twice: MMIO of userspace and the local APIC's page alike.
- * When a pass comes to its end, the registers are written back and the log is forgotten.
+ * When a pass comes to its end, the registers are written back and the log is forgotten. A write that
+ * is an instruction's last access needs no second pass: it is posted, and the instruction is done.
  *
  * A vCPU whose RIP userspace moves in the meantime gives up the instruction: it is somewhere else now.
  */
@@ -127,7 +128,8 @@ static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int 
 		memcpy(fragment->data, data, len);
 	if (!moat_lapic_covers(vcpu, gpa)) {
 		fragment_to_user(vcpu, fragment);
-		return -EAGAIN;
+		emul->posted = write && emul->may_post;
+		return emul->posted ? 0 : -EAGAIN;
 	}
 	if (write) {
 		moat_lapic_mmio_write(vcpu, gpa, data, len);
@@ -154,10 +156,17 @@ static int mmio_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 	return r;
 }
 
+/* Whether this access has been made already, as MMIO, whatever may be at the address by now. */
+static bool mmio_is_done(const struct moat_emulation *emul, u64 gpa)
+{
+	return emul->cursor < emul->count && emul->log[emul->cursor].gpa == gpa;
+}
+
 /* Within one page. Memory where there is some, else MMIO. */
 static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
 {
-	if (moat_lapic_covers(vcpu, gpa) || !moat_guest_has(vcpu->vm, gpa, write))
+	if (mmio_is_done(&vcpu->emul, gpa) || moat_lapic_covers(vcpu, gpa) ||
+	    !moat_guest_has(vcpu->vm, gpa, write))
 		return mmio_access(vcpu, gpa, data, len, write);
 	if (write)
 		return moat_guest_write(vcpu->vm, gpa, data, len);
@@ -226,6 +235,8 @@ static int linear_access(struct access *a, u64 linear, void *data, unsigned int 
 	u64 gpa[2];
 	int r = translate(a, linear, access, &gpa[0]);
 
+	/* With one memory operand, the write is the last access: all can be done before userspace is. */
+	a->vcpu->emul.may_post = a->vcpu->emul.fault_known && first == len && len <= 8;
 	if (!r && first < len)
 		r = translate(a, linear + first, access, &gpa[1]);
 	if (!r)
@@ -542,6 +553,7 @@ int moat_insn_prefetch(struct moat_vcpu *vcpu)
 static void emulation_reset(struct moat_emulation *emul)
 {
 	emul->active = false;
+	emul->posted = false;
 	emul->fault_known = false;
 	emul->count = 0;
 	emul->page_count = 0;
@@ -577,8 +589,8 @@ static int emulation_complete(struct moat_vcpu *vcpu)
 	return moat_emulate_continue(vcpu);
 }
 
-/* One pass over the instruction. */
-static enum emu_result emulation_pass(struct moat_vcpu *vcpu, struct access *a)
+/* One pass over the instruction. Posted: it is done, and leaves a write for userspace. */
+static enum emu_result emulation_pass(struct moat_vcpu *vcpu, struct access *a, bool *ret_posted)
 {
 	struct moat_emulation *emul = &vcpu->emul;
 	enum emu_result result;
@@ -590,6 +602,7 @@ static enum emu_result emulation_pass(struct moat_vcpu *vcpu, struct access *a)
 	emul->cursor = 0;
 	result = emu_execute(&a->state, &emul->insn);
 	if (result == EMU_OK || result == EMU_REPEAT) {
+		*ret_posted = emul->posted;
 		emulation_reset(emul);
 		state_commit(vcpu, &a->state);
 	}
@@ -601,16 +614,18 @@ int moat_emulate_continue(struct moat_vcpu *vcpu)
 	struct moat_emulation *emul = &vcpu->emul;
 	enum emu_result result;
 	struct access a;
+	bool posted;
 
 	/* Rounds of a string instruction, as long as nothing else wants to be looked at. */
 	do {
-		result = emulation_pass(vcpu, &a);
-	} while (result == EMU_REPEAT && !a.state.trap && !READ_ONCE(vcpu->requests) &&
+		posted = false;
+		result = emulation_pass(vcpu, &a, &posted);
+	} while (result == EMU_REPEAT && !posted && !a.state.trap && !READ_ONCE(vcpu->requests) &&
 		 !signal_pending(current) && !need_resched());
 	switch (result) {
 	case EMU_OK:
 	case EMU_REPEAT:
-		return 1;
+		return posted ? 0 : 1;
 	case EMU_EXIT:
 		emul->active = true;
 		emul->rip = vcpu->rip;

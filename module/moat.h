@@ -232,6 +232,8 @@ struct moat_emulation {
 	u32 pio_count;			/* items of the string I/O in pio_data that userspace serves */
 	u8 page_count;
 	struct moat_translation page[4];	/* what has been translated for it */
+	bool may_post;			/* a write now would be its last access */
+	bool posted;			/* it was, and userspace is to make it */
 	bool fault_known;		/* its memory operand is at fault_gpa */
 	u64 fault_gpa;
 };

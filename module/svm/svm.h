@@ -8,12 +8,16 @@
 #include "../hw.h"
 #include "vmcb.h"
 
+#define SVM_SEGMENTS		8
+#define SVM_ATTRIB_NONE		0xffff
+
 /* A vCPU's own part. */
 struct svm_vcpu {
 	struct vmcb *vmcb;
 	u64 vmcb_pa;
 	u32 asid;
 	u64 asid_generation;	/* of the CPU in vcpu->cpu; 0 for none yet */
+	u16 attrib[SVM_SEGMENTS];	/* as vcpu->sregs has them, SVM_ATTRIB_NONE for unknown */
 	bool dr_loaded;		/* DR0-3 hold the guest's values, accesses are not intercepted */
 	bool injecting;		/* event_inject was set for this entry */
 	bool iret_step;		/* single-stepping over the IRET that ends an NMI */

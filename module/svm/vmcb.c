@@ -46,24 +46,28 @@ void svm_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 	vmcb->nested_cr3 = stage2_root_address(&vcpu->vm->stage2);
 	svm->asid_generation = 0;
 	svm->iret_step = false;
+	memset(svm->attrib, 0xff, sizeof(svm->attrib));
 }
 
-static void segment_load(struct kvm_segment *to, const struct svm_segment *from)
+/* Attributes seldom change: taking them apart again is most of the work. */
+static void segment_load(struct kvm_segment *to, const struct svm_segment *from, u16 *attrib)
 {
-	*to = (struct kvm_segment) {
-		.base = from->base,
-		.limit = from->limit,
-		.selector = from->selector,
-		.type = from->attrib & 15,
-		.s = from->attrib >> 4 & 1,
-		.dpl = from->attrib >> 5 & 3,
-		.present = from->attrib >> 7 & 1,
-		.avl = from->attrib >> 8 & 1,
-		.l = from->attrib >> 9 & 1,
-		.db = from->attrib >> 10 & 1,
-		.g = from->attrib >> 11 & 1,
-		.unusable = !(from->attrib >> 7 & 1),
-	};
+	to->base = from->base;
+	to->limit = from->limit;
+	to->selector = from->selector;
+	if (from->attrib == *attrib)
+		return;
+	*attrib = from->attrib;
+	to->type = from->attrib & 15;
+	to->s = from->attrib >> 4 & 1;
+	to->dpl = from->attrib >> 5 & 3;
+	to->present = from->attrib >> 7 & 1;
+	to->avl = from->attrib >> 8 & 1;
+	to->l = from->attrib >> 9 & 1;
+	to->db = from->attrib >> 10 & 1;
+	to->g = from->attrib >> 11 & 1;
+	to->unusable = !to->present;
+	to->padding = 0;
 }
 
 static void segment_store(struct svm_segment *to, const struct kvm_segment *from)
@@ -82,15 +86,16 @@ void svm_sregs_load(struct moat_vcpu *vcpu)
 {
 	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 	struct kvm_sregs *s = &vcpu->sregs;
+	u16 *attrib = svm_of(vcpu)->attrib;
 
-	segment_load(&s->cs, &vmcb->cs);
-	segment_load(&s->ds, &vmcb->ds);
-	segment_load(&s->es, &vmcb->es);
-	segment_load(&s->fs, &vmcb->fs);
-	segment_load(&s->gs, &vmcb->gs);
-	segment_load(&s->ss, &vmcb->ss);
-	segment_load(&s->tr, &vmcb->tr);
-	segment_load(&s->ldt, &vmcb->ldtr);
+	segment_load(&s->cs, &vmcb->cs, &attrib[0]);
+	segment_load(&s->ds, &vmcb->ds, &attrib[1]);
+	segment_load(&s->es, &vmcb->es, &attrib[2]);
+	segment_load(&s->fs, &vmcb->fs, &attrib[3]);
+	segment_load(&s->gs, &vmcb->gs, &attrib[4]);
+	segment_load(&s->ss, &vmcb->ss, &attrib[5]);
+	segment_load(&s->tr, &vmcb->tr, &attrib[6]);
+	segment_load(&s->ldt, &vmcb->ldtr, &attrib[7]);
 	/* The privilege level is a field of its own; by the core's rule it is that of SS. */
 	s->ss.dpl = vmcb->cpl;
 	s->gdt.base = vmcb->gdtr.base;
@@ -128,6 +133,7 @@ void svm_sregs_store(struct moat_vcpu *vcpu)
 	vmcb->cr4 = s->cr4;
 	vmcb->efer = s->efer | EFER_SVME;
 	vcpu->sregs_dirty = false;
+	memset(svm_of(vcpu)->attrib, 0xff, sizeof(svm_of(vcpu)->attrib));
 }
 
 const u32 svm_msr_list[] = {
