@@ -323,6 +323,7 @@ struct moat_vcpu {
 	struct {
 		u64 gpa;
 		bool write, fetch;
+		bool delivery;	/* while an event was delivered */
 		bool final;	/* not in the walk of the guest's own page tables */
 	} fault;			/* (r) for MOAT_EXIT_FAULT */
 	struct {
@@ -394,6 +395,8 @@ static inline bool moat_request_take(struct moat_vcpu *vcpu, enum moat_request r
  */
 int moat_interrupt_pending(struct moat_vcpu *vcpu);
 void moat_interrupt_accept(struct moat_vcpu *vcpu, u8 vector);
+/* Whether there is one, on its way or waiting, and the interrupt flag is on: HLT ends at once. */
+bool moat_interrupt_due(struct moat_vcpu *vcpu);
 /* Takes in the NMIs that others sent. */
 void moat_nmi_collect(struct moat_vcpu *vcpu);
 /* VMMCALL or VMCALL, by KVM's convention. */

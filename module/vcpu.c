@@ -270,6 +270,12 @@ void moat_interrupt_accept(struct moat_vcpu *vcpu, u8 vector)
 		moat_lapic_accept(vcpu, vector);
 }
 
+bool moat_interrupt_due(struct moat_vcpu *vcpu)
+{
+	return (vcpu->rflags & X86_EFLAGS_IF) &&
+	       (vcpu->events.interrupt.injected || moat_interrupt_pending(vcpu) >= 0);
+}
+
 u8 moat_cr8_get(struct moat_vcpu *vcpu)
 {
 	return vcpu->lapic ? moat_lapic_get_cr8(vcpu) : vcpu->cr8;
@@ -306,7 +312,7 @@ static bool vcpu_has_event(struct moat_vcpu *vcpu)
 		return true;
 	if (vcpu->lapic && moat_lapic_has_events(vcpu))
 		return true;
-	return (vcpu->rflags & X86_EFLAGS_IF) && moat_interrupt_pending(vcpu) >= 0;
+	return moat_interrupt_due(vcpu);
 }
 
 /* Anything that a vCPU which is not running must get up for. */
@@ -399,8 +405,7 @@ static int exit_fault(struct moat_vcpu *vcpu)
 		return 1;
 	if (r != -ENOENT)
 		return r;
-	if (vcpu->events.exception.injected || vcpu->events.interrupt.injected ||
-	    vcpu->events.nmi.injected)
+	if (vcpu->fault.delivery)
 		return moat_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV);
 	return moat_emulate(vcpu, gpa, vcpu->fault.final && !vcpu->fault.fetch);
 }

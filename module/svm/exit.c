@@ -124,7 +124,7 @@ static enum moat_exit exit_hlt(struct moat_vcpu *vcpu)
 	if (!insn_end(vcpu, &rip))
 		return MOAT_EXIT_PREFETCH;
 	insn_skip(vcpu, rip);
-	if (vcpu->lapic && (vcpu->rflags & X86_EFLAGS_IF) && moat_interrupt_pending(vcpu) >= 0) {
+	if (vcpu->lapic && moat_interrupt_due(vcpu)) {
 		moat_request(vcpu, MOAT_REQ_EVENT);
 		return GO_ON;
 	}
@@ -266,6 +266,7 @@ static enum moat_exit exit_npf(struct moat_vcpu *vcpu)
 	vcpu->fault.write = error & SVM_NPF_WRITE;
 	vcpu->fault.fetch = error & SVM_NPF_FETCH;
 	vcpu->fault.final = error & SVM_NPF_FINAL;
+	vcpu->fault.delivery = vmcb->exit_int_info & SVM_EVENT_VALID;
 	return MOAT_EXIT_FAULT;
 }
 

@@ -7,8 +7,8 @@
  * svm_interrupts() and, if nothing came of it that this thread must attend to, the guest goes on.
  *
  * Events: what vcpu->events and the APIC hold is looked at only when MOAT_REQ_EVENT says that
- * something changed. An event that was put into event_inject counts as delivered unless exit_int_info
- * says that its delivery was cut short; then it is put back as "injected" and goes first.
+ * something changed. An exception or NMI that was put into event_inject counts as delivered unless
+ * exit_int_info says that its delivery was cut short; then it is put back as "injected" and goes first.
  */
 #include <linux/hardirq.h>
 #include <linux/interrupt.h>
@@ -174,20 +174,68 @@ static void inject(struct moat_vcpu *vcpu, u32 type_and_vector, bool has_error, 
 	trace_moat_inject(vcpu->id, type_and_vector, error);
 }
 
-/* An interrupt window: the CPU would take a virtual interrupt, and exits instead. */
-static void svm_window_open(struct svm_vcpu *svm)
+/*
+ * An interrupt is given as a virtual one (V_IRQ), when it can be taken at once: the CPU takes it before
+ * the guest's next instruction. Where that cannot be, a virtual interrupt that is intercepted makes an
+ * exit of the moment when it can.
+ */
+static void virq_set(struct svm_vcpu *svm, u8 vector)
 {
-	svm->vmcb->vintr |= SVM_V_IRQ | SVM_V_INTR_PRIO | SVM_V_IGN_TPR;
-	svm->vmcb->intercept_misc1 |= SVM_VINTR;
+	svm->vmcb->vintr &= ~SVM_V_INTR_VECTOR;
+	svm->vmcb->vintr |= SVM_V_IRQ | SVM_V_INTR_PRIO | SVM_V_IGN_TPR | (u64)vector << 32;
+	svm->vmcb->intercept_misc1 &= ~SVM_VINTR;
 }
 
 void svm_window_close(struct svm_vcpu *svm)
 {
-	svm->vmcb->vintr &= ~(SVM_V_IRQ | SVM_V_INTR_PRIO | SVM_V_IGN_TPR);
+	svm->vmcb->vintr &= ~SVM_V_IRQ;
 	svm->vmcb->intercept_misc1 &= ~SVM_VINTR;
 }
 
-/* What an exit cut short, or was accepted before: goes first. True where there was one. */
+static void svm_window_open(struct svm_vcpu *svm)
+{
+	virq_set(svm, 0);
+	svm->vmcb->intercept_misc1 |= SVM_VINTR;
+}
+
+/* Something waits that is not on its way: an interrupt, or userspace. */
+static bool window_is_wanted(struct moat_vcpu *vcpu)
+{
+	return moat_interrupt_pending(vcpu) >= 0 || READ_ONCE(vcpu->run->request_interrupt_window);
+}
+
+/*
+ * Whether the event whose delivery the exit cut short is the virtual interrupt. Emulated CPUs may call
+ * it an exception, but leave V_IRQ set.
+ */
+static bool virq_cut_short(struct moat_vcpu *vcpu)
+{
+	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	u64 info = vmcb->exit_int_info;
+
+	return (info & SVM_EVENT_VALID) && vcpu->events.interrupt.injected &&
+	       (info & 0xff) == vcpu->events.interrupt.vector &&
+	       ((info & SVM_EVENT_TYPE) == SVM_EVENT_INTR || (vmcb->vintr & SVM_V_IRQ));
+}
+
+/* After an exit: was the interrupt taken? If not, it stays where it is. */
+static void virq_leave(struct moat_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	if (virq_cut_short(vcpu)) {
+		virq_set(svm, vcpu->events.interrupt.vector);
+		return;
+	}
+	if (svm->vmcb->vintr & SVM_V_IRQ)
+		return;
+	vcpu->events.interrupt.injected = false;
+	/* What is behind it has not been looked at. */
+	if (window_is_wanted(vcpu) || (vcpu->lapic && moat_lapic_highest_irr(vcpu) >= 0))
+		moat_request(vcpu, MOAT_REQ_EVENT);
+}
+
+/* What an exit cut short goes first. True where there was one. */
 static bool inject_again(struct moat_vcpu *vcpu)
 {
 	struct moat_events *ev = &vcpu->events;
@@ -197,8 +245,6 @@ static bool inject_again(struct moat_vcpu *vcpu)
 		       ev->exception.error);
 	else if (ev->nmi.injected)
 		inject(vcpu, SVM_EVENT_NMI | X86_TRAP_NMI, false, 0);
-	else if (ev->interrupt.injected)
-		inject(vcpu, SVM_EVENT_INTR | ev->interrupt.vector, false, 0);
 	else
 		return false;
 	return true;
@@ -217,29 +263,31 @@ static bool inject_nmi(struct moat_vcpu *vcpu)
 	return true;
 }
 
-static bool inject_interrupt(struct moat_vcpu *vcpu)
+static void inject_interrupt(struct moat_vcpu *vcpu)
 {
 	struct moat_events *ev = &vcpu->events;
 	int vector = moat_interrupt_pending(vcpu);
 
 	if (vector < 0 || !(vcpu->rflags & X86_EFLAGS_IF) || vcpu->irq_shadow)
-		return false;
+		return;
 	moat_interrupt_accept(vcpu, vector);
 	ev->interrupt.injected = true;
 	ev->interrupt.soft = false;
 	ev->interrupt.vector = vector;
-	inject(vcpu, SVM_EVENT_INTR | vector, false, 0);
-	return true;
+	vcpu->stats.injections++;
+	trace_moat_inject(vcpu->id, SVM_EVENT_INTR | vector, 0);
 }
 
-/* Asks for an exit at the moment when what is still waiting can go in. */
+/* What could not go in at once: sees to it that it does, at the right moment. */
 static void svm_windows(struct moat_vcpu *vcpu)
 {
 	struct moat_events *ev = &vcpu->events;
 	struct svm_vcpu *svm = svm_of(vcpu);
 	bool nmi_waits = ev->nmi.pending && !ev->nmi.masked;
 
-	if (moat_interrupt_pending(vcpu) >= 0 || READ_ONCE(vcpu->run->request_interrupt_window))
+	if (ev->interrupt.injected)
+		virq_set(svm, ev->interrupt.vector);
+	else if (window_is_wanted(vcpu))
 		svm_window_open(svm);
 	else
 		svm_window_close(svm);
@@ -265,7 +313,7 @@ static void svm_events(struct moat_vcpu *vcpu)
 			ev->exception.pending = false;
 			ev->exception.injected = true;
 			inject_again(vcpu);
-		} else if (!inject_nmi(vcpu)) {
+		} else if (!inject_nmi(vcpu) && !ev->interrupt.injected) {
 			inject_interrupt(vcpu);
 		}
 	}
@@ -325,10 +373,11 @@ static void svm_events_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 	svm_of(vcpu)->injecting = false;
 	ev->exception.injected = false;
 	ev->nmi.injected = false;
-	ev->interrupt.injected = false;
 	if (!(info & SVM_EVENT_VALID))
 		return;
 	moat_request(vcpu, MOAT_REQ_EVENT);
+	if (virq_cut_short(vcpu))
+		return;
 	switch (info & SVM_EVENT_TYPE) {
 	case SVM_EVENT_NMI:
 		ev->nmi.injected = true;
@@ -341,11 +390,6 @@ static void svm_events_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 		ev->exception.vector = vector;
 		ev->exception.has_error = info & SVM_EVENT_HAS_ERROR;
 		ev->exception.error = info >> 32;
-		break;
-	case SVM_EVENT_INTR:
-		ev->interrupt.injected = true;
-		ev->interrupt.soft = false;
-		ev->interrupt.vector = vector;
 		break;
 	default:		/* INT n: raised again by its instruction */
 		break;
@@ -374,6 +418,8 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 	svm_state_leave(vcpu, vmcb);
 	if (svm->injecting || (vmcb->exit_int_info & SVM_EVENT_VALID))
 		svm_events_leave(vcpu, vmcb);
+	if (vcpu->events.interrupt.injected)
+		virq_leave(vcpu);
 	trace_moat_exit(vcpu->id, vmcb->exit_code, vcpu->rip, vmcb->exit_info_1, vmcb->exit_info_2);
 	return svm_exit(vcpu);
 }

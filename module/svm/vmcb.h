@@ -57,6 +57,7 @@
 #define SVM_V_INTR_PRIO		(0xfULL << 16)
 #define SVM_V_IGN_TPR		BIT_ULL(20)
 #define SVM_V_INTR_MASKING	BIT_ULL(24)
+#define SVM_V_INTR_VECTOR	(0xffULL << 32)
 
 /* event_inject and exit_int_info */
 #define SVM_EVENT_INTR		(0U << 8)
