@@ -67,8 +67,8 @@ typedef int moat_young_t;
 #endif
 
 /*
- * Is a signal pending? Other work that is due on the way to userspace (_TIF_NOTIFY_RESUME: restartable
- * sequences, deferred release of files) can wait until the vCPU's thread goes there.
+ * Is a signal pending? Other work that is due on the way to userspace (_TIF_NOTIFY_RESUME:
+ * restartable sequences, deferred release of files) can wait until the vCPU's thread goes there.
  */
 #define MOAT_USER_WORK	(_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL)
 

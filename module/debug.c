@@ -27,7 +27,8 @@ void moat_debug_vm_add(struct moat_vm *vm)
 	struct moat_vm_stats *stats = &vm->stats;
 	char name[32];
 
-	snprintf(name, sizeof(name), "%d-%d", task_tgid_nr(current), atomic_inc_return(&debug_number));
+	snprintf(name, sizeof(name), "%d-%d", task_tgid_nr(current),
+		 atomic_inc_return(&debug_number));
 	vm->debugfs = debugfs_create_dir(name, debug_root);
 	debugfs_create_u64("mmu_notifier", 0400, vm->debugfs, &stats->mmu_notifier);
 	debugfs_create_u64("tlb_flushes", 0400, vm->debugfs, &stats->tlb_flushes);

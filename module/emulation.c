@@ -2,14 +2,16 @@
 /*
  * What the emulator needs of a vCPU: instruction bytes, memory, MMIO and ports.
  *
- * An instruction is fetched and decoded once, then executed on a copy of the registers. An access that
- * userspace must serve ends the pass: KVM_RUN returns, and the next one executes the instruction again
- * from its start. Accesses are made in the same order in each pass, so those that are done are
- * answered from a log, without being made twice: MMIO of userspace and the local APIC's page alike.
- * When a pass comes to its end, the registers are written back and the log is forgotten. A write that
- * is an instruction's last access needs no second pass: it is posted, and the instruction is done.
+ * An instruction is fetched and decoded once, then executed on a copy of the registers. An access
+ * that userspace must serve ends the pass: KVM_RUN returns, and the next one executes the
+ * instruction again from its start. Accesses are made in the same order in each pass, so those
+ * that are done are answered from a log, without being made twice: MMIO of userspace and the local
+ * APIC's page alike. When a pass comes to its end, the registers are written back and the log is
+ * forgotten. A write that is an instruction's last access needs no second pass: it is posted, and
+ * the instruction is done.
  *
- * A vCPU whose RIP userspace moves in the meantime gives up the instruction: it is somewhere else now.
+ * A vCPU whose RIP userspace moves in the meantime gives up the instruction: it is somewhere else
+ * now.
  */
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
@@ -56,7 +58,8 @@ static int emulation_failed(struct moat_vcpu *vcpu, const u8 *bytes, unsigned in
 	}
 	moat_internal_error(vcpu, KVM_INTERNAL_ERROR_EMULATION);
 	run->emulation_failure.ndata = 3;
-	run->emulation_failure.flags = count ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0;
+	run->emulation_failure.flags =
+		count ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0;
 	run->emulation_failure.insn_size = count;
 	memset(run->emulation_failure.insn_bytes, 0, sizeof(run->emulation_failure.insn_bytes));
 	memcpy(run->emulation_failure.insn_bytes, bytes, count);
@@ -106,7 +109,10 @@ static void fragment_to_user(struct moat_vcpu *vcpu, const struct moat_fragment 
 		memcpy(run->mmio.data, fragment->data, fragment->len);
 }
 
-/* One piece of at most 8 bytes of MMIO: from the log, from the local APIC, or, -EAGAIN, from userspace. */
+/*
+ * One piece of at most 8 bytes of MMIO: from the log, from the local APIC, or, -EAGAIN, from
+ * userspace.
+ */
 static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
 {
 	struct moat_emulation *emul = &vcpu->emul;
@@ -174,8 +180,8 @@ static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 }
 
 /*
- * Of an instruction with one memory operand the CPU has just said where it is: at the guest-physical
- * address of the fault. Anything else takes a walk.
+ * Of an instruction with one memory operand the CPU has just said where it is: at the
+ * guest-physical address of the fault. Anything else takes a walk.
  */
 static bool translate_by_fault(struct access *a, u64 linear, u64 *ret_gpa)
 {
@@ -235,7 +241,10 @@ static int linear_access(struct access *a, u64 linear, void *data, unsigned int 
 	u64 gpa[2];
 	int r = translate(a, linear, access, &gpa[0]);
 
-	/* With one memory operand, the write is the last access: all can be done before userspace is. */
+	/*
+	 * With one memory operand, the write is the last access: all can be done before userspace
+	 * is.
+	 */
 	a->vcpu->emul.may_post = a->vcpu->emul.fault_known && first == len && len <= 8;
 	if (!r && first < len)
 		r = translate(a, linear + first, access, &gpa[1]);
@@ -346,7 +355,10 @@ static int io_complete(struct moat_vcpu *vcpu)
 {
 	u64 value = 0;
 
-	/* Userspace may have moved RIP meanwhile; then this access is no longer where the guest is. */
+	/*
+	 * Userspace may have moved RIP meanwhile; then this access is no longer where the guest
+	 * is.
+	 */
 	if (vcpu->rip != vcpu->io.rip)
 		return 1;
 	if (vcpu->io.in) {
@@ -424,7 +436,9 @@ static int fetch_page(struct access *a, u64 linear, struct fetch *fetch)
 	return r ? -EIO : 0;
 }
 
-/* Reads and decodes the instruction at RIP: 0; -EFAULT, a #PF is noted; or as moat_insn_decode(). */
+/*
+ * Reads and decodes the instruction at RIP: 0; -EFAULT, a #PF is noted; or as moat_insn_decode().
+ */
 static int fetch_decode(struct access *a, struct fetch *fetch, struct moat_insn *insn)
 {
 	struct moat_vcpu *vcpu = a->vcpu;
@@ -643,7 +657,8 @@ int moat_emulate_continue(struct moat_vcpu *vcpu)
 /* One memory operand, and no stack: then the address of a fault can be nothing else's. */
 static bool insn_has_one_place(const struct moat_insn *insn)
 {
-	return insn->op < INSN_PUSH && (insn->dst.kind == OPERAND_MEM || insn->src.kind == OPERAND_MEM);
+	return insn->op < INSN_PUSH &&
+	       (insn->dst.kind == OPERAND_MEM || insn->src.kind == OPERAND_MEM);
 }
 
 /* Fetches and decodes into emul->insn; 0 or as fetch_decode(). */

@@ -2,15 +2,17 @@
 /*
  * Guest memory and the host's memory management: second-level faults, and what the host takes away.
  *
- * A page is mapped into the guest without a reference on it. What keeps that right is the host's own
- * notifications: whenever it changes a mapping of the owner's memory, it first calls
- * mmu_invalidate_start(), which removes ours and waits until no CPU can use it. A fault looks up the host's
- * page without a lock, so it may come too late; hence it notes mmu_seq before the look-up, and maps only
- * if, under mmu_lock, no invalidation has ended since and none is under way over that address.
+ * A page is mapped into the guest without a reference on it. What keeps that right is the host's
+ * own notifications: whenever it changes a mapping of the owner's memory, it first calls
+ * mmu_invalidate_start(), which removes ours and waits until no CPU can use it. A fault looks up
+ * the host's page without a lock, so it may come too late; hence it notes mmu_seq before the
+ * look-up, and maps only if, under mmu_lock, no invalidation has ended since and none is under way
+ * over that address.
  *
- * Page-table pages are freed by RCU. vm_zap() holds rcu_read_lock() until every vCPU's request to flush
- * is set, so that a grace period begun by a freed table cannot end before; a CPU that is in the guest
- * has preemption off, so the grace period waits for it to leave, and on its way back it flushes.
+ * Page-table pages are freed by RCU. vm_zap() holds rcu_read_lock() until every vCPU's request to
+ * flush is set, so that a grace period begun by a freed table cannot end before; a CPU that is in
+ * the guest has preemption off, so the grace period waits for it to leave, and on its way back it
+ * flushes.
  */
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
@@ -68,8 +70,8 @@ static void mmu_table_free(void *ctx, void *table)
 }
 
 /*
- * leaf_removed is not needed: a page is marked dirty when it is mapped writable, and the host takes the
- * mapping away before it takes the mark away.
+ * leaf_removed is not needed: a page is marked dirty when it is mapped writable, and the host
+ * takes the mapping away before it takes the mark away.
  */
 static const struct stage2_ops mmu_stage2_ops = {
 	.table_alloc = mmu_table_alloc,
@@ -177,7 +179,8 @@ static void zap_hva(struct moat_vm *vm, struct hva_range range, bool may_block)
 	srcu_read_unlock(&vm->srcu, idx);
 }
 
-static int mmu_invalidate_start(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
+static int mmu_invalidate_start(struct mmu_notifier *notifier,
+				const struct mmu_notifier_range *range)
 {
 	struct moat_vm *vm = vm_of(notifier);
 
@@ -196,7 +199,8 @@ static int mmu_invalidate_start(struct mmu_notifier *notifier, const struct mmu_
 	return 0;
 }
 
-static void mmu_invalidate_end(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
+static void mmu_invalidate_end(struct mmu_notifier *notifier,
+			       const struct mmu_notifier_range *range)
 {
 	struct moat_vm *vm = vm_of(notifier);
 
@@ -316,7 +320,9 @@ static int fault_get_page(struct fault *f)
 {
 	int r;
 
-	/* A page that is read first is mostly written soon: map it writable if that costs nothing. */
+	/*
+	 * A page that is read first is mostly written soon: map it writable if that costs nothing.
+	 */
 	f->writable = true;
 	if (get_user_pages_fast_only(f->hva, 1, FOLL_WRITE, &f->page) == 1)
 		return 0;
@@ -329,8 +335,8 @@ static int fault_get_page(struct fault *f)
 }
 
 /*
- * The level of the host's own mapping of hva. Interrupts are off, so that page tables do not go away;
- * whether the answer still holds is checked with the rest, by mmu_seq.
+ * The level of the host's own mapping of hva. Interrupts are off, so that page tables do not go
+ * away; whether the answer still holds is checked with the rest, by mmu_seq.
  */
 static int host_level(struct mm_struct *mm, unsigned long hva)
 {
@@ -393,7 +399,10 @@ static bool fault_is_stale(struct moat_vm *vm, const struct fault *f)
 	return vm->mmu_seq != f->seq;
 }
 
-/* 0 mapped or to be tried again by the guest; -ENOMEM more tables; -EEXIST smaller; -EAGAIN in the way. */
+/*
+ * 0 mapped or to be tried again by the guest; -ENOMEM more tables; -EEXIST smaller; -EAGAIN in the
+ * way.
+ */
 static int fault_map(struct moat_vm *vm, const struct fault *f, struct table_cache *cache)
 {
 	u64 mask = stage2_level_size(f->level) - 1;
@@ -413,21 +422,17 @@ static int fault_map_page(struct moat_vm *vm, struct fault *f)
 	struct table_cache cache = { 0 };
 	int r;
 
-	do {
+	for (;;) {
 		r = fault_map(vm, f, &cache);
-		if (r == -EEXIST && f->level > 1) {
+		if (r == -EEXIST && f->level > 1)
 			f->level--;
-		} else if (r == -ENOMEM) {
-			if (table_cache_fill(&cache))
-				break;
-		} else if (r == -EAGAIN) {
-			vm_zap(vm, f->gpa & PAGE_MASK, (f->gpa & PAGE_MASK) + PAGE_SIZE, true);
-			r = 0;	/* the guest tries again */
+		else if (r != -ENOMEM || table_cache_fill(&cache))
 			break;
-		} else {
-			break;
-		}
-	} while (true);
+	}
+	if (r == -EAGAIN) {
+		vm_zap(vm, f->gpa & PAGE_MASK, (f->gpa & PAGE_MASK) + PAGE_SIZE, true);
+		r = 0;		/* the guest tries again */
+	}
 	table_cache_empty(&cache);
 	return r;
 }
@@ -437,7 +442,8 @@ static int fault_in_slot(struct moat_vm *vm, const struct moat_slot *slot, struc
 	int r;
 
 	f->seq = READ_ONCE(vm->mmu_seq);
-	smp_rmb();	/* mmu_seq before the host's page tables; pairs with mmu_lock in the notifier */
+	/* mmu_seq before the host's page tables; pairs with mmu_lock in the notifier. */
+	smp_rmb();
 	r = fault_get_page(f);
 	if (r)
 		return r;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Virtualization on each CPU: on while the module is loaded, off before a CPU goes away, the machine
- * sleeps, reboots or starts another kernel, and when the module leaves.
+ * Virtualization on each CPU: on while the module is loaded, off before a CPU goes away, the
+ * machine sleeps, reboots or starts another kernel, and when the module leaves.
  *
  * Moat never clears what it did not set: where another hypervisor holds a CPU, loading is refused.
  * Each CPU remembers whether it was Moat that turned virtualization on.
@@ -65,7 +65,8 @@ static void host_cpu_resume(void *unused)
 
 	local_irq_save(flags);
 	if (moat_hw->cpu_enable())
-		pr_err("CPU %d: %s did not come back after sleep\n", smp_processor_id(), moat_hw->name);
+		pr_err("CPU %d: %s did not come back after sleep\n", smp_processor_id(),
+		       moat_hw->name);
 	local_irq_restore(flags);
 }
 
@@ -83,7 +84,9 @@ static struct platform_driver host_driver = {
 	.driver = { .name = "moat", .pm = &host_pm_ops },
 };
 
-/* INIT and a new kernel need virtualization off. Guests that run are stopped by their CPU's exit. */
+/*
+ * INIT and a new kernel need virtualization off. Guests that run are stopped by their CPU's exit.
+ */
 static int host_reboot(struct notifier_block *block, unsigned long action, void *data)
 {
 	on_each_cpu(host_cpu_disable, NULL, 1);
@@ -136,7 +139,8 @@ int moat_host_init(void)
 
 	if (r)
 		return r;
-	r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "moat:online", host_cpu_online, host_cpu_offline);
+	r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "moat:online", host_cpu_online,
+			      host_cpu_offline);
 	if (r < 0)
 		goto teardown;
 	host_cpuhp_state = r;

@@ -21,7 +21,8 @@
  *	are the core's.
  * @sregs_load: reads the hardware's copy of segments and control registers into vcpu->sregs.
  * @msr_read: an MSR whose hardware copy is the vendor's; 0 or -ENOENT.
- * @msr_write: the same; the core has checked canonical addresses and reserved bits where it knows them.
+ * @msr_write: the same; the core has checked canonical addresses and reserved bits where it knows
+ * them.
  * @msr_list: the indices for which @msr_read and @msr_write answer, ending with 0.
  * @cpuid_update: the guest's CPUID changed: intercepts follow it.
  * @run: enters the guest until there is something that the vendor's own loop cannot serve. Called

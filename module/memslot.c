@@ -2,10 +2,10 @@
 /*
  * Guest-physical layout: which frames are backed by which of the owner's memory.
  *
- * The slots are one sorted array that is never changed: a new one replaces it, and the old one goes
- * when all readers of before (vm->srcu) are done. Whoever maps a page into the guest finds the slot and
- * maps inside one read section, so after the grace period nobody maps by the old layout any more, and
- * what is mapped by it can be taken away for good.
+ * The slots are one sorted array that is never changed: a new one replaces it, and the old one
+ * goes when all readers of before (vm->srcu) are done. Whoever maps a page into the guest finds
+ * the slot and maps inside one read section, so after the grace period nobody maps by the old
+ * layout any more, and what is mapped by it can be taken away for good.
  */
 #include <linux/mm.h>
 #include <linux/overflow.h>
@@ -62,9 +62,10 @@ static bool slot_overlaps(const struct moat_slots *slots, const struct moat_slot
 static struct moat_slots *slots_copy(const struct moat_slots *old, u32 without,
 				     const struct moat_slot *new)
 {
-	struct moat_slots *copy = kvmalloc(struct_size(copy, slot, old->count + 1), GFP_KERNEL_ACCOUNT);
+	struct moat_slots *copy;
 	u32 i;
 
+	copy = kvmalloc(struct_size(copy, slot, old->count + 1), GFP_KERNEL_ACCOUNT);
 	if (!copy)
 		return NULL;
 	copy->count = 0;
@@ -83,11 +84,13 @@ static struct moat_slots *slots_copy(const struct moat_slots *old, u32 without,
 }
 
 /* Replaces slot old by new; either may be NULL. */
-static int slot_replace(struct moat_vm *vm, const struct moat_slot *old, const struct moat_slot *new)
+static int slot_replace(struct moat_vm *vm, const struct moat_slot *old,
+			const struct moat_slot *new)
 {
-	struct moat_slots *before = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
-	struct moat_slots *after = slots_copy(before, old ? old->id : U32_MAX, new);
+	struct moat_slots *before, *after;
 
+	before = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
+	after = slots_copy(before, old ? old->id : U32_MAX, new);
 	if (!after)
 		return -ENOMEM;
 	rcu_assign_pointer(vm->slots, after);
@@ -104,7 +107,8 @@ static int region_check(struct moat_vm *vm, const struct kvm_userspace_memory_re
 
 	if (region->flags & ~KVM_MEM_READONLY)
 		return -EINVAL;
-	if (region->slot >= MOAT_MAX_SLOTS)	/* the upper half names an address space: only 0 */
+	/* The upper half names an address space, of which there is only number 0. */
+	if (region->slot >= MOAT_MAX_SLOTS)
 		return -EINVAL;
 	if (!PAGE_ALIGNED(region->memory_size) || !PAGE_ALIGNED(region->guest_phys_addr) ||
 	    !PAGE_ALIGNED(region->userspace_addr))
@@ -124,7 +128,10 @@ static int slot_delete(struct moat_vm *vm, const struct moat_slot *old)
 	return old ? slot_replace(vm, old, NULL) : -EINVAL;
 }
 
-/* A slot that exists can move in the guest; its size, its backing and being read-only are for life. */
+/*
+ * A slot that exists can move in the guest; its size, its backing and being read-only are for
+ * life.
+ */
 static bool slot_may_become(const struct moat_slot *old, const struct moat_slot *new)
 {
 	return old->npages == new->npages && old->hva == new->hva && old->flags == new->flags;

@@ -2,8 +2,8 @@
 /*
  * The objects of Moat's core, and who owns what in them.
  *
- * A VM and each of its vCPUs are files. The VM's file and every vCPU's file hold one reference on the
- * VM; the last one frees it, vCPUs included, so that a vCPU never outlives its VM.
+ * A VM and each of its vCPUs are files. The VM's file and every vCPU's file hold one reference on
+ * the VM; the last one frees it, vCPUs included, so that a vCPU never outlives its VM.
  *
  * A letter on a member says what guards it; the order of the locks is in docs/locking.md:
  *   (c) constant after creation
@@ -92,7 +92,7 @@ struct moat_slots {
 struct moat_irq {
 	u32 dest;
 	u8 vector;
-	u8 delivery;		/* APIC_DM_* >> 8: 0 fixed, 1 lowest priority, 2 SMI, 4 NMI, 5 INIT, 6 SIPI, 7 ExtINT */
+	u8 delivery;		/* APIC_DELIVERY_MODE_* */
 	bool logical;		/* destination mode */
 	bool level;		/* trigger mode */
 	bool assert;
@@ -114,7 +114,9 @@ struct moat_routing {
 	struct moat_route route[];
 };
 
-/* The time that the guests' pvclock pages tell, and what vCPUs' TSCs have in common: x86/clock.c. */
+/*
+ * The time that the guests' pvclock pages tell, and what vCPUs' TSCs have in common: x86/clock.c.
+ */
 struct moat_clock {
 	spinlock_t lock;	/* guards all of this but mul and shift */
 	bool stable;		/* the host's time is that of a TSC that all CPUs agree on */
@@ -154,7 +156,7 @@ struct moat_vm {
 	u32 vcpu_bound;				/* (m) one above the highest id in use */
 	u32 vcpu_count;				/* (m) */
 	u32 bsp_id;				/* (m) */
-	bool split_irqchip;			/* (m) local APICs in the kernel; set before any vCPU */
+	bool split_irqchip;			/* (m) APICs in the kernel; before any vCPU */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
 
 	struct moat_clock clock;
@@ -218,9 +220,9 @@ struct moat_translation {
 };
 
 /*
- * The emulation of one instruction, which may need several trips to userspace. Nothing of the guest's
- * state changes until the whole instruction has been done; each trip starts it again, and the
- * accesses that are done answer from the log.
+ * The emulation of one instruction, which may need several trips to userspace. Nothing of the
+ * guest's state changes until the whole instruction has been done; each trip starts it again, and
+ * the accesses that are done answer from the log.
  */
 struct moat_emulation {
 	bool active;			/* run again from the log at the next KVM_RUN */
@@ -229,7 +231,7 @@ struct moat_emulation {
 	u8 count;			/* fragments in the log */
 	u8 cursor;			/* next one to answer from, in this pass */
 	struct moat_fragment log[MOAT_MAX_FRAGMENTS];
-	u32 pio_count;			/* items of the string I/O in pio_data that userspace serves */
+	u32 pio_count;			/* items of string I/O in pio_data, for userspace */
 	u8 page_count;
 	struct moat_translation page[4];	/* what has been translated for it */
 	bool may_post;			/* a write now would be its last access */
@@ -239,10 +241,10 @@ struct moat_emulation {
 };
 
 /*
- * An instruction that was fetched and decoded before. It holds as long as the same bytes are at the
- * same host address: so it is forgotten when the guest writes over it. A guest that maps another
- * instruction to the same linear address, and leaves the old bytes where they were, gets the old one
- * executed, and deceives nobody but itself.
+ * An instruction that was fetched and decoded before. It holds as long as the same bytes are at
+ * the same host address: so it is forgotten when the guest writes over it. A guest that maps
+ * another instruction to the same linear address, and leaves the old bytes where they were, gets
+ * the old one executed, and deceives nobody but itself.
  */
 struct moat_insn_place {
 	u64 cr3;
@@ -269,7 +271,7 @@ struct moat_vcpu {
 	struct moat_vm *vm;		/* (c) */
 	u32 id;				/* (c) */
 	struct mutex lock;
-	struct kvm_run *run;		/* (c) the page; its contents are userspace's too: read once */
+	struct kvm_run *run;		/* (c) shared with userspace: read once */
 	void *pio_data;			/* (c) data of port I/O, mapped behind run */
 
 	/* Registers: in gpr[], rip, rflags whenever the guest is not running. (v) */
@@ -360,7 +362,7 @@ static inline struct moat_vcpu *moat_vm_vcpu(struct moat_vm *vm, u32 id)
 
 #define moat_for_each_vcpu(vm, vcpu, id)						\
 	for ((id) = 0; (id) < READ_ONCE((vm)->vcpu_bound); (id)++)			\
-		if (!((vcpu) = moat_vm_vcpu((vm), (id)))) {} else
+		for ((vcpu) = moat_vm_vcpu(vm, id); (vcpu); (vcpu) = NULL)
 
 /* vcpu.c */
 int moat_vcpu_create(struct moat_vm *vm, u32 id);
@@ -390,8 +392,8 @@ static inline bool moat_request_take(struct moat_vcpu *vcpu, enum moat_request r
 }
 
 /*
- * The vector that would be delivered to this vCPU if its interrupt flag allowed: from its APIC, or, by
- * KVM_INTERRUPT, from a PIC in userspace; -1 for none.
+ * The vector that would be delivered to this vCPU if its interrupt flag allowed: from its APIC,
+ * or, by KVM_INTERRUPT, from a PIC in userspace; -1 for none.
  */
 int moat_interrupt_pending(struct moat_vcpu *vcpu);
 void moat_interrupt_accept(struct moat_vcpu *vcpu, u8 vector);
@@ -419,8 +421,9 @@ unsigned long moat_guest_hva(struct moat_vm *vm, u64 gpa);
 /* Whether there is memory at gpa that the guest may read, or write; else it is MMIO. */
 bool moat_guest_has(struct moat_vm *vm, u64 gpa, bool write);
 /*
- * Guest memory by physical address, from the thread that runs the vCPU or serves the VM's ioctl, in
- * the address space of the owner. -EFAULT where no memory is (or, for writes, where it is read-only).
+ * Guest memory by physical address, from the thread that runs the vCPU or serves the VM's ioctl,
+ * in the address space of the owner. -EFAULT where no memory is (or, for writes, where it is
+ * read-only).
  */
 int moat_guest_read(struct moat_vm *vm, u64 gpa, void *data, size_t len);
 int moat_guest_write(struct moat_vm *vm, u64 gpa, const void *data, size_t len);
@@ -438,8 +441,8 @@ void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages);
 
 /* emulation.c */
 /*
- * These four: 1 go on, 0 exit to userspace (run is filled in), negative error. The first is told where
- * the guest's access faulted, if that is what made it exit.
+ * These four: 1 go on, 0 exit to userspace (run is filled in), negative error. The first is told
+ * where the guest's access faulted, if that is what made it exit.
  */
 int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final);
 int moat_emulate_continue(struct moat_vcpu *vcpu);
@@ -447,9 +450,9 @@ int moat_io_exit(struct moat_vcpu *vcpu);
 /* Brings in the bytes at RIP, for which the two below had to sleep. */
 int moat_insn_prefetch(struct moat_vcpu *vcpu);
 /*
- * Without sleeping: the length of the instruction at RIP; that of a MOV to a control register and its
- * source, or -ENOENT where it is another instruction. 0 where the bytes are not present just now. cr3
- * and linear, RIP's address, are what the first remembers a length by.
+ * Without sleeping: the length of the instruction at RIP; that of a MOV to a control register and
+ * its source, or -ENOENT where it is another instruction. 0 where the bytes are not present just
+ * now. cr3 and linear, RIP's address, are what the first remembers a length by.
  */
 unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
 int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr);

@@ -2,13 +2,15 @@
 /*
  * The vCPU: its file, its life, and the outer run loop.
  *
- * KVM_RUN is two nested loops. The outer one, here, may sleep: it looks at signals, serves requests,
- * waits where the vCPU is halted, and handles what the vendor's loop (hw->run) could not. The inner
- * one is entered with the guest's FPU loaded and preemption off, and left when there is work for this.
+ * KVM_RUN is two nested loops. The outer one, here, may sleep: it looks at signals, serves
+ * requests, waits where the vCPU is halted, and handles what the vendor's loop (hw->run) could
+ * not. The inner one is entered with the guest's FPU loaded and preemption off, and left when
+ * there is work for this.
  *
  * Attention. Whoever wants a vCPU to look at something sets a bit in vcpu->requests and calls
- * moat_vcpu_kick(). A vCPU in the guest has said so in vcpu->mode before it last read its requests, so
- * either it sees the bit, or the kick sees the mode and interrupts its CPU. A halted one is woken.
+ * moat_vcpu_kick(). A vCPU in the guest has said so in vcpu->mode before it last read its
+ * requests, so either it sees the bit, or the kick sees the mode and interrupts its CPU. A halted
+ * one is woken.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -137,6 +139,7 @@ int moat_vcpu_create(struct moat_vm *vm, u32 id)
 	moat_vm_get(vm);
 	rcu_assign_pointer(vm->vcpus[id], vcpu);
 	vm->vcpu_count++;
+	/* Whoever sees the bound sees the vCPU. */
 	smp_store_release(&vm->vcpu_bound, max(vm->vcpu_bound, id + 1));
 	moat_debug_vcpu_add(vcpu);
 	fd_install(fd, file);
@@ -167,7 +170,8 @@ void moat_vcpu_kick(struct moat_vcpu *vcpu)
 {
 	int cpu, me;
 
-	moat_vcpu_wake(vcpu);	/* a full barrier between the request and the reading of the mode */
+	/* A full barrier between the request and the reading of the mode. */
+	moat_vcpu_wake(vcpu);
 	if (READ_ONCE(vcpu->mode) != MOAT_IN_GUEST)
 		return;
 	me = get_cpu();
@@ -189,8 +193,10 @@ static bool exception_is_contributory(u8 vector)
 /* A second exception while one is on its way: AMD APM vol. 2, "#DF—Double-Fault Exception". */
 static bool exception_doubles(u8 first, u8 second)
 {
-	return (exception_is_contributory(first) && exception_is_contributory(second)) ||
-	       (first == X86_TRAP_PF && (second == X86_TRAP_PF || exception_is_contributory(second)));
+	if (second == X86_TRAP_PF)
+		return first == X86_TRAP_PF;
+	return exception_is_contributory(second) &&
+	       (exception_is_contributory(first) || first == X86_TRAP_PF);
 }
 
 void moat_inject_exception(struct moat_vcpu *vcpu, u8 vector, bool has_error, u32 error)
@@ -329,9 +335,9 @@ static bool vcpu_must_wake(struct moat_vcpu *vcpu)
 }
 
 /*
- * A halted vCPU is often wanted again at once: look for that for a while, which is much cheaper than to
- * put the CPU to sleep and wake it. How long follows what the last halts were like: it grows while they
- * end soon after the polling did, and is given up by those that last.
+ * A halted vCPU is often wanted again at once: look for that for a while, which is much cheaper
+ * than to put the CPU to sleep and wake it. How long follows what the last halts were like: it
+ * grows while they end soon after the polling did, and is given up by those that last.
  */
 static bool vcpu_poll(struct moat_vcpu *vcpu)
 {
@@ -618,7 +624,8 @@ static long vcpu_set_signal_mask(void *object, void *arg, unsigned long uarg)
 	}
 	if (mask->len != sizeof(vcpu->sigset))
 		return -EINVAL;
-	if (copy_from_user(&vcpu->sigset, (void __user *)(uarg + sizeof(*mask)), sizeof(vcpu->sigset)))
+	if (copy_from_user(&vcpu->sigset, (void __user *)(uarg + sizeof(*mask)),
+			   sizeof(vcpu->sigset)))
 		return -EFAULT;
 	sigdelsetmask(&vcpu->sigset, sigmask(SIGKILL) | sigmask(SIGSTOP));
 	vcpu->sigset_active = true;

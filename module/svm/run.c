@@ -2,13 +2,14 @@
 /*
  * The inner loop: into the guest and out of it, until the core is needed.
  *
- * The whole of svm_run() has preemption off, so whatever is per CPU is set up once at its start. The
- * loop itself has interrupts off too. A host interrupt ends the guest's run; it is let in by
+ * The whole of svm_run() has preemption off, so whatever is per CPU is set up once at its start.
+ * The loop itself has interrupts off too. A host interrupt ends the guest's run; it is let in by
  * svm_interrupts() and, if nothing came of it that this thread must attend to, the guest goes on.
  *
  * Events: what vcpu->events and the APIC hold is looked at only when MOAT_REQ_EVENT says that
  * something changed. An exception or NMI that was put into event_inject counts as delivered unless
- * exit_int_info says that its delivery was cut short; then it is put back as "injected" and goes first.
+ * exit_int_info says that its delivery was cut short; then it is put back as "injected" and goes
+ * first.
  */
 #include <linux/hardirq.h>
 #include <linux/interrupt.h>
@@ -147,7 +148,10 @@ static void spec_ctrl_leave(struct moat_vcpu *vcpu)
 		native_wrmsrl(MSR_IA32_SPEC_CTRL, host);
 }
 
-/* This CPU's part of the vCPU: a translation tag of its own, and the host's hidden registers saved. */
+/*
+ * This CPU's part of the vCPU: a translation tag of its own, and the host's hidden registers
+ * saved.
+ */
 static void svm_cpu_enter(struct moat_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
@@ -175,9 +179,9 @@ static void inject(struct moat_vcpu *vcpu, u32 type_and_vector, bool has_error, 
 }
 
 /*
- * An interrupt is given as a virtual one (V_IRQ), when it can be taken at once: the CPU takes it before
- * the guest's next instruction. Where that cannot be, a virtual interrupt that is intercepted makes an
- * exit of the moment when it can.
+ * An interrupt is given as a virtual one (V_IRQ), when it can be taken at once: the CPU takes it
+ * before the guest's next instruction. Where that cannot be, a virtual interrupt that is
+ * intercepted makes an exit of the moment when it can.
  */
 static void virq_set(struct svm_vcpu *svm, u8 vector)
 {
@@ -205,8 +209,8 @@ static bool window_is_wanted(struct moat_vcpu *vcpu)
 }
 
 /*
- * Whether the event whose delivery the exit cut short is the virtual interrupt. Emulated CPUs may call
- * it an exception, but leave V_IRQ set.
+ * Whether the event whose delivery the exit cut short is the virtual interrupt. Emulated CPUs may
+ * call it an exception, but leave V_IRQ set.
  */
 static bool virq_cut_short(struct moat_vcpu *vcpu)
 {
@@ -424,7 +428,10 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 	return svm_exit(vcpu);
 }
 
-/* Whoever finds the vCPU in the guest must find it on the right CPU: hence first the one, then the other. */
+/*
+ * Whoever finds the vCPU in the guest must find it on the right CPU: hence first the one, then the
+ * other.
+ */
 static void svm_attend(struct moat_vcpu *vcpu)
 {
 	int cpu = smp_processor_id();

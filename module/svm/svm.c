@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * AMD-V: what is set up once, for each CPU, and for each vCPU. AMD APM vol. 2, "Secure Virtual Machine".
+ * AMD-V: what is set up once, for each CPU, and for each vCPU. AMD APM vol. 2, "Secure Virtual
+ * Machine".
  */
 #include <linux/cpufeature.h>
 #include <linux/gfp.h>
@@ -207,7 +208,9 @@ static void svm_vcpu_destroy(struct moat_vcpu *vcpu)
 	kfree(svm);
 }
 
-/* No intercept depends on the guest's CPUID: what it may not use is refused where it asks for it. */
+/*
+ * No intercept depends on the guest's CPUID: what it may not use is refused where it asks for it.
+ */
 static void svm_cpuid_update(struct moat_vcpu *vcpu)
 {
 }

@@ -69,8 +69,8 @@ enum moat_exit svm_exit(struct moat_vcpu *vcpu);
 
 /* enter.S */
 /*
- * Enters the guest with the registers in gpr[] (all but RAX and RSP, which are in the VMCB), returns
- * after #VMEXIT. Interrupts off before and after; a pending one ends the guest's run.
+ * Enters the guest with the registers in gpr[] (all but RAX and RSP, which are in the VMCB),
+ * returns after #VMEXIT. Interrupts off before and after; a pending one ends the guest's run.
  */
 void svm_enter(u64 *gpr, u64 vmcb_pa, u64 host_pa);
 
