@@ -3,14 +3,12 @@
  * Counters for people, in debugfs: moat/<pid of the creator>-<number>/, and in it vcpu<id>/.
  * They are plain integers that their owner counts up; a reader may see one a little late.
  */
-#include <linux/atomic.h>
 #include <linux/debugfs.h>
 #include <linux/sched.h>
 
 #include "moat.h"
 
 static struct dentry *debug_root;
-static atomic_t debug_number;
 
 void moat_debug_init(void)
 {
@@ -27,8 +25,7 @@ void moat_debug_vm_add(struct moat_vm *vm)
 	struct moat_vm_stats *stats = &vm->stats;
 	char name[32];
 
-	snprintf(name, sizeof(name), "%d-%d", task_tgid_nr(current),
-		 atomic_inc_return(&debug_number));
+	snprintf(name, sizeof(name), "%d-%llu", task_tgid_nr(current), vm->number);
 	vm->debugfs = debugfs_create_dir(name, debug_root);
 	debugfs_create_u64("mmu_notifier", 0400, vm->debugfs, &stats->mmu_notifier);
 	debugfs_create_u64("tlb_flushes", 0400, vm->debugfs, &stats->tlb_flushes);

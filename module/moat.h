@@ -137,6 +137,7 @@ struct moat_vm_stats {
 struct moat_vm {
 	refcount_t refs;
 	struct mutex lock;
+	u64 number;				/* (c) from 1, no two VMs ever have the same */
 	struct mm_struct *mm;			/* (c) whose memory backs the slots */
 	struct mmu_notifier notifier;
 

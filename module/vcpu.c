@@ -639,7 +639,7 @@ static long vcpu_interrupt(void *object, void *arg, unsigned long uarg)
 
 	if (irq->irq > U8_MAX)
 		return -EINVAL;
-	if (vcpu->events.external >= 0)
+	if (vcpu->lapic && vcpu->events.external >= 0)
 		return -EEXIST;
 	vcpu->events.external = irq->irq;
 	moat_request(vcpu, MOAT_REQ_EVENT);

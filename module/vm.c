@@ -3,6 +3,7 @@
  * The VM: its file, its life, its ioctls.
  */
 #include <linux/anon_inodes.h>
+#include <linux/atomic.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/sched/mm.h>
@@ -14,6 +15,8 @@
 #include "irq/irq.h"
 #include "x86/x86.h"
 
+static atomic64_t vm_numbers;
+
 static struct moat_vm *vm_alloc(void)
 {
 	struct moat_vm *vm = kvzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
@@ -21,6 +24,7 @@ static struct moat_vm *vm_alloc(void)
 	if (!vm)
 		return NULL;
 	refcount_set(&vm->refs, 1);
+	vm->number = atomic64_inc_return(&vm_numbers);
 	mutex_init(&vm->lock);
 	rwlock_init(&vm->mmu_lock);
 	moat_clock_create(vm);

@@ -54,9 +54,9 @@ static void svm_tlb_flush(struct moat_vcpu *vcpu)
 
 static void predictor_barrier(struct moat_vcpu *vcpu, struct svm_cpu *sc)
 {
-	if (sc->last_vm == vcpu->vm)
+	if (sc->last_vm == vcpu->vm->number)
 		return;
-	sc->last_vm = vcpu->vm;
+	sc->last_vm = vcpu->vm->number;
 	if (boot_cpu_has(X86_FEATURE_IBPB))
 		native_wrmsrl(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 }

@@ -31,7 +31,7 @@ struct svm_cpu {
 	bool owned;		/* EFER.SVME was set by Moat */
 	u32 asid_next;
 	u64 asid_generation;
-	struct moat_vm *last_vm;	/* for the branch predictor barrier; never followed */
+	u64 last_vm;		/* its number, for the branch predictor barrier */
 };
 
 DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
