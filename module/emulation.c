@@ -586,6 +586,8 @@ static void state_commit(struct moat_vcpu *vcpu, const struct emu_state *state)
 	}
 }
 
+static int emulation_continue(struct moat_vcpu *vcpu);
+
 static int emulation_complete(struct moat_vcpu *vcpu)
 {
 	struct moat_emulation *emul = &vcpu->emul;
@@ -600,7 +602,7 @@ static int emulation_complete(struct moat_vcpu *vcpu)
 		emulation_reset(emul);
 		return 1;
 	}
-	return moat_emulate_continue(vcpu);
+	return emulation_continue(vcpu);
 }
 
 /* One pass over the instruction. Posted: it is done, and leaves a write for userspace. */
@@ -623,7 +625,7 @@ static enum emu_result emulation_pass(struct moat_vcpu *vcpu, struct access *a, 
 	return result;
 }
 
-int moat_emulate_continue(struct moat_vcpu *vcpu)
+static int emulation_continue(struct moat_vcpu *vcpu)
 {
 	struct moat_emulation *emul = &vcpu->emul;
 	enum emu_result result;
@@ -695,5 +697,5 @@ int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final)
 		return fetch_failed(&a, &fetch, r);
 	emul->fault_gpa = fault_gpa;
 	emul->fault_known = fault_final && insn_has_one_place(&emul->insn);
-	return moat_emulate_continue(vcpu);
+	return emulation_continue(vcpu);
 }

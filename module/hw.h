@@ -24,7 +24,6 @@
  * @msr_write: the same; the core has checked canonical addresses and reserved bits where it knows
  * them.
  * @msr_list: the indices for which @msr_read and @msr_write answer, ending with 0.
- * @cpuid_update: the guest's CPUID changed: intercepts follow it.
  * @run: enters the guest until there is something that the vendor's own loop cannot serve. Called
  *	with preemption off, guest FPU loaded, interrupts on; returns so.
  */
@@ -42,7 +41,6 @@ struct moat_hw_ops {
 	int (*msr_read)(struct moat_vcpu *vcpu, u32 index, u64 *value);
 	int (*msr_write)(struct moat_vcpu *vcpu, u32 index, u64 value);
 	const u32 *msr_list;
-	void (*cpuid_update)(struct moat_vcpu *vcpu);
 	enum moat_exit (*run)(struct moat_vcpu *vcpu);
 };
 

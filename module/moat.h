@@ -368,13 +368,10 @@ static inline struct moat_vcpu *moat_vm_vcpu(struct moat_vm *vm, u32 id)
 /* vcpu.c */
 int moat_vcpu_create(struct moat_vm *vm, u32 id);
 void moat_vcpu_destroy(struct moat_vcpu *vcpu);
-long moat_vcpu_run(struct moat_vcpu *vcpu);
 /* Power-on (init false) or INIT state; the vCPU's own thread or before it first runs. */
 void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init);
 /* Get the vCPU out of the guest, or out of HLT, so that it sees its requests. Any context. */
 void moat_vcpu_kick(struct moat_vcpu *vcpu);
-/* Wakes a halted vCPU, does not disturb one that runs. Any context. */
-void moat_vcpu_wake(struct moat_vcpu *vcpu);
 
 static inline void moat_request(struct moat_vcpu *vcpu, enum moat_request req)
 {
@@ -442,11 +439,10 @@ void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages);
 
 /* emulation.c */
 /*
- * These four: 1 go on, 0 exit to userspace (run is filled in), negative error. The first is told
+ * These three: 1 go on, 0 exit to userspace (run is filled in), negative error. The first is told
  * where the guest's access faulted, if that is what made it exit.
  */
 int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final);
-int moat_emulate_continue(struct moat_vcpu *vcpu);
 int moat_io_exit(struct moat_vcpu *vcpu);
 /* Brings in the bytes at RIP, for which the two below had to sleep. */
 int moat_insn_prefetch(struct moat_vcpu *vcpu);

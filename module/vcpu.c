@@ -160,7 +160,8 @@ void moat_vcpu_destroy(struct moat_vcpu *vcpu)
 
 /* Attention */
 
-void moat_vcpu_wake(struct moat_vcpu *vcpu)
+/* Wakes a halted vCPU, does not disturb one that runs. */
+static void vcpu_wake(struct moat_vcpu *vcpu)
 {
 	if (rcuwait_wake_up(&vcpu->wait))
 		vcpu->stats.wakeups++;
@@ -171,7 +172,7 @@ void moat_vcpu_kick(struct moat_vcpu *vcpu)
 	int cpu, me;
 
 	/* A full barrier between the request and the reading of the mode. */
-	moat_vcpu_wake(vcpu);
+	vcpu_wake(vcpu);
 	if (READ_ONCE(vcpu->mode) != MOAT_IN_GUEST)
 		return;
 	me = get_cpu();
@@ -585,7 +586,7 @@ static int vcpu_check_run(struct moat_vcpu *vcpu)
 	return 0;
 }
 
-long moat_vcpu_run(struct moat_vcpu *vcpu)
+static long vcpu_run_locked(struct moat_vcpu *vcpu)
 {
 	sigset_t saved;
 	int r;
@@ -610,7 +611,7 @@ long moat_vcpu_run(struct moat_vcpu *vcpu)
 
 static long vcpu_run(void *object, void *arg, unsigned long uarg)
 {
-	return uarg ? -EINVAL : moat_vcpu_run(object);
+	return uarg ? -EINVAL : vcpu_run_locked(object);
 }
 
 static long vcpu_set_signal_mask(void *object, void *arg, unsigned long uarg)

@@ -208,13 +208,6 @@ static void svm_vcpu_destroy(struct moat_vcpu *vcpu)
 	kfree(svm);
 }
 
-/*
- * No intercept depends on the guest's CPUID: what it may not use is refused where it asks for it.
- */
-static void svm_cpuid_update(struct moat_vcpu *vcpu)
-{
-}
-
 const struct moat_hw_ops svm_hw_ops = {
 	.name = "AMD-V",
 	.stage2 = &stage2_npt,
@@ -229,6 +222,5 @@ const struct moat_hw_ops svm_hw_ops = {
 	.msr_read = svm_msr_read,
 	.msr_write = svm_msr_write,
 	.msr_list = svm_msr_list,
-	.cpuid_update = svm_cpuid_update,
 	.run = svm_run,
 };

@@ -20,7 +20,6 @@
 #include <asm/msr-index.h>
 #include <asm/processor.h>
 
-#include "../hw.h"
 #include "x86.h"
 
 #define F(name)		BIT(X86_FEATURE_##name & 31)
@@ -513,7 +512,6 @@ long moat_vcpu_set_cpuid2(void *object, void *arg, unsigned long uarg)
 	vcpu->cpuid = list;
 	vcpu->cpuid_count = head->nent;
 	moat_cpuid_derive(vcpu);
-	moat_hw->cpuid_update(vcpu);
 	return 0;
 }
 

@@ -209,24 +209,6 @@ int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value)
 	}
 }
 
-u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr)
-{
-	switch (cr) {
-	case 0:
-		return moat_sregs(vcpu)->cr0;
-	case 2:
-		return moat_sregs(vcpu)->cr2;
-	case 3:
-		return moat_sregs(vcpu)->cr3;
-	case 4:
-		return moat_sregs(vcpu)->cr4;
-	case 8:
-		return moat_cr8_get(vcpu);
-	default:
-		return 0;
-	}
-}
-
 int moat_efer_write(struct moat_vcpu *vcpu, u64 value, bool host)
 {
 	struct kvm_sregs *s = moat_sregs(vcpu);

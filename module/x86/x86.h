@@ -69,7 +69,6 @@ long moat_vcpu_set_xcrs(void *object, void *arg, unsigned long uarg);
 void moat_regs_reset(struct moat_vcpu *vcpu, bool init);
 /* MOV to CRn by the guest (0, 3, 4, 8) after the checks of the manuals: 0 or -EINVAL for #GP. */
 int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value);
-u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr);
 int moat_efer_write(struct moat_vcpu *vcpu, u64 value, bool host);
 long moat_vcpu_get_regs(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_regs(void *object, void *arg, unsigned long uarg);
