@@ -26,37 +26,18 @@
 #include "compat.h"
 #include "hw.h"
 
-/* Pages for new tables, made before the lock is taken, where nothing may sleep. */
-struct table_cache {
-	unsigned int count;
-	void *page[STAGE2_MAX_TABLES];
-};
-
-static int table_cache_fill(struct table_cache *cache)
-{
-	while (cache->count < ARRAY_SIZE(cache->page)) {
-		void *page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-
-		if (!page)
-			return -ENOMEM;
-		cache->page[cache->count++] = page;
-	}
-	return 0;
-}
-
-static void table_cache_empty(struct table_cache *cache)
-{
-	while (cache->count)
-		free_page((unsigned long)cache->page[--cache->count]);
-}
-
+/*
+ * arg is where a page for a new table is, made before the lock was taken, where nothing may sleep.
+ */
 static void *mmu_table_alloc(void *ctx, void *arg)
 {
-	struct table_cache *cache = arg;
+	void **spare = arg, *table;
 
-	if (!cache)		/* the root, when the VM is made */
+	if (!spare)		/* the root, when the VM is made */
 		return (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	return cache->count ? cache->page[--cache->count] : NULL;
+	table = *spare;
+	*spare = NULL;
+	return table;
 }
 
 static void table_free_rcu(struct rcu_head *head)
@@ -340,32 +321,31 @@ static int fault_get_page(struct fault *f)
  */
 static int host_level(struct mm_struct *mm, unsigned long hva)
 {
-	unsigned long flags;
 	int level = 1;
 	pgd_t pgd;
 	p4d_t p4d;
 	pud_t pud;
 	pmd_t pmd;
 
-	local_irq_save(flags);
+	local_irq_disable();
 	pgd = READ_ONCE(*pgd_offset(mm, hva));
 	if (pgd_none(pgd))
 		goto out;
 	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
-	if (p4d_none(p4d) || !p4d_present(p4d))
+	if (!p4d_present(p4d))
 		goto out;
 	pud = READ_ONCE(*pud_offset(&p4d, hva));
-	if (pud_none(pud) || !pud_present(pud))
+	if (!pud_present(pud))
 		goto out;
 	if (pud_leaf(pud)) {
 		level = 3;
 		goto out;
 	}
 	pmd = READ_ONCE(*pmd_offset(&pud, hva));
-	if (!pmd_none(pmd) && pmd_present(pmd) && pmd_leaf(pmd))
+	if (pmd_present(pmd) && pmd_leaf(pmd))
 		level = 2;
 out:
-	local_irq_restore(flags);
+	local_irq_enable();
 	return level;
 }
 
@@ -403,7 +383,7 @@ static bool fault_is_stale(struct moat_vm *vm, const struct fault *f)
  * 0 mapped or to be tried again by the guest; -ENOMEM more tables; -EEXIST smaller; -EAGAIN in the
  * way.
  */
-static int fault_map(struct moat_vm *vm, const struct fault *f, struct table_cache *cache)
+static int fault_map(struct moat_vm *vm, const struct fault *f, void **spare)
 {
 	u64 mask = stage2_level_size(f->level) - 1;
 	unsigned int prot = STAGE2_EXEC | (f->writable ? STAGE2_WRITE : 0);
@@ -412,28 +392,34 @@ static int fault_map(struct moat_vm *vm, const struct fault *f, struct table_cac
 
 	read_lock(&vm->mmu_lock);
 	if (!fault_is_stale(vm, f))
-		r = stage2_map(&vm->stage2, f->gpa & ~mask, hpa & ~mask, f->level, prot, cache);
+		r = stage2_map(&vm->stage2, f->gpa & ~mask, hpa & ~mask, f->level, prot, spare);
 	read_unlock(&vm->mmu_lock);
 	return r;
 }
 
+/* Whether to map again, with a page for one more table, or a level lower. */
+static bool fault_goes_on(struct fault *f, int r, void **spare)
+{
+	if (r == -EEXIST)
+		return --f->level > 0;
+	if (r == -ENOMEM)
+		*spare = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	return r == -ENOMEM && *spare;
+}
+
 static int fault_map_page(struct moat_vm *vm, struct fault *f)
 {
-	struct table_cache cache = { 0 };
+	void *spare = NULL;
 	int r;
 
-	for (;;) {
-		r = fault_map(vm, f, &cache);
-		if (r == -EEXIST && f->level > 1)
-			f->level--;
-		else if (r != -ENOMEM || table_cache_fill(&cache))
-			break;
-	}
+	do {
+		r = fault_map(vm, f, &spare);
+	} while (fault_goes_on(f, r, &spare));
 	if (r == -EAGAIN) {
 		vm_zap(vm, f->gpa & PAGE_MASK, (f->gpa & PAGE_MASK) + PAGE_SIZE, true);
 		r = 0;		/* the guest tries again */
 	}
-	table_cache_empty(&cache);
+	free_page((unsigned long)spare);
 	return r;
 }
 

@@ -295,31 +295,18 @@ static bool s2_leads_to(const struct s2_mapping *m, u64 value, int level)
 #define S2_COVERED 1
 
 /*
- * One level down towards the mapping, making or splitting what is in the way. 0: *table is the
- * table below; S2_COVERED: a leaf here does already what is wanted; or an error.
+ * Makes or splits what is in the way down towards the mapping. 0: look again; S2_COVERED: a leaf
+ * here does already what is wanted; or an error.
  */
-static int s2_step(struct s2_mapping *m, u64 **table, int level)
+static int s2_make_way(struct s2_mapping *m, u64 *entry, u64 value, int level)
 {
-	u64 *entry = s2_entry(*table, m->gpa, level);
-	int err = 0;
-	u64 value;
-
-	while (!err) {
-		value = READ_ONCE(*entry);
-		if (!value) {
-			err = s2_link(m, entry);
-		} else if (!s2_is_leaf(value, level)) {
-			*table = s2_table(m->s2, value);
-			return 0;
-		} else if (!s2_leads_to(m, value, level)) {
-			err = -EAGAIN;
-		} else if (s2_grant(m->s2->format, value, m->prot) == value) {
-			err = S2_COVERED;
-		} else {
-			err = s2_split(m, entry, value, level);
-		}
-	}
-	return err;
+	if (!value)
+		return s2_link(m, entry);
+	if (!s2_leads_to(m, value, level))
+		return -EAGAIN;
+	if (s2_grant(m->s2->format, value, m->prot) == value)
+		return S2_COVERED;
+	return s2_split(m, entry, value, level);
 }
 
 static int s2_set_leaf(struct s2_mapping *m, u64 *entry)
@@ -345,11 +332,18 @@ static int s2_set_leaf(struct s2_mapping *m, u64 *entry)
 
 static int s2_map(struct s2_mapping *m)
 {
-	u64 *table = m->s2->root;
-	int level, err;
+	u64 *table = m->s2->root, *entry, value;
+	int level = m->s2->levels, err;
 
-	for (level = m->s2->levels; level > m->level; level--) {
-		err = s2_step(m, &table, level);
+	while (level > m->level) {
+		entry = s2_entry(table, m->gpa, level);
+		value = READ_ONCE(*entry);
+		if (value && !s2_is_leaf(value, level)) {
+			table = s2_table(m->s2, value);
+			level--;
+			continue;
+		}
+		err = s2_make_way(m, entry, value, level);
 		if (err)
 			return err == S2_COVERED ? 0 : err;
 	}
