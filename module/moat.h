@@ -280,7 +280,7 @@ struct moat_vcpu {
 	u64 rip;
 	u64 rflags;
 	bool irq_shadow;		/* after STI or MOV SS */
-	u8 cr8;				/* without an in-kernel APIC */
+	u8 cr8;				/* with an in-kernel APIC a copy of its task priority */
 	bool sregs_valid;		/* sregs is as the hardware's copy */
 	bool sregs_dirty;		/* the hardware's copy is to be written before entry */
 	struct kvm_sregs sregs;		/* only with moat_sregs(), apic_base and cr8 not used */
@@ -401,7 +401,6 @@ bool moat_interrupt_due(struct moat_vcpu *vcpu);
 void moat_nmi_collect(struct moat_vcpu *vcpu);
 /* VMMCALL or VMCALL, by KVM's convention. */
 void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl);
-u8 moat_cr8_get(struct moat_vcpu *vcpu);
 void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8);
 
 /* Events; queued, delivered at the next entry in the order that the manuals give. */

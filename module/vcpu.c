@@ -283,11 +283,6 @@ bool moat_interrupt_due(struct moat_vcpu *vcpu)
 	       (vcpu->events.interrupt.injected || moat_interrupt_pending(vcpu) >= 0);
 }
 
-u8 moat_cr8_get(struct moat_vcpu *vcpu)
-{
-	return vcpu->lapic ? moat_lapic_get_cr8(vcpu) : vcpu->cr8;
-}
-
 void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8)
 {
 	if (vcpu->lapic)
@@ -564,7 +559,7 @@ static void vcpu_report(struct moat_vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 
 	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
-	run->cr8 = moat_cr8_get(vcpu);
+	run->cr8 = vcpu->cr8;
 	run->apic_base = vcpu->msrs.apic_base;
 	run->flags = 0;
 	run->ready_for_interrupt_injection = vcpu_can_take_interrupt(vcpu);

@@ -5,6 +5,9 @@
 #ifndef MOAT_IRQ_H
 #define MOAT_IRQ_H
 
+#include <asm/apicdef.h>
+#include <asm/msr-index.h>
+
 #include "../moat.h"
 
 /* irq/lapic.c: one local APIC, as struct kvm_lapic_state lays its registers out. */
@@ -14,7 +17,14 @@ void moat_lapic_destroy(struct moat_vcpu *vcpu);
 void moat_lapic_reset(struct moat_vcpu *vcpu, bool init);
 
 /* Whether gpa is inside this vCPU's xAPIC page, and the page is on. */
-bool moat_lapic_covers(struct moat_vcpu *vcpu, u64 gpa);
+static inline bool moat_lapic_covers(const struct moat_vcpu *vcpu, u64 gpa)
+{
+	u64 base = vcpu->msrs.apic_base;
+
+	return !((gpa ^ base) & PAGE_MASK) && vcpu->lapic &&
+	       (base & (MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE)) == MSR_IA32_APICBASE_ENABLE;
+}
+
 /* The xAPIC page: aligned 32-bit accesses work, others read 0 or are ignored, as in hardware. */
 void moat_lapic_mmio_read(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len);
 void moat_lapic_mmio_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, unsigned int len);
@@ -28,8 +38,7 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host);
 u64 moat_lapic_get_deadline(struct moat_vcpu *vcpu);
 void moat_lapic_set_deadline(struct moat_vcpu *vcpu, u64 guest_tsc);
 
-/* CR8, and the vendor's copy of the task priority (0..15). Cheap: each entry and exit. */
-u8 moat_lapic_get_cr8(struct moat_vcpu *vcpu);
+/* CR8, the task priority (0..15), whose copy in vcpu->cr8 follows. */
 void moat_lapic_set_cr8(struct moat_vcpu *vcpu, u8 cr8);
 
 /* The vector that would be delivered now, by priority against PPR, or -1. Changes nothing. */

@@ -601,6 +601,7 @@ static u32 ldr_read(struct moat_lapic *lapic)
 static void tpr_write(struct moat_lapic *lapic, u32 offset, u32 value)
 {
 	lapic_set(lapic, offset, value);
+	lapic->vcpu->cr8 = value >> 4;
 	lapic_recheck(lapic->vcpu);
 }
 
@@ -748,14 +749,6 @@ static void reg_write(struct moat_lapic *lapic, const struct lapic_reg *reg, u32
 		lapic_set(lapic, offset, value & reg->keep);
 }
 
-bool moat_lapic_covers(struct moat_vcpu *vcpu, u64 gpa)
-{
-	u64 base = vcpu->msrs.apic_base;
-
-	return vcpu->lapic && (base & BASE_ENABLE) && !(base & BASE_X2APIC) &&
-	       ((gpa ^ base) & BASE_ADDRESS) == 0;
-}
-
 /* The register at gpa; none where an access is not one that hardware answers. */
 static const struct lapic_reg *mmio_find(struct moat_lapic *lapic, u64 gpa, unsigned int len,
 					 u8 access)
@@ -838,11 +831,6 @@ int moat_lapic_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 	return 0;
 }
 
-u8 moat_lapic_get_cr8(struct moat_vcpu *vcpu)
-{
-	return lapic_get(vcpu->lapic, APIC_TASKPRI) >> 4;
-}
-
 void moat_lapic_set_cr8(struct moat_vcpu *vcpu, u8 cr8)
 {
 	tpr_write(vcpu->lapic, APIC_TASKPRI, cr8 << 4);
@@ -866,6 +854,7 @@ static void lapic_reset_regs(struct moat_lapic *lapic)
 
 	timer_stop(lapic);
 	memset(lapic->regs, 0, sizeof(lapic->regs));
+	vcpu->cr8 = 0;
 	for (lvt = APIC_LVTT; lvt <= APIC_LVTERR; lvt += 16)
 		lapic_set(lapic, lvt, APIC_LVT_MASKED);
 	/* Where firmware would have connected the PIC. KVM does so, and boot loaders rely on it. */
@@ -1034,6 +1023,7 @@ int moat_lapic_set_state(struct moat_vcpu *vcpu, const struct kvm_lapic_state *s
 		lapic_set(lapic, offset, state_get(state, offset) & (reg->keep | reg->state));
 	}
 	svr_write(lapic, APIC_SPIV, lapic_get(lapic, APIC_SPIV));
+	vcpu->cr8 = lapic_get(lapic, APIC_TASKPRI) >> 4;
 	lapic_sum_up(lapic);
 	timer_restore(lapic, state_get(state, APIC_TMCCT));
 	moat_request(vcpu, MOAT_REQ_EVENT);

@@ -68,7 +68,8 @@ static enum moat_exit exit_host(struct moat_vcpu *vcpu)
 	return GO_ON;
 }
 
-static enum moat_exit exit_cpuid(struct moat_vcpu *vcpu)
+/* Not inline, as the next two: what has variables in memory has a frame that the others need not. */
+static noinline enum moat_exit exit_cpuid(struct moat_vcpu *vcpu)
 {
 	u32 eax = vcpu->gpr[RAX], ebx, ecx = vcpu->gpr[RCX], edx;
 	u64 rip;
@@ -83,7 +84,7 @@ static enum moat_exit exit_cpuid(struct moat_vcpu *vcpu)
 	return insn_skip(vcpu, rip);
 }
 
-static enum moat_exit exit_msr(struct moat_vcpu *vcpu)
+static noinline enum moat_exit exit_msr(struct moat_vcpu *vcpu)
 {
 	u32 index = vcpu->gpr[RCX];
 	u64 rip, value;
@@ -117,7 +118,7 @@ static enum moat_exit exit_vmmcall(struct moat_vcpu *vcpu)
 	return insn_skip(vcpu, rip);
 }
 
-static enum moat_exit exit_hlt(struct moat_vcpu *vcpu)
+static noinline enum moat_exit exit_hlt(struct moat_vcpu *vcpu)
 {
 	u64 rip;
 

@@ -86,49 +86,42 @@ static void svm_debug_leave(struct moat_vcpu *vcpu)
 }
 
 /* The debug registers of the host's own thread; #VMEXIT leaves DR7 with nothing enabled. */
-struct host_debug {
-	unsigned long dr[4];
-	bool active;
-};
-
-static void host_debug_save(struct host_debug *host)
+static void host_debug_save(struct svm_cpu *sc)
 {
-	host->active = hw_breakpoint_active();
-	if (!host->active)
+	sc->dr_active = hw_breakpoint_active();
+	if (!sc->dr_active)
 		return;
-	get_debugreg(host->dr[0], 0);
-	get_debugreg(host->dr[1], 1);
-	get_debugreg(host->dr[2], 2);
-	get_debugreg(host->dr[3], 3);
+	get_debugreg(sc->dr[0], 0);
+	get_debugreg(sc->dr[1], 1);
+	get_debugreg(sc->dr[2], 2);
+	get_debugreg(sc->dr[3], 3);
 	set_debugreg(0UL, 7);
 }
 
-static void host_debug_restore(const struct host_debug *host)
+static void host_debug_restore(const struct svm_cpu *sc)
 {
-	if (!host->active)
+	if (!sc->dr_active)
 		return;
-	set_debugreg(host->dr[0], 0);
-	set_debugreg(host->dr[1], 1);
-	set_debugreg(host->dr[2], 2);
-	set_debugreg(host->dr[3], 3);
+	set_debugreg(sc->dr[0], 0);
+	set_debugreg(sc->dr[1], 1);
+	set_debugreg(sc->dr[2], 2);
+	set_debugreg(sc->dr[3], 3);
 	set_debugreg((unsigned long)__this_cpu_read(cpu_dr7), 7);
 }
 
-static u64 tsc_aux_enter(struct moat_vcpu *vcpu)
+/* True where the host's value has to come back: the guest may set its own anew in between. */
+static bool tsc_aux_enter(struct moat_vcpu *vcpu)
 {
-	u64 host = 0;
-
-	if (vcpu->has_rdtscp) {
-		rdmsrl(MSR_TSC_AUX, host);
-		wrmsrl(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
-	}
-	return host;
+	if (!vcpu->has_rdtscp || vcpu->msrs.tsc_aux == this_cpu_read(svm_cpus.tsc_aux))
+		return false;
+	wrmsrl(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
+	return true;
 }
 
-static void tsc_aux_leave(struct moat_vcpu *vcpu, u64 host)
+static void tsc_aux_leave(bool changed)
 {
-	if (vcpu->has_rdtscp)
-		wrmsrl(MSR_TSC_AUX, host);
+	if (changed)
+		wrmsrl(MSR_TSC_AUX, this_cpu_read(svm_cpus.tsc_aux));
 }
 
 static void spec_ctrl_enter(struct moat_vcpu *vcpu)
@@ -345,7 +338,7 @@ static void svm_state_enter(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 	vmcb->interrupt_shadow = vcpu->irq_shadow;
 	vmcb->dr6 = vcpu->dr6;
 	vmcb->dr7 = vcpu->dr7;
-	vmcb->vintr = (vmcb->vintr & ~SVM_V_TPR) | moat_cr8_get(vcpu);
+	vmcb->vintr = (vmcb->vintr & ~SVM_V_TPR) | vcpu->cr8;
 	if (vcpu->sregs_dirty)
 		svm_sregs_store(vcpu);
 }
@@ -362,7 +355,7 @@ static void svm_state_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 	vcpu->dr6 = vmcb->dr6;
 	vcpu->dr7 = vmcb->dr7;
 	vcpu->sregs_valid = false;
-	if (unlikely(cr8 != moat_cr8_get(vcpu)))
+	if (unlikely(cr8 != vcpu->cr8))
 		moat_cr8_set(vcpu, cr8);
 }
 
@@ -447,15 +440,15 @@ static void svm_attend(struct moat_vcpu *vcpu)
 
 enum moat_exit svm_run(struct moat_vcpu *vcpu)
 {
-	struct host_debug host_debug;
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
 	enum moat_exit exit = MOAT_EXIT_AGAIN;
-	u64 tsc_aux;
+	bool tsc_aux;
 
 	local_irq_disable();
 	svm_attend(vcpu);
-	if (moat_work_pending() || !this_cpu_read(svm_cpus.owned))
+	if (moat_work_pending() || !sc->owned)
 		goto leave;
-	host_debug_save(&host_debug);
+	host_debug_save(sc);
 	tsc_aux = tsc_aux_enter(vcpu);
 	svm_cpu_enter(vcpu);
 	do {
@@ -463,8 +456,8 @@ enum moat_exit svm_run(struct moat_vcpu *vcpu)
 	} while (exit == MOAT_NR_EXITS);
 	if (svm_of(vcpu)->dr_loaded)
 		svm_debug_leave(vcpu);
-	tsc_aux_leave(vcpu, tsc_aux);
-	host_debug_restore(&host_debug);
+	tsc_aux_leave(tsc_aux);
+	host_debug_restore(sc);
 leave:
 	WRITE_ONCE(vcpu->mode, MOAT_OUTSIDE);
 	local_irq_enable();

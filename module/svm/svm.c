@@ -163,6 +163,7 @@ static int svm_cpu_enable(void)
 	sc->owned = true;
 	wrmsrl(MSR_EFER, efer | EFER_SVME);
 	wrmsrl(MSR_VM_HSAVE_PA, __pa(sc->hsave));
+	rdmsrl_safe(MSR_TSC_AUX, &sc->tsc_aux);
 	/* Whatever was tagged before, in this CPU's TLB, is of no generation of ours. */
 	sc->asid_generation++;
 	sc->asid_next = svm_features.asid_max + 1;

@@ -31,6 +31,9 @@ struct svm_cpu {
 	bool owned;		/* EFER.SVME was set by Moat */
 	u32 asid_next;
 	u64 asid_generation;
+	unsigned long dr[4];	/* the host's, while a guest runs */
+	bool dr_active;
+	u64 tsc_aux;		/* the host's: it does not change while the CPU is up */
 	u64 last_vm;		/* its number, for the branch predictor barrier */
 };
 

@@ -55,7 +55,7 @@ struct component {
 static struct component fpu_components[FEATURES_MAX] __read_mostly;
 static struct kmem_cache *fpu_cache;
 static u64 fpu_features __read_mostly;
-static u64 fpu_host_xcr0 __read_mostly;
+u64 moat_host_xcr0 __read_mostly;
 static u32 fpu_mxcsr_mask __read_mostly;
 static bool fpu_has_xsave __read_mostly;
 static bool fpu_has_xsaveopt __read_mostly;
@@ -94,8 +94,8 @@ int moat_fpu_init(void)
 
 	fpu_has_xsave = boot_cpu_has(X86_FEATURE_OSXSAVE);
 	fpu_has_xsaveopt = fpu_has_xsave && boot_cpu_has(X86_FEATURE_XSAVEOPT);
-	fpu_host_xcr0 = fpu_has_xsave ? xgetbv(XCR_XFEATURE_ENABLED_MASK) : FEATURES_FPSSE;
-	fpu_features = fpu_host_xcr0 & FEATURES_KNOWN;
+	moat_host_xcr0 = fpu_has_xsave ? xgetbv(XCR_XFEATURE_ENABLED_MASK) : FEATURES_FPSSE;
+	fpu_features = moat_host_xcr0 & FEATURES_KNOWN;
 	components_find();
 	if (moat_fpu_area_size(fpu_features) > sizeof(struct kvm_xsave))
 		return -EOPNOTSUPP;
@@ -228,18 +228,6 @@ void moat_fpu_leave(struct moat_vcpu *vcpu)
 {
 	area_save(vcpu->fpu);
 	kernel_fpu_end();
-}
-
-void moat_xcr0_enter(struct moat_vcpu *vcpu)
-{
-	if (vcpu->osxsave && vcpu->xcr0 != fpu_host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->xcr0);
-}
-
-void moat_xcr0_leave(struct moat_vcpu *vcpu)
-{
-	if (vcpu->osxsave && vcpu->xcr0 != fpu_host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, fpu_host_xcr0);
 }
 
 /* x87 always; AVX needs SSE, AVX-512 needs AVX and comes whole. */

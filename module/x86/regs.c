@@ -306,7 +306,7 @@ long moat_vcpu_get_sregs(void *object, void *arg, unsigned long uarg)
 	int vector = interrupt_on_its_way(vcpu);
 
 	*s = *moat_sregs(vcpu);
-	s->cr8 = moat_cr8_get(vcpu);
+	s->cr8 = vcpu->cr8;
 	s->apic_base = vcpu->msrs.apic_base;
 	memset(s->interrupt_bitmap, 0, sizeof(s->interrupt_bitmap));
 	if (vector >= 0)

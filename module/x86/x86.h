@@ -5,6 +5,7 @@
 #ifndef MOAT_X86_H
 #define MOAT_X86_H
 
+#include <asm/fpu/xcr.h>
 #include <asm/processor.h>
 #include <asm/tsc.h>
 
@@ -54,8 +55,19 @@ u32 moat_fpu_compact_size(u64 xcr0);
 void moat_fpu_enter(struct moat_vcpu *vcpu);
 void moat_fpu_leave(struct moat_vcpu *vcpu);
 /* XCR0 itself, right round the entry, interrupts off. Twins. */
-void moat_xcr0_enter(struct moat_vcpu *vcpu);
-void moat_xcr0_leave(struct moat_vcpu *vcpu);
+extern u64 moat_host_xcr0;
+static inline void moat_xcr0_enter(const struct moat_vcpu *vcpu)
+{
+	if (vcpu->osxsave && vcpu->xcr0 != moat_host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, vcpu->xcr0);
+}
+
+static inline void moat_xcr0_leave(const struct moat_vcpu *vcpu)
+{
+	if (vcpu->osxsave && vcpu->xcr0 != moat_host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, moat_host_xcr0);
+}
+
 /* XSETBV by the guest: 0, or -EINVAL for #GP. */
 int moat_xcr_write(struct moat_vcpu *vcpu, u32 index, u64 value);
 long moat_vcpu_get_fpu(void *object, void *arg, unsigned long uarg);
