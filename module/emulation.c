@@ -7,12 +7,16 @@
  * instruction again from its start. Accesses are made in the same order in each pass, so those
  * that are done are answered from a log, without being made twice: MMIO of userspace and the local
  * APIC's page alike. When a pass comes to its end, the registers are written back and the log is
- * forgotten. A write that is an instruction's last access needs no second pass: it is posted, and
- * the instruction is done.
+ * forgotten.
+ *
+ * Nearly all MMIO is by plain moves, and these need none of it. The CPU has checked the access and
+ * told its address, and the instruction is remembered: a write is done as soon as userspace is told
+ * of it, a read when the answer has come.
  *
  * A vCPU whose RIP userspace moves in the meantime gives up the instruction: it is somewhere else
  * now.
  */
+#include <linux/hash.h>
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/string.h>
@@ -70,6 +74,7 @@ static int emulation_failed(struct moat_vcpu *vcpu, const u8 *bytes, unsigned in
 void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip)
 {
 	vcpu->rip = rip;
+	vcpu->rflags &= ~X86_EFLAGS_RF;
 	vcpu->irq_shadow = false;
 	if (unlikely(vcpu->rflags & X86_EFLAGS_TF)) {
 		vcpu->dr6 |= DR_STEP;
@@ -97,22 +102,33 @@ static int walk_update_entry(void *ctx, u64 gpa, u64 old, u64 new, unsigned int 
 	return moat_guest_cmpxchg(a->vcpu->vm, gpa, &old, new, len);
 }
 
-static void fragment_to_user(struct moat_vcpu *vcpu, const struct moat_fragment *fragment)
+static void mmio_to_user(struct moat_vcpu *vcpu, u64 gpa, const void *data, unsigned int len,
+			 bool write)
 {
 	struct kvm_run *run = vcpu->run;
 
 	run->exit_reason = KVM_EXIT_MMIO;
-	run->mmio.phys_addr = fragment->gpa;
-	run->mmio.len = fragment->len;
-	run->mmio.is_write = fragment->write;
-	if (fragment->write)
-		memcpy(run->mmio.data, fragment->data, fragment->len);
+	run->mmio.phys_addr = gpa;
+	run->mmio.len = len;
+	run->mmio.is_write = write;
+	if (write)
+		memcpy(run->mmio.data, data, len);
 }
 
-/*
- * One piece of at most 8 bytes of MMIO: from the log, from the local APIC, or, -EAGAIN, from
- * userspace.
- */
+/* MMIO that the kernel itself answers. */
+static bool mmio_in_kernel(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len,
+			   bool write)
+{
+	if (!moat_lapic_covers(vcpu, gpa))
+		return false;
+	if (write)
+		moat_lapic_mmio_write(vcpu, gpa, data, len);
+	else
+		moat_lapic_mmio_read(vcpu, gpa, data, len);
+	return true;
+}
+
+/* One piece of at most 8 bytes of MMIO: from the log, the kernel, or, -EAGAIN, from userspace. */
 static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
 {
 	struct moat_emulation *emul = &vcpu->emul;
@@ -132,17 +148,12 @@ static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int 
 	fragment->write = write;
 	if (write)
 		memcpy(fragment->data, data, len);
-	if (!moat_lapic_covers(vcpu, gpa)) {
-		fragment_to_user(vcpu, fragment);
-		emul->posted = write && emul->may_post;
-		return emul->posted ? 0 : -EAGAIN;
+	if (!mmio_in_kernel(vcpu, gpa, fragment->data, len, write)) {
+		mmio_to_user(vcpu, gpa, data, len, write);
+		return -EAGAIN;
 	}
-	if (write) {
-		moat_lapic_mmio_write(vcpu, gpa, data, len);
-	} else {
-		moat_lapic_mmio_read(vcpu, gpa, fragment->data, len);
+	if (!write)
 		memcpy(data, fragment->data, len);
-	}
 	emul->cursor++;
 	return 0;
 }
@@ -179,20 +190,6 @@ static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 	return moat_guest_read(vcpu->vm, gpa, data, len);
 }
 
-/*
- * Of an instruction with one memory operand the CPU has just said where it is: at the
- * guest-physical address of the fault. Anything else takes a walk.
- */
-static bool translate_by_fault(struct access *a, u64 linear, u64 *ret_gpa)
-{
-	const struct moat_emulation *emul = &a->vcpu->emul;
-
-	if (!emul->fault_known || offset_in_page(linear) != offset_in_page(emul->fault_gpa))
-		return false;
-	*ret_gpa = emul->fault_gpa;
-	return true;
-}
-
 static int translate_by_walk(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 {
 	struct walk_result result;
@@ -221,11 +218,9 @@ static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 			*ret_gpa = emul->page[i].gpa | offset_in_page(linear);
 			return 0;
 		}
-	if (!translate_by_fault(a, linear, ret_gpa)) {
-		r = translate_by_walk(a, linear, access, ret_gpa);
-		if (r)
-			return r;
-	}
+	r = translate_by_walk(a, linear, access, ret_gpa);
+	if (r)
+		return r;
 	if (emul->page_count < ARRAY_SIZE(emul->page))
 		emul->page[emul->page_count++] = (struct moat_translation) {
 			.linear = page, .gpa = *ret_gpa & PAGE_MASK, .access = access,
@@ -241,11 +236,6 @@ static int linear_access(struct access *a, u64 linear, void *data, unsigned int 
 	u64 gpa[2];
 	int r = translate(a, linear, access, &gpa[0]);
 
-	/*
-	 * With one memory operand, the write is the last access: all can be done before userspace
-	 * is.
-	 */
-	a->vcpu->emul.may_post = a->vcpu->emul.fault_known && first == len && len <= 8;
 	if (!r && first < len)
 		r = translate(a, linear + first, access, &gpa[1]);
 	if (!r)
@@ -488,54 +478,58 @@ static int fetch_failed(struct access *a, const struct fetch *fetch, int error)
 
 static struct moat_insn_place *insn_place(struct moat_vcpu *vcpu, u64 linear)
 {
-	return &vcpu->insn_places[(linear ^ linear >> 4) % ARRAY_SIZE(vcpu->insn_places)];
+	return &vcpu->insn_places[hash_64(linear, MOAT_INSN_PLACES_SHIFT)];
 }
 
 /* The instruction that was found there before, if its bytes are still where they were; or NULL. */
-static const struct moat_insn *insn_recall(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
+static const struct moat_insn *insn_recall(struct moat_vcpu *vcpu, const struct moat_code *code)
 {
-	const struct moat_insn_place *place = insn_place(vcpu, linear);
-	u8 bytes[MOAT_INSN_MAX];
+	const struct moat_insn_place *place = insn_place(vcpu, code->linear);
+	const u64 __user *window = (const u64 __user *)place->window;
+	const struct moat_insn *insn = NULL;
+	u64 low, high;
 
-	if (!place->insn.length || place->linear != linear || place->cr3 != cr3 ||
-	    copy_from_user_nofault(bytes, (void __user *)place->hva, place->insn.length) ||
-	    memcmp(bytes, place->bytes, place->insn.length))
+	if (place->code.linear != code->linear || place->code.cr3 != code->cr3 ||
+	    place->code.mode != code->mode)
 		return NULL;
+	pagefault_disable();
+	if (user_access_begin(window, sizeof(place->bytes))) {
+		unsafe_get_user(low, window, end);
+		unsafe_get_user(high, window + 1, end);
+		if (!((low ^ place->bytes[0]) & place->mask[0]) &&
+		    !((high ^ place->bytes[1]) & place->mask[1]))
+			insn = &place->insn;
+end:
+		user_access_end();
+	}
+	pagefault_enable();
+	return insn;
+}
+
+/* What cannot be found again, as it goes over the end of a page, is there until the next. */
+static const struct moat_insn *insn_remember(struct moat_vcpu *vcpu, const struct moat_code *code,
+					     const struct fetch *fetch,
+					     const struct moat_insn *insn)
+{
+	struct moat_insn_place *place = insn_place(vcpu, code->linear);
+	unsigned long hva = moat_guest_hva(vcpu->vm, fetch->gpa);
+	unsigned long last = (hva & PAGE_MASK) + PAGE_SIZE - sizeof(place->bytes);
+
+	place->insn = *insn;
+	place->code = *code;
+	if (!hva || offset_in_page(hva) + insn->length > PAGE_SIZE || insn->mode != code->mode) {
+		place->code.mode = 0;
+		return &place->insn;
+	}
+	place->window = min(hva, last);
+	memset(place->mask, 0, sizeof(place->mask));
+	memset((u8 *)place->mask + (hva - place->window), 0xff, insn->length);
+	memcpy((u8 *)place->bytes + (hva - place->window), fetch->bytes, insn->length);
 	return &place->insn;
 }
 
-static void insn_remember(struct access *a, const struct fetch *fetch, const struct moat_insn *insn)
-{
-	u64 linear = emu_code_address(a->state.sregs, a->vcpu->rip, insn->mode);
-	struct moat_insn_place *place = insn_place(a->vcpu, linear);
-
-	place->insn.length = 0;
-	place->hva = moat_guest_hva(a->vcpu->vm, fetch->gpa);
-	if (!place->hva || offset_in_page(fetch->gpa) + insn->length > PAGE_SIZE)
-		return;
-	place->cr3 = a->walk.cr3;
-	place->linear = linear;
-	memcpy(place->bytes, fetch->bytes, insn->length);
-	place->insn = *insn;
-}
-
-unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
-{
-	const struct moat_insn *known = insn_recall(vcpu, cr3, linear);
-	struct fetch fetch = { 0 };
-	struct moat_insn insn;
-	struct access a;
-
-	if (likely(known))
-		return known->length;
-	access_init(&a, vcpu, true);
-	if (fetch_decode(&a, &fetch, &insn))
-		return 0;
-	insn_remember(&a, &fetch, &insn);
-	return insn.length;
-}
-
-int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
+static noinline const struct moat_insn *insn_read(struct moat_vcpu *vcpu,
+						  const struct moat_code *code)
 {
 	struct fetch fetch = { 0 };
 	struct moat_insn insn;
@@ -543,11 +537,16 @@ int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
 
 	access_init(&a, vcpu, true);
 	if (fetch_decode(&a, &fetch, &insn))
-		return 0;
-	if (insn.op != INSN_MOV_CR)
-		return -ENOENT;
-	*ret_gpr = insn.rm;
-	return insn.length;
+		return NULL;
+	return insn_remember(vcpu, code, &fetch, &insn);
+}
+
+const struct moat_insn *moat_insn_find(struct moat_vcpu *vcpu)
+{
+	struct moat_code code;
+
+	moat_hw->code_find(vcpu, &code);
+	return insn_recall(vcpu, &code) ?: insn_read(vcpu, &code);
 }
 
 int moat_insn_prefetch(struct moat_vcpu *vcpu)
@@ -567,8 +566,6 @@ int moat_insn_prefetch(struct moat_vcpu *vcpu)
 static void emulation_reset(struct moat_emulation *emul)
 {
 	emul->active = false;
-	emul->posted = false;
-	emul->fault_known = false;
 	emul->count = 0;
 	emul->page_count = 0;
 	emul->pio_count = 0;
@@ -605,8 +602,8 @@ static int emulation_complete(struct moat_vcpu *vcpu)
 	return emulation_continue(vcpu);
 }
 
-/* One pass over the instruction. Posted: it is done, and leaves a write for userspace. */
-static enum emu_result emulation_pass(struct moat_vcpu *vcpu, struct access *a, bool *ret_posted)
+/* One pass over the instruction. */
+static enum emu_result emulation_pass(struct moat_vcpu *vcpu, struct access *a)
 {
 	struct moat_emulation *emul = &vcpu->emul;
 	enum emu_result result;
@@ -618,7 +615,6 @@ static enum emu_result emulation_pass(struct moat_vcpu *vcpu, struct access *a, 
 	emul->cursor = 0;
 	result = emu_execute(&a->state, &emul->insn);
 	if (result == EMU_OK || result == EMU_REPEAT) {
-		*ret_posted = emul->posted;
 		emulation_reset(emul);
 		state_commit(vcpu, &a->state);
 	}
@@ -630,18 +626,16 @@ static int emulation_continue(struct moat_vcpu *vcpu)
 	struct moat_emulation *emul = &vcpu->emul;
 	enum emu_result result;
 	struct access a;
-	bool posted;
 
 	/* Rounds of a string instruction, as long as nothing else wants to be looked at. */
 	do {
-		posted = false;
-		result = emulation_pass(vcpu, &a, &posted);
-	} while (result == EMU_REPEAT && !posted && !a.state.trap && !READ_ONCE(vcpu->requests) &&
+		result = emulation_pass(vcpu, &a);
+	} while (result == EMU_REPEAT && !a.state.trap && !READ_ONCE(vcpu->requests) &&
 		 !signal_pending(current) && !need_resched());
 	switch (result) {
 	case EMU_OK:
 	case EMU_REPEAT:
-		return posted ? 0 : 1;
+		return 1;
 	case EMU_EXIT:
 		emul->active = true;
 		emul->rip = vcpu->rip;
@@ -656,46 +650,81 @@ static int emulation_continue(struct moat_vcpu *vcpu)
 	}
 }
 
-/* One memory operand, and no stack: then the address of a fault can be nothing else's. */
-static bool insn_has_one_place(const struct moat_insn *insn)
-{
-	return insn->op < INSN_PUSH &&
-	       (insn->dst.kind == OPERAND_MEM || insn->src.kind == OPERAND_MEM);
-}
-
-/* Fetches and decodes into emul->insn; 0 or as fetch_decode(). */
-static int emulation_fetch(struct moat_vcpu *vcpu, struct access *a, struct fetch *fetch)
-{
-	enum moat_insn_mode mode = emu_mode(a->state.sregs, vcpu->rflags);
-	const struct moat_insn *known;
-	int r;
-
-	known = insn_recall(vcpu, a->walk.cr3,
-			    emu_code_address(a->state.sregs, vcpu->rip, mode));
-	if (known && known->mode == mode) {
-		vcpu->emul.insn = *known;
-		return 0;
-	}
-	r = fetch_decode(a, fetch, &vcpu->emul.insn);
-	if (!r)
-		insn_remember(a, fetch, &vcpu->emul.insn);
-	return r;
-}
-
-int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final)
+int moat_emulate(struct moat_vcpu *vcpu)
 {
 	struct moat_emulation *emul = &vcpu->emul;
+	const struct moat_insn *known;
 	struct fetch fetch = { 0 };
+	struct moat_code code;
 	struct access a;
 	int r;
 
 	vcpu->stats.emulations++;
 	emulation_reset(emul);
 	access_init(&a, vcpu, false);
-	r = emulation_fetch(vcpu, &a, &fetch);
-	if (r)
-		return fetch_failed(&a, &fetch, r);
-	emul->fault_gpa = fault_gpa;
-	emul->fault_known = fault_final && insn_has_one_place(&emul->insn);
+	moat_hw->code_find(vcpu, &code);
+	known = insn_recall(vcpu, &code);
+	if (!known) {
+		r = fetch_decode(&a, &fetch, &emul->insn);
+		if (r)
+			return fetch_failed(&a, &fetch, r);
+		known = insn_remember(vcpu, &code, &fetch, &emul->insn);
+	}
+	emul->insn = *known;
 	return emulation_continue(vcpu);
+}
+
+/* Plain moves */
+
+static bool move_is_at_fault(struct moat_vcpu *vcpu, const struct moat_insn *insn)
+{
+	u64 base = 0;
+
+	if (!vcpu->fault.final || vcpu->fault.fetch ||
+	    vcpu->fault.write != (insn->dst.kind == OPERAND_MEM))
+		return false;
+	if (insn->mode != INSN_64 || insn->seg >= INSN_FS)
+		base = emu_segment(moat_sregs(vcpu), insn->seg)->base;
+	return emu_move_is_at(insn, vcpu->gpr, base, vcpu->fault.gpa);
+}
+
+static int move_complete(struct moat_vcpu *vcpu)
+{
+	const struct moat_insn *insn = &vcpu->emul.insn;
+	u64 data = 0;
+
+	if (vcpu->rip != vcpu->emul.rip)
+		return 1;
+	memcpy(&data, vcpu->run->mmio.data, insn->src.size);
+	emu_move_load(insn, vcpu->gpr, data);
+	moat_insn_skip(vcpu, moat_insn_next(vcpu, insn));
+	return 1;
+}
+
+int moat_mmio_move(struct moat_vcpu *vcpu)
+{
+	bool write = vcpu->fault.write, in_kernel;
+	u64 gpa = vcpu->fault.gpa, data = 0;
+	const struct moat_insn *insn;
+	struct moat_code code;
+
+	moat_hw->code_find(vcpu, &code);
+	insn = insn_recall(vcpu, &code);
+	if (!insn || !move_is_at_fault(vcpu, insn))
+		return -ENOENT;
+	if (write)
+		data = emu_move_value(insn, vcpu->gpr);
+	in_kernel = mmio_in_kernel(vcpu, gpa, &data, insn->src.size, write);
+	if (!in_kernel)
+		mmio_to_user(vcpu, gpa, &data, insn->src.size, write);
+	if (!in_kernel && !write) {
+		vcpu->emul.insn = *insn;
+		vcpu->emul.rip = vcpu->rip;
+		vcpu->complete = move_complete;
+		return 0;
+	}
+	if (!write)
+		emu_move_load(insn, vcpu->gpr, data);
+	moat_insn_skip(vcpu, moat_insn_next(vcpu, insn));
+	return in_kernel;
 }

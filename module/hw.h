@@ -20,6 +20,7 @@
  * @vcpu_reset: brings the vendor's hidden state and MSRs to that of power-on, or of INIT; registers
  *	are the core's.
  * @sregs_load: reads the hardware's copy of segments and control registers into vcpu->sregs.
+ * @code_find: where the vCPU's code runs, without reading all of vcpu->sregs.
  * @msr_read: an MSR whose hardware copy is the vendor's; 0 or -ENOENT.
  * @msr_write: the same; the core has checked canonical addresses and reserved bits where it knows
  * them.
@@ -38,6 +39,7 @@ struct moat_hw_ops {
 	void (*vcpu_destroy)(struct moat_vcpu *vcpu);
 	void (*vcpu_reset)(struct moat_vcpu *vcpu, bool init);
 	void (*sregs_load)(struct moat_vcpu *vcpu);
+	void (*code_find)(struct moat_vcpu *vcpu, struct moat_code *ret_code);
 	int (*msr_read)(struct moat_vcpu *vcpu, u32 index, u64 *value);
 	int (*msr_write)(struct moat_vcpu *vcpu, u32 index, u64 value);
 	const u32 *msr_list;

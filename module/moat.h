@@ -235,10 +235,13 @@ struct moat_emulation {
 	u32 pio_count;			/* items of string I/O in pio_data, for userspace */
 	u8 page_count;
 	struct moat_translation page[4];	/* what has been translated for it */
-	bool may_post;			/* a write now would be its last access */
-	bool posted;			/* it was, and userspace is to make it */
-	bool fault_known;		/* its memory operand is at fault_gpa */
-	u64 fault_gpa;
+};
+
+/* Where code runs: by this an instruction is remembered. */
+struct moat_code {
+	u64 cr3;
+	u64 linear;		/* RIP's address */
+	u8 mode;		/* enum moat_insn_mode */
 };
 
 /*
@@ -248,12 +251,13 @@ struct moat_emulation {
  * the old one executed, and deceives nobody but itself.
  */
 struct moat_insn_place {
-	u64 cr3;
-	u64 linear;
-	unsigned long hva;
-	u8 bytes[MOAT_INSN_MAX];
-	struct moat_insn insn;	/* length 0: none */
+	struct moat_code code;	/* mode 0: none */
+	unsigned long window;	/* where in the owner's memory the two words are that hold it, */
+	u64 bytes[2], mask[2];	/* what they are, and which bits of them are the instruction's */
+	struct moat_insn insn;
 };
+
+#define MOAT_INSN_PLACES_SHIFT 5
 
 struct moat_vcpu_stats {
 	u64 exits;
@@ -339,7 +343,7 @@ struct moat_vcpu {
 	/* How a userspace exit is completed at the next KVM_RUN. (v) */
 	int (*complete)(struct moat_vcpu *vcpu);
 	struct moat_emulation emul;
-	struct moat_insn_place insn_places[8];	/* (v) */
+	struct moat_insn_place insn_places[1 << MOAT_INSN_PLACES_SHIFT];	/* (v) */
 
 	sigset_t sigset;		/* (v) */
 	bool sigset_active;
@@ -437,21 +441,30 @@ int moat_mmu_fault(struct moat_vcpu *vcpu, u64 gpa, bool write, bool fetch);
 void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages);
 
 /* emulation.c */
-/*
- * These three: 1 go on, 0 exit to userspace (run is filled in), negative error. The first is told
- * where the guest's access faulted, if that is what made it exit.
- */
-int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final);
+/* These three: 1 go on, 0 exit to userspace (run is filled in), negative error. */
+int moat_emulate(struct moat_vcpu *vcpu);
 int moat_io_exit(struct moat_vcpu *vcpu);
-/* Brings in the bytes at RIP, for which the two below had to sleep. */
+/* Brings in the bytes at RIP, for which moat_insn_find() had to sleep. */
 int moat_insn_prefetch(struct moat_vcpu *vcpu);
 /*
- * Without sleeping: the length of the instruction at RIP; that of a MOV to a control register and
- * its source, or -ENOENT where it is another instruction. 0 where the bytes are not present just
- * now. cr3 and linear, RIP's address, are what the first remembers a length by.
+ * Without sleeping: the instruction at RIP; NULL where its bytes are not present just now. It is
+ * there until the next is asked for.
  */
-unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
-int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr);
+const struct moat_insn *moat_insn_find(struct moat_vcpu *vcpu);
+/*
+ * The access of vcpu->fault, which is MMIO, by a plain move. Does not sleep. As moat_emulate(), or
+ * -ENOENT where it is not one, or the instruction is not known: then that is for moat_emulate().
+ */
+int moat_mmio_move(struct moat_vcpu *vcpu);
+
+/* Where the next instruction begins. */
+static inline u64 moat_insn_next(const struct moat_vcpu *vcpu, const struct moat_insn *insn)
+{
+	u64 rip = vcpu->rip + insn->length;
+
+	return insn->mode == INSN_64 ? rip : (u32)rip;
+}
+
 /* Goes on behind the instruction at RIP, with what comes at the end of each. */
 void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip);
 int moat_internal_error(struct moat_vcpu *vcpu, u32 suberror);

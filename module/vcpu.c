@@ -409,12 +409,10 @@ static int exit_fault(struct moat_vcpu *vcpu)
 		return r;
 	if (vcpu->fault.delivery)
 		return moat_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV);
-	return moat_emulate(vcpu, gpa, vcpu->fault.final && !vcpu->fault.fetch);
-}
-
-static int exit_emulate(struct moat_vcpu *vcpu)
-{
-	return moat_emulate(vcpu, 0, false);
+	r = moat_mmio_move(vcpu);
+	if (r != -ENOENT)
+		return r;
+	return moat_emulate(vcpu);
 }
 
 static int exit_hlt(struct moat_vcpu *vcpu)
@@ -452,7 +450,7 @@ static int vcpu_exit_eoi(struct moat_vcpu *vcpu)
 static int (*const vcpu_exits[MOAT_NR_EXITS])(struct moat_vcpu *vcpu) = {
 	[MOAT_EXIT_AGAIN] = exit_again,
 	[MOAT_EXIT_FAULT] = exit_fault,
-	[MOAT_EXIT_EMULATE] = exit_emulate,
+	[MOAT_EXIT_EMULATE] = moat_emulate,
 	[MOAT_EXIT_PREFETCH] = moat_insn_prefetch,
 	[MOAT_EXIT_IO] = moat_io_exit,
 	[MOAT_EXIT_HLT] = exit_hlt,

@@ -17,24 +17,37 @@
 
 #define GO_ON MOAT_NR_EXITS
 
+void svm_code_find(struct moat_vcpu *vcpu, struct moat_code *ret_code)
+{
+	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+
+	ret_code->cr3 = vmcb->cr3;
+	if (vmcb->cs.attrib & SVM_SEGMENT_L) {
+		ret_code->mode = INSN_64;
+		ret_code->linear = vcpu->rip;
+	} else {
+		ret_code->mode = vmcb->cs.attrib & SVM_SEGMENT_DB ? INSN_32 : INSN_16;
+		ret_code->linear = (u32)(vmcb->cs.base + vcpu->rip);
+	}
+}
+
 /*
  * Where the instruction ends that exited; false where that cannot be known without sleeping. CPUs
  * without nRIP save (and the emulated one) leave it to us to read the instruction.
  */
 static bool insn_end(struct moat_vcpu *vcpu, u64 *ret_rip)
 {
-	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
-	unsigned int len;
+	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	const struct moat_insn *insn;
 
 	if (svm_features.nrip && vmcb->next_rip) {
 		*ret_rip = vmcb->next_rip;
 		return true;
 	}
-	len = moat_insn_length(vcpu, vmcb->cr3, vmcb->cs.base + vcpu->rip);
-	*ret_rip = vcpu->rip + len;
-	if (!(vmcb->cs.attrib & SVM_SEGMENT_L))
-		*ret_rip = (u32)*ret_rip;
-	return len;
+	insn = moat_insn_find(vcpu);
+	if (insn)
+		*ret_rip = moat_insn_next(vcpu, insn);
+	return insn;
 }
 
 static enum moat_exit insn_skip(struct moat_vcpu *vcpu, u64 rip)
@@ -215,21 +228,20 @@ static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
 {
 	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 	unsigned int cr = vmcb->exit_code == SVM_EXIT_CR0_SEL_WRITE ? 0 : vmcb->exit_code & 15;
-	unsigned int gpr;
-	int len = moat_insn_cr_operand(vcpu, &gpr);
+	const struct moat_insn *insn = moat_insn_find(vcpu);
 
-	if (!len)
+	if (!insn)
 		return MOAT_EXIT_PREFETCH;
-	if (len < 0) {
+	if (insn->op != INSN_MOV_CR) {
 		/* LMSW can do no harm: the CPU itself may execute it. */
 		vmcb->intercept_misc1 &= ~SVM_CR0_SEL_WRITE;
 		return GO_ON;
 	}
-	if (moat_cr_write(vcpu, cr, vcpu->gpr[gpr]))
+	if (moat_cr_write(vcpu, cr, vcpu->gpr[insn->rm]))
 		return exit_gp(vcpu);
 	if (cr == 8)
 		moat_request(vcpu, MOAT_REQ_EVENT);
-	return insn_skip(vcpu, vcpu->rip + len);
+	return insn_skip(vcpu, moat_insn_next(vcpu, insn));
 }
 
 static enum moat_exit exit_xsetbv(struct moat_vcpu *vcpu)
@@ -268,6 +280,10 @@ static enum moat_exit exit_npf(struct moat_vcpu *vcpu)
 	vcpu->fault.fetch = error & SVM_NPF_FETCH;
 	vcpu->fault.final = error & SVM_NPF_FINAL;
 	vcpu->fault.delivery = vmcb->exit_int_info & SVM_EVENT_VALID;
+	/* Of MMIO, what the kernel itself answers is served here. */
+	if (moat_lapic_covers(vcpu, vcpu->fault.gpa) && !vcpu->fault.delivery &&
+	    moat_mmio_move(vcpu) > 0)
+		return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : GO_ON;
 	return MOAT_EXIT_FAULT;
 }
 

@@ -220,6 +220,7 @@ const struct moat_hw_ops svm_hw_ops = {
 	.vcpu_destroy = svm_vcpu_destroy,
 	.vcpu_reset = svm_vcpu_reset,
 	.sregs_load = svm_sregs_load,
+	.code_find = svm_code_find,
 	.msr_read = svm_msr_read,
 	.msr_write = svm_msr_write,
 	.msr_list = svm_msr_list,

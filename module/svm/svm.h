@@ -69,6 +69,7 @@ void svm_window_close(struct svm_vcpu *svm);
 /* exit.c */
 /* MOAT_NR_EXITS where the exit is served and the guest may go on at once. */
 enum moat_exit svm_exit(struct moat_vcpu *vcpu);
+void svm_code_find(struct moat_vcpu *vcpu, struct moat_code *ret_code);
 
 /* enter.S */
 /*

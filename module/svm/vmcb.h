@@ -120,6 +120,7 @@
 #define SVM_NPF_FINAL		BIT_ULL(32)	/* in the final address, not in a page-table walk */
 
 #define SVM_SEGMENT_L		BIT(9)
+#define SVM_SEGMENT_DB		BIT(10)
 
 struct svm_segment {
 	u16 selector;

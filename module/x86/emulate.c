@@ -127,7 +127,7 @@ static bool is_protected(const struct emu_state *state)
 	return state->sregs->cr0 & CR0_PE && !(state->regs.rflags & FLAG_VM);
 }
 
-static const struct kvm_segment *segment_find(const struct kvm_sregs *sregs, u8 seg)
+const struct kvm_segment *emu_segment(const struct kvm_sregs *sregs, u8 seg)
 {
 	switch (seg) {
 	case INSN_ES:
@@ -169,7 +169,7 @@ static int address_linear(const struct emu *e, u8 seg, u64 offset, unsigned int 
 			  u64 *ret_linear)
 {
 	struct emu_state *state = e->state;
-	const struct kvm_segment *s = segment_find(state->sregs, seg);
+	const struct kvm_segment *s = emu_segment(state->sregs, seg);
 	u64 last = offset + len - 1;
 	bool allowed;
 
@@ -281,6 +281,35 @@ static int operand_write(struct emu *e, const struct moat_operand *operand, bool
 	if (was_read)
 		return memory_update(e, operand_offset(e), &e->old_dst, &e->dst, operand->size);
 	return memory_write(e, e->insn->seg, operand_offset(e), &e->dst, operand->size);
+}
+
+/* Plain moves */
+
+bool emu_move_is_at(const struct moat_insn *insn, const u64 *gpr, u64 base, u64 address)
+{
+	const struct emu e = { .insn = insn, .gpr = (u64 *)gpr };
+
+	if ((insn->op != INSN_MOV && insn->op != INSN_MOVZX) || insn->base == INSN_RIP ||
+	    (insn->dst.kind != OPERAND_MEM && insn->src.kind != OPERAND_MEM))
+		return false;
+	return !((operand_offset(&e) + base - address) & 4095) &&
+	       (address & 4095) + insn->src.size <= 4096;
+}
+
+u64 emu_move_value(const struct moat_insn *insn, const u64 *gpr)
+{
+	const struct emu e = { .insn = insn, .gpr = (u64 *)gpr };
+
+	if (insn->src.kind == OPERAND_IMM)
+		return insn->imm & size_mask(insn->src.size);
+	return gpr_read(&e, insn->src.reg, insn->src.size);
+}
+
+void emu_move_load(const struct moat_insn *insn, u64 *gpr, u64 value)
+{
+	struct emu e = { .insn = insn, .gpr = gpr };
+
+	gpr_write(&e, insn->dst.reg, insn->dst.size, value);
 }
 
 /* Flags */

@@ -94,6 +94,17 @@ u64 emu_code_address(const struct kvm_sregs *sregs, u64 rip, enum moat_insn_mode
  */
 enum emu_result emu_execute(struct emu_state *state, const struct moat_insn *insn);
 
+const struct kvm_segment *emu_segment(const struct kvm_sregs *sregs, u8 seg);
+
+/*
+ * Plain moves, MOV and MOVZX with memory on one side, for whoever makes the access himself: whether
+ * insn is one, and all of its memory operand is at this address of a page (base is that of its
+ * segment); what it writes to memory; and what it does with what it reads there.
+ */
+bool emu_move_is_at(const struct moat_insn *insn, const u64 *gpr, u64 base, u64 address);
+u64 emu_move_value(const struct moat_insn *insn, const u64 *gpr);
+void emu_move_load(const struct moat_insn *insn, u64 *gpr, u64 value);
+
 /* For callbacks: notes a #PF, and returns -EFAULT. */
 int emu_page_fault(struct emu_state *state, u64 linear, u32 error);
 

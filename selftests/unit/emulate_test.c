@@ -466,6 +466,102 @@ static void random_instructions(void)
 	EXPECT(done > FUZZ_ROUNDS / 10);
 }
 
+/* A random plain move: prefixes, opcode, and whatever comes behind. */
+static void move_make(u8 bytes[MOAT_INSN_MAX], enum moat_insn_mode mode)
+{
+	static const u8 opcodes[] = { 0x88, 0x89, 0x8a, 0x8b, 0xc6, 0xc7, 0xa0, 0xa1, 0xa2, 0xa3 };
+	static const u8 prefixes[] = { 0x66, 0x67, 0x64 };
+	unsigned int n = 0, i;
+
+	for (i = 0; i < MOAT_INSN_MAX; i++)
+		bytes[i] = random() >> 7;
+	if (random() & 1)
+		bytes[n++] = prefixes[random() % ARRAY_SIZE(prefixes)];
+	if (mode == INSN_64 && random() & 1)
+		bytes[n++] = 0x40 | (random() & 15);
+	if (random() & 1) {
+		bytes[n++] = 0x0f;
+		bytes[n++] = 0xb6 | (random() & 1);
+	} else {
+		bytes[n] = opcodes[random() % ARRAY_SIZE(opcodes)];
+		if ((bytes[n++] & 0xfe) == 0xc6)
+			bytes[n] &= 0xc7;	/* all others of that group are no moves */
+	}
+}
+
+/* Taken apart, a move does what the emulator does with it. */
+static bool move_agrees(const struct moat_insn *insn, const u64 before[16])
+{
+	bool flat = insn->mode == INSN_64 && insn->seg < INSN_FS;
+	u64 base = flat ? 0 : emu_segment(&w.sregs, insn->seg)->base;
+	const struct world_access *a = &w.log[0];
+	u64 after[16];
+
+	memcpy(after, before, sizeof(after));
+	if (!EXPECT(emu_move_is_at(insn, before, base, a->linear)) ||
+	    !EXPECT(!emu_move_is_at(insn, before, base, a->linear ^ 1)) ||
+	    !EXPECT(insn->src.size == a->len))
+		return false;
+	if (a->write)
+		return EXPECT(emu_move_value(insn, before) == a->value) &&
+		       EXPECT(!memcmp(before, gpr, sizeof(after)));
+	emu_move_load(insn, after, a->value);
+	return EXPECT(!memcmp(after, gpr, sizeof(after)));
+}
+
+static void plain_moves(void)
+{
+	static const enum moat_insn_mode modes[] = { INSN_16, INSN_32, INSN_64 };
+	u64 before[16];
+	u8 bytes[MOAT_INSN_MAX];
+	struct moat_insn insn;
+	unsigned int i, n, done = 0;
+
+	srandom(5);
+	for (i = 0; i < FUZZ_ROUNDS / 8; i++) {
+		world_init(&w, modes[i % 3]);
+		w.sregs.ds.base = w.sregs.fs.base = random() % 0x8000;
+		memset(w.device, random(), sizeof(w.device));
+		for (n = 0; n < sizeof(w.device); n += 2)
+			w.device[n] += n;
+		move_make(bytes, modes[i % 3]);
+		for (n = 0; n < 16; n++)
+			before[n] = gpr[n] = WORLD_MMIO + random() % 0x8000;
+		if (moat_insn_decode(&insn, bytes, sizeof(bytes), modes[i % 3]) ||
+		    insn.base == INSN_RIP || world_run(&w, bytes, sizeof(bytes)) != EMU_OK ||
+		    w.count != 1 || ((w.log[0].linear & 4095) + w.log[0].len > 4096))
+			continue;
+		done++;
+		if (!move_agrees(&insn, before))
+			return;
+	}
+	EXPECT(done > FUZZ_ROUNDS / 80);
+}
+
+/* What looks like one and is none, or not all in one page. */
+static void no_plain_moves(void)
+{
+	static const char *const others[] = {
+		"\x8b\xc3", "\x87\x03", "\x01\x03", "\x0f\xbe\x03", "\x8f\x03",
+		"\x0f\x38\xf0\x03", "\x8b\x05\x00\x00\x00\x00", "\xa4", "\xff\x33",
+	};
+	struct moat_insn insn;
+	unsigned int i;
+
+	world_init(&w, INSN_64);
+	for (i = 0; i < ARRAY_SIZE(others); i++) {
+		EXPECT(!moat_insn_decode(&insn, (const u8 *)others[i], 8, INSN_64));
+		EXPECT(!emu_move_is_at(&insn, gpr, 0, gpr[BX]));
+	}
+	EXPECT(!moat_insn_decode(&insn, (const u8 *)"\x8b\x03", 2, INSN_64));
+	gpr[BX] = 0x1ffc;
+	EXPECT(emu_move_is_at(&insn, gpr, 0, 0xabcffc));
+	EXPECT(!emu_move_is_at(&insn, gpr, 0, 0xabc000));
+	gpr[BX] = 0x1ffd;
+	EXPECT(!emu_move_is_at(&insn, gpr, 0, 0xabcffd));
+	EXPECT(!emu_move_is_at(&insn, gpr, 0, 0xabc000));
+}
+
 static const struct unit_test tests[] = {
 	{ "64-bit addresses", addresses_64 },
 	{ "32-bit segments", segments_32 },
@@ -480,6 +576,8 @@ static const struct unit_test tests[] = {
 	{ "string I/O", string_ports },
 	{ "a user's ports are those of the TSS", port_permissions },
 	{ "random instructions", random_instructions },
+	{ "plain moves, taken apart", plain_moves },
+	{ "what is no plain move", no_plain_moves },
 };
 
 int main(void)
