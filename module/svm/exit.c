@@ -81,7 +81,7 @@ static enum moat_exit exit_host(struct moat_vcpu *vcpu)
 	return GO_ON;
 }
 
-/* Not inline, as the next two: what has variables in memory has a frame that the others need not. */
+/* Not inline, as the next two: it needs a frame, for variables in memory, the others do not. */
 static noinline enum moat_exit exit_cpuid(struct moat_vcpu *vcpu)
 {
 	u32 eax = vcpu->gpr[RAX], ebx, ecx = vcpu->gpr[RCX], edx;
