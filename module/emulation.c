@@ -704,7 +704,7 @@ static int move_complete(struct moat_vcpu *vcpu)
 int moat_mmio_move(struct moat_vcpu *vcpu)
 {
 	bool write = vcpu->fault.write, in_kernel;
-	u64 gpa = vcpu->fault.gpa, data = 0;
+	u64 gpa = vcpu->fault.gpa, data;
 	const struct moat_insn *insn;
 	struct moat_code code;
 
@@ -712,8 +712,7 @@ int moat_mmio_move(struct moat_vcpu *vcpu)
 	insn = insn_recall(vcpu, &code);
 	if (!insn || !move_is_at_fault(vcpu, insn))
 		return -ENOENT;
-	if (write)
-		data = emu_move_value(insn, vcpu->gpr);
+	data = write ? emu_move_value(insn, vcpu->gpr) : 0;
 	in_kernel = mmio_in_kernel(vcpu, gpa, &data, insn->src.size, write);
 	if (!in_kernel)
 		mmio_to_user(vcpu, gpa, &data, insn->src.size, write);

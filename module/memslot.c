@@ -16,10 +16,12 @@
 
 #define SLOT_MAX_PAGES	((1UL << 31) - 1)	/* as KVM_MEM_MAX_NR_PAGES */
 
-const struct moat_slot *moat_slot_find(const struct moat_slots *slots, u64 gfn)
+const struct moat_slot *moat_slot_find(struct moat_slots *slots, u64 gfn)
 {
-	u32 low = 0, high = slots->count;
+	u32 low = 0, high = slots->count, last = READ_ONCE(slots->last);
 
+	if (last < high && gfn - slots->slot[last].gfn < slots->slot[last].npages)
+		return &slots->slot[last];
 	/* The last slot that begins at or below gfn is the only one that can hold it. */
 	while (low < high) {
 		u32 mid = low + (high - low) / 2;
@@ -31,6 +33,7 @@ const struct moat_slot *moat_slot_find(const struct moat_slots *slots, u64 gfn)
 	}
 	if (!low || gfn - slots->slot[low - 1].gfn >= slots->slot[low - 1].npages)
 		return NULL;
+	WRITE_ONCE(slots->last, low - 1);
 	return &slots->slot[low - 1];
 }
 
@@ -69,6 +72,7 @@ static struct moat_slots *slots_copy(const struct moat_slots *old, u32 without,
 	if (!copy)
 		return NULL;
 	copy->count = 0;
+	copy->last = 0;
 	for (i = 0; i < old->count; i++) {
 		if (old->slot[i].id == without)
 			continue;
@@ -171,7 +175,7 @@ int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *
  */
 static unsigned long guest_hva(struct moat_vm *vm, u64 gpa, bool write, size_t *len)
 {
-	const struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
+	struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
 	const struct moat_slot *slot = moat_slot_find(slots, gpa >> PAGE_SHIFT);
 
 	if (!slot || (write && (slot->flags & KVM_MEM_READONLY)))

@@ -82,9 +82,10 @@ struct moat_slot {
 	unsigned long hva;
 };
 
-/* All slots at one moment, sorted by gfn, never changed once published. */
+/* All slots at one moment, sorted by gfn, never changed once published but for the hint. */
 struct moat_slots {
 	u32 count;
+	u32 last;		/* (a) a hint: which was found last, and is likely wanted next */
 	struct moat_slot slot[];
 };
 
@@ -416,7 +417,7 @@ void moat_inject_nmi(struct moat_vcpu *vcpu);
 
 /* memslot.c */
 int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region);
-const struct moat_slot *moat_slot_find(const struct moat_slots *slots, u64 gfn);
+const struct moat_slot *moat_slot_find(struct moat_slots *slots, u64 gfn);
 /* The owner's address of the memory at gpa, 0 for none. */
 unsigned long moat_guest_hva(struct moat_vm *vm, u64 gpa);
 /* Whether there is memory at gpa that the guest may read, or write; else it is MMIO. */

@@ -332,14 +332,15 @@ static int s2_set_leaf(struct s2_mapping *m, u64 *entry)
 
 static int s2_map(struct s2_mapping *m)
 {
+	const u64 address = S2_ADDRESS & ~m->s2->encrypt, gpa = m->gpa;
 	u64 *table = m->s2->root, *entry, value;
 	int level = m->s2->levels, err;
 
 	while (level > m->level) {
-		entry = s2_entry(table, m->gpa, level);
+		entry = s2_entry(table, gpa, level);
 		value = READ_ONCE(*entry);
 		if (value && !s2_is_leaf(value, level)) {
-			table = s2_table(m->s2, value);
+			table = __va(value & address);
 			level--;
 			continue;
 		}

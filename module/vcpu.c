@@ -410,9 +410,7 @@ static int exit_fault(struct moat_vcpu *vcpu)
 	if (vcpu->fault.delivery)
 		return moat_internal_error(vcpu, KVM_INTERNAL_ERROR_DELIVERY_EV);
 	r = moat_mmio_move(vcpu);
-	if (r != -ENOENT)
-		return r;
-	return moat_emulate(vcpu);
+	return r != -ENOENT ? r : moat_emulate(vcpu);
 }
 
 static int exit_hlt(struct moat_vcpu *vcpu)

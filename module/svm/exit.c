@@ -20,15 +20,12 @@
 void svm_code_find(struct moat_vcpu *vcpu, struct moat_code *ret_code)
 {
 	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	u16 attrib = vmcb->cs.attrib;
 
 	ret_code->cr3 = vmcb->cr3;
-	if (vmcb->cs.attrib & SVM_SEGMENT_L) {
-		ret_code->mode = INSN_64;
-		ret_code->linear = vcpu->rip;
-	} else {
-		ret_code->mode = vmcb->cs.attrib & SVM_SEGMENT_DB ? INSN_32 : INSN_16;
-		ret_code->linear = (u32)(vmcb->cs.base + vcpu->rip);
-	}
+	ret_code->linear = attrib & SVM_SEGMENT_L ? vcpu->rip : (u32)(vmcb->cs.base + vcpu->rip);
+	ret_code->mode = attrib & SVM_SEGMENT_L ? INSN_64 :
+			 attrib & SVM_SEGMENT_DB ? INSN_32 : INSN_16;
 }
 
 /*

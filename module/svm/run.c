@@ -417,7 +417,9 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 		svm_events_leave(vcpu, vmcb);
 	if (vcpu->events.interrupt.injected)
 		virq_leave(vcpu);
-	trace_moat_exit(vcpu->id, vmcb->exit_code, vcpu->rip, vmcb->exit_info_1, vmcb->exit_info_2);
+	if (trace_moat_exit_enabled())
+		trace_moat_exit(vcpu->id, vmcb->exit_code, vcpu->rip, vmcb->exit_info_1,
+				vmcb->exit_info_2);
 	return svm_exit(vcpu);
 }
 

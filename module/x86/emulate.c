@@ -299,10 +299,10 @@ bool emu_move_is_at(const struct moat_insn *insn, const u64 *gpr, u64 base, u64 
 u64 emu_move_value(const struct moat_insn *insn, const u64 *gpr)
 {
 	const struct emu e = { .insn = insn, .gpr = (u64 *)gpr };
+	u64 value = 0;
 
-	if (insn->src.kind == OPERAND_IMM)
-		return insn->imm & size_mask(insn->src.size);
-	return gpr_read(&e, insn->src.reg, insn->src.size);
+	operand_read(&e, &insn->src, false, &value);
+	return value;
 }
 
 void emu_move_load(const struct moat_insn *insn, u64 *gpr, u64 value)
