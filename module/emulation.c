@@ -17,7 +17,6 @@
 #include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
-#include <asm/debugreg.h>
 #include <asm/processor-flags.h>
 #include <asm/traps.h>
 
@@ -26,6 +25,9 @@
 #include "x86/emulate.h"
 #include "x86/walk.h"
 #include "x86/x86.h"
+
+#define MODRM_VMCALL	0xc1
+#define MODRM_VMMCALL	0xd9
 
 /* One pass over guest memory on behalf of an instruction. */
 struct access {
@@ -71,10 +73,8 @@ void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip)
 {
 	vcpu->rip = rip;
 	vcpu->irq_shadow = false;
-	if (unlikely(vcpu->rflags & X86_EFLAGS_TF)) {
-		vcpu->dr6 |= DR_STEP;
-		moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
-	}
+	if (unlikely((vcpu->rflags | moat_debug_tf(vcpu)) & X86_EFLAGS_TF))
+		moat_debug_step(vcpu);
 }
 
 /* Memory */
@@ -325,8 +325,9 @@ static int pio_batch(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 cou
 {
 	struct moat_emulation *emul = &vcpu->emul;
 
-	if (emul->pio_count)	/* served: the data are where the emulator looks for them */
-		return emul->pio_count == count ? 0 : -EIO;
+	/* Served: the data are where the emulator looks for them. Userspace may have changed RCX. */
+	if (emul->pio_count)
+		return min(emul->pio_count, count);
 	emul->pio_count = count;
 	pio_to_user(vcpu, port, size, in, count);
 	return -EAGAIN;
@@ -535,7 +536,7 @@ unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 	return insn.length;
 }
 
-int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
+int moat_insn_mov_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
 {
 	struct fetch fetch = { 0 };
 	struct moat_insn insn;
@@ -544,7 +545,7 @@ int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
 	access_init(&a, vcpu, true);
 	if (fetch_decode(&a, &fetch, &insn))
 		return 0;
-	if (insn.op != INSN_MOV_CR)
+	if (insn.op != INSN_MOV_CR && insn.op != INSN_MOV_DR)
 		return -ENOENT;
 	*ret_gpr = insn.rm;
 	return insn.length;
@@ -560,6 +561,39 @@ int moat_insn_prefetch(struct moat_vcpu *vcpu)
 	access_init(&a, vcpu, false);
 	r = fetch_decode(&a, &fetch, &insn);
 	return r ? fetch_failed(&a, &fetch, r) : 1;
+}
+
+/*
+ * A hypercall by the other vendor's instruction, VMCALL for VMMCALL: its last byte is changed, and
+ * the guest executes the right one.
+ */
+static int hypercall_fix(struct access *a, const struct moat_insn *insn)
+{
+	u64 linear = emu_code_address(a->state.sregs, a->vcpu->rip, insn->mode), gpa;
+	u8 modrm = insn->modrm ^ (MODRM_VMCALL ^ MODRM_VMMCALL);
+	int r = translate_by_walk(a, linear + insn->length - 1,
+				  WALK_WRITE | (a->state.cpl == 3 ? WALK_USER : 0), &gpa);
+
+	if (r == -EFAULT)
+		return inject_noted(a);
+	if (!r && !moat_guest_write(a->vcpu->vm, gpa, &modrm, 1))
+		return 1;
+	moat_inject_ud(a->vcpu);
+	return 1;
+}
+
+int moat_undefined(struct moat_vcpu *vcpu)
+{
+	struct fetch fetch = { 0 };
+	struct moat_insn insn;
+	struct access a;
+
+	access_init(&a, vcpu, false);
+	if (!fetch_decode(&a, &fetch, &insn) && insn.map == 1 && insn.opcode == 1 &&
+	    (insn.modrm == MODRM_VMCALL || insn.modrm == MODRM_VMMCALL))
+		return hypercall_fix(&a, &insn);
+	moat_inject_ud(vcpu);
+	return 1;
 }
 
 /* Emulation */
@@ -580,10 +614,8 @@ static void state_commit(struct moat_vcpu *vcpu, const struct emu_state *state)
 	vcpu->rip = state->regs.rip;
 	vcpu->rflags = state->regs.rflags;
 	vcpu->irq_shadow = false;
-	if (state->trap) {
-		vcpu->dr6 |= DR_STEP;
-		moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
-	}
+	if (state->trap || moat_debug_tf(vcpu))
+		moat_debug_step(vcpu);
 }
 
 static int emulation_continue(struct moat_vcpu *vcpu);

@@ -35,8 +35,18 @@
 #define MOAT_MAX_CPUID_ENTRIES	256
 #define MOAT_NR_GSIS		1024
 #define MOAT_NR_MTRR_RANGES	8
+#define MOAT_MAX_MCE_BANKS	32
+/* The control bits of KVM_SET_GUEST_DEBUG, and the quirks of KVM's that can be disabled. */
+#define MOAT_GUEST_DEBUG	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP |	\
+				 KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_USE_HW_BP |	\
+				 KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP |	\
+				 KVM_GUESTDBG_BLOCKIRQ)
+#define MOAT_QUIRKS		(KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT |			\
+				 KVM_X86_QUIRK_FIX_HYPERCALL_INSN |			\
+				 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 
 struct moat_lapic;
+struct moat_msr_filter;
 struct moat_vcpu;
 
 /* General registers, in the order of their encoding in instructions. */
@@ -52,10 +62,10 @@ enum moat_exit {
 	MOAT_EXIT_EMULATE,	/* the instruction at RIP needs the emulator (string I/O) */
 	MOAT_EXIT_PREFETCH,	/* the instruction at RIP could not be read without sleeping */
 	MOAT_EXIT_IO,		/* one port access: vcpu->io */
+	MOAT_EXIT_UNDEFINED,	/* the guest's #UD, perhaps a hypercall: moat_undefined() */
 	MOAT_EXIT_HLT,		/* halted, nothing deliverable */
 	MOAT_EXIT_SHUTDOWN,	/* triple fault */
-	MOAT_EXIT_FAIL_ENTRY,	/* the CPU refused the state: run->fail_entry is filled in */
-	MOAT_EXIT_INTERNAL,	/* run->internal is filled in */
+	MOAT_EXIT_USER,		/* for userspace: run is filled in */
 	MOAT_NR_EXITS
 };
 
@@ -66,6 +76,7 @@ enum moat_request {
 	MOAT_REQ_CLOCK,		/* write the guest's pvclock page */
 	MOAT_REQ_APIC,		/* INIT or SIPI arrived: moat_lapic_accept_events() */
 	MOAT_REQ_TRIPLE_FAULT,
+	MOAT_REQ_DEBUG,		/* moat_debug_to_user() */
 	MOAT_REQ_KICK,		/* leave the guest and look; no work of its own */
 	MOAT_NR_REQS
 };
@@ -144,6 +155,7 @@ struct moat_vm {
 	struct srcu_struct srcu;
 	struct moat_slots __rcu *slots;		/* (s) */
 	struct moat_routing __rcu *routing;	/* (s) */
+	struct moat_msr_filter __rcu *msr_filter;	/* (s) NULL: the guest may have all MSRs */
 
 	rwlock_t mmu_lock;
 	struct stage2 stage2;			/* (u) */
@@ -157,8 +169,17 @@ struct moat_vm {
 	u32 vcpu_bound;				/* (m) one above the highest id in use */
 	u32 vcpu_count;				/* (m) */
 	u32 bsp_id;				/* (m) */
+	u32 max_vcpu_ids;			/* (m) */
 	bool split_irqchip;			/* (m) APICs in the kernel; before any vCPU */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
+
+	/* What userspace has switched by KVM_ENABLE_CAP. (m) to write */
+	u32 user_msrs;				/* KVM_MSR_EXIT_REASON_* */
+	u32 quirks_off;				/* KVM_X86_QUIRK_* */
+	u32 mmu_pages;				/* of shadow tables, of which there are none */
+	bool exception_payload;
+	bool triple_fault_event;
+	bool platform_info_hidden;
 
 	struct moat_clock clock;
 	u64 wall_clock_msr;			/* (a) */
@@ -172,8 +193,10 @@ struct moat_events {
 		bool pending;		/* found, delivery not begun */
 		bool injected;		/* delivery was cut short by an exit: goes first */
 		bool has_error;
+		bool has_payload;	/* as userspace gave it: for DR6 or CR2, when it begins */
 		u8 vector;
 		u32 error;
+		u64 payload;
 	} exception;
 	struct {
 		bool injected;		/* taken from the APIC or cut short */
@@ -198,7 +221,13 @@ struct moat_msrs {
 	u64 spec_ctrl;
 	u64 misc_enable;
 	u64 hwcr;
+	u64 mcg_cap;
+	u64 mcg_ctl;
 	u64 mcg_status;
+	u64 arch_capabilities;
+	u64 ucode_rev;
+	u64 platform_info;
+	u64 power_ctl;
 	u64 mtrr_def_type;
 	u64 mtrr_fixed[11];
 	u64 mtrr_var[2 * MOAT_NR_MTRR_RANGES];
@@ -286,6 +315,7 @@ struct moat_vcpu {
 	struct kvm_sregs sregs;		/* only with moat_sregs(), apic_base and cr8 not used */
 	u64 dr[4], dr6, dr7;
 	struct moat_msrs msrs;
+	u64 mce[4 * MOAT_MAX_MCE_BANKS];	/* by MSR index, from MC0_CTL on (v) */
 	u64 xcr0;
 	void *fpu;			/* XSAVE area, standard format, of moat_fpu_size bytes */
 
@@ -336,6 +366,14 @@ struct moat_vcpu {
 		u64 rip, next_rip;
 	} io;				/* (r) for MOAT_EXIT_IO */
 
+	/* KVM_SET_GUEST_DEBUG, and what the exit that is requested tells. (v) */
+	struct {
+		u32 control;	/* KVM_GUESTDBG_* */
+		u64 dr[4], dr7;	/* with KVM_GUESTDBG_USE_HW_BP, in place of the guest's */
+		u8 vector;
+		u64 dr6;
+	} debug;
+
 	/* How a userspace exit is completed at the next KVM_RUN. (v) */
 	int (*complete)(struct moat_vcpu *vcpu);
 	struct moat_emulation emul;
@@ -352,6 +390,8 @@ extern const struct file_operations moat_vm_fops;
 int moat_vm_create(unsigned long type);
 void moat_vm_get(struct moat_vm *vm);
 void moat_vm_put(struct moat_vm *vm);
+/* The same request to all its vCPUs, running or not. */
+void moat_vm_request(struct moat_vm *vm, enum moat_request req);
 
 /* Each vCPU that exists, in the order of ids. A vCPU once seen stays for the life of the VM. */
 static inline struct moat_vcpu *moat_vm_vcpu(struct moat_vm *vm, u32 id)
@@ -410,6 +450,8 @@ void moat_inject_gp(struct moat_vcpu *vcpu);
 void moat_inject_ud(struct moat_vcpu *vcpu);
 void moat_inject_pf(struct moat_vcpu *vcpu, u64 address, u32 error);
 void moat_inject_nmi(struct moat_vcpu *vcpu);
+/* The exception that is pending goes in: what it writes to DR6 or CR2 is written. */
+void moat_exception_begin(struct moat_vcpu *vcpu);
 
 /* memslot.c */
 int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region);
@@ -447,21 +489,25 @@ int moat_io_exit(struct moat_vcpu *vcpu);
 /* Brings in the bytes at RIP, for which the two below had to sleep. */
 int moat_insn_prefetch(struct moat_vcpu *vcpu);
 /*
- * Without sleeping: the length of the instruction at RIP; that of a MOV to a control register and
- * its source, or -ENOENT where it is another instruction. 0 where the bytes are not present just
- * now. cr3 and linear, RIP's address, are what the first remembers a length by.
+ * Without sleeping: the length of the instruction at RIP; that of a MOV of a control or debug
+ * register and its general register, or -ENOENT where it is another instruction. 0 where the bytes
+ * are not present just now. cr3 and linear, RIP's address, are what the first remembers a length by.
  */
 unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
-int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr);
+int moat_insn_mov_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr);
 /* Goes on behind the instruction at RIP, with what comes at the end of each. */
 void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip);
+/* #UD by the instruction at RIP: 1, or a negative error. */
+int moat_undefined(struct moat_vcpu *vcpu);
 int moat_internal_error(struct moat_vcpu *vcpu, u32 suberror);
 
-/* debug.c */
-void moat_debug_init(void);
-void moat_debug_exit(void);
-void moat_debug_vm_add(struct moat_vm *vm);
-void moat_debug_vm_remove(struct moat_vm *vm);
-void moat_debug_vcpu_add(struct moat_vcpu *vcpu);
+/* stats.c */
+void moat_stats_init(void);
+void moat_stats_exit(void);
+void moat_stats_vm_add(struct moat_vm *vm);
+void moat_stats_vm_remove(struct moat_vm *vm);
+void moat_stats_vcpu_add(struct moat_vcpu *vcpu);
+long moat_vm_get_stats_fd(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_stats_fd(void *object, void *arg, unsigned long uarg);
 
 #endif

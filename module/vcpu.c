@@ -26,6 +26,7 @@
 #include <linux/smp.h>
 #include <linux/uaccess.h>
 #include <trace/events/ipi.h>
+#include <asm/debugreg.h>
 #include <asm/processor-flags.h>
 #include <asm/traps.h>
 #include <asm/tsc.h>
@@ -141,7 +142,7 @@ int moat_vcpu_create(struct moat_vm *vm, u32 id)
 	vm->vcpu_count++;
 	/* Whoever sees the bound sees the vCPU. */
 	smp_store_release(&vm->vcpu_bound, max(vm->vcpu_bound, id + 1));
-	moat_debug_vcpu_add(vcpu);
+	moat_stats_vcpu_add(vcpu);
 	fd_install(fd, file);
 	return fd;
 
@@ -200,6 +201,21 @@ static bool exception_doubles(u8 first, u8 second)
 	       (exception_is_contributory(first) || first == X86_TRAP_PF);
 }
 
+void moat_exception_begin(struct moat_vcpu *vcpu)
+{
+	struct moat_events *ev = &vcpu->events;
+
+	ev->exception.pending = false;
+	ev->exception.injected = true;
+	if (!ev->exception.has_payload)
+		return;
+	ev->exception.has_payload = false;
+	if (ev->exception.vector == X86_TRAP_PF)
+		moat_sregs_change(vcpu)->cr2 = ev->exception.payload;
+	else if (ev->exception.vector == X86_TRAP_DB)
+		vcpu->dr6 = (vcpu->dr6 & ~DR_TRAP_BITS) | ev->exception.payload;
+}
+
 void moat_inject_exception(struct moat_vcpu *vcpu, u8 vector, bool has_error, u32 error)
 {
 	struct moat_events *ev = &vcpu->events;
@@ -217,6 +233,7 @@ void moat_inject_exception(struct moat_vcpu *vcpu, u8 vector, bool has_error, u3
 	}
 	ev->exception.pending = true;
 	ev->exception.injected = false;
+	ev->exception.has_payload = false;
 	ev->exception.vector = vector;
 	/* Real mode has no error codes. */
 	ev->exception.has_error = has_error && (moat_sregs(vcpu)->cr0 & X86_CR0_PE);
@@ -460,10 +477,10 @@ static int (*const vcpu_exits[MOAT_NR_EXITS])(struct moat_vcpu *vcpu) = {
 	[MOAT_EXIT_EMULATE] = exit_emulate,
 	[MOAT_EXIT_PREFETCH] = moat_insn_prefetch,
 	[MOAT_EXIT_IO] = moat_io_exit,
+	[MOAT_EXIT_UNDEFINED] = moat_undefined,
 	[MOAT_EXIT_HLT] = exit_hlt,
 	[MOAT_EXIT_SHUTDOWN] = exit_shutdown,
-	[MOAT_EXIT_FAIL_ENTRY] = exit_filled_in,
-	[MOAT_EXIT_INTERNAL] = exit_filled_in,
+	[MOAT_EXIT_USER] = exit_filled_in,
 };
 
 /* The outer loop */
@@ -481,6 +498,8 @@ static int vcpu_serve_requests(struct moat_vcpu *vcpu)
 	moat_request_take(vcpu, MOAT_REQ_KICK);
 	if (moat_request_take(vcpu, MOAT_REQ_TRIPLE_FAULT))
 		return exit_shutdown(vcpu);
+	if (moat_request_take(vcpu, MOAT_REQ_DEBUG))
+		return moat_debug_to_user(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_APIC))
 		moat_lapic_accept_events(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_CLOCK))
@@ -570,12 +589,61 @@ static void vcpu_report(struct moat_vcpu *vcpu)
 	run->ready_for_interrupt_injection = vcpu_can_take_interrupt(vcpu);
 }
 
+/*
+ * What of the registers goes through kvm_run instead of ioctls. Another thread may write there at
+ * any time: so set gets a copy.
+ */
+static const struct {
+	u64 bit;
+	u32 offset, size;
+	long (*get)(void *object, void *arg, unsigned long uarg);
+	long (*set)(void *object, void *arg, unsigned long uarg);
+} vcpu_synced[] = {
+#define SYNC(BIT, member, get, set)								\
+	{ BIT, offsetof(struct kvm_run, s.regs.member),						\
+	  sizeof_field(struct kvm_run, s.regs.member), get, set }
+	SYNC(KVM_SYNC_X86_REGS, regs, moat_vcpu_get_regs, moat_vcpu_set_regs),
+	SYNC(KVM_SYNC_X86_SREGS, sregs, moat_vcpu_get_sregs, moat_vcpu_set_sregs),
+	SYNC(KVM_SYNC_X86_EVENTS, events, moat_vcpu_get_events, moat_vcpu_set_events),
+};
+
+static int vcpu_sync_in(struct moat_vcpu *vcpu, u64 dirty)
+{
+	struct kvm_sregs copy;	/* the largest of them */
+	unsigned int i;
+
+	static_assert(sizeof(copy) >= sizeof(struct kvm_regs) &&
+		      sizeof(copy) >= sizeof(struct kvm_vcpu_events));
+	for (i = 0; i < ARRAY_SIZE(vcpu_synced); i++) {
+		if (!(dirty & vcpu_synced[i].bit))
+			continue;
+		memcpy(&copy, (void *)vcpu->run + vcpu_synced[i].offset, vcpu_synced[i].size);
+		barrier();	/* no second look at what is shared */
+		if (vcpu_synced[i].set(vcpu, &copy, 0))
+			return -EINVAL;
+	}
+	vcpu->run->kvm_dirty_regs = 0;
+	return 0;
+}
+
+static void vcpu_sync_out(struct moat_vcpu *vcpu)
+{
+	u64 valid = READ_ONCE(vcpu->run->kvm_valid_regs);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(vcpu_synced); i++)
+		if (valid & vcpu_synced[i].bit)
+			vcpu_synced[i].get(vcpu, (void *)vcpu->run + vcpu_synced[i].offset, 0);
+}
+
 static int vcpu_check_run(struct moat_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	u64 cr8;
+	u64 cr8, dirty = READ_ONCE(run->kvm_dirty_regs);
 
-	if (READ_ONCE(run->kvm_valid_regs) || READ_ONCE(run->kvm_dirty_regs))
+	if ((READ_ONCE(run->kvm_valid_regs) | dirty) & ~KVM_SYNC_X86_VALID_FIELDS)
+		return -EINVAL;
+	if (dirty && vcpu_sync_in(vcpu, dirty))
 		return -EINVAL;
 	if (vcpu->lapic)
 		return 0;
@@ -601,6 +669,7 @@ static long vcpu_run_locked(struct moat_vcpu *vcpu)
 		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
 	r = vcpu_resume(vcpu);
 	vcpu_report(vcpu);
+	vcpu_sync_out(vcpu);
 	vcpu->stats.user_exits++;
 	if (vcpu->sigset_active)
 		sigprocmask(SIG_SETMASK, &saved, NULL);
@@ -661,9 +730,12 @@ const struct moat_ioctl moat_vcpu_ioctls[] = {
 	{ KVM_SET_SREGS, MOAT_LOCK_VCPU, moat_vcpu_set_sregs },
 	{ KVM_INTERRUPT, MOAT_LOCK_VCPU, vcpu_interrupt },
 	{ KVM_NMI, MOAT_LOCK_VCPU, vcpu_nmi },
+	{ KVM_GET_SREGS2, MOAT_LOCK_VCPU, moat_vcpu_get_sregs2 },
+	{ KVM_SET_SREGS2, MOAT_LOCK_VCPU, moat_vcpu_set_sregs2 },
 	{ KVM_GET_FPU, MOAT_LOCK_VCPU, moat_vcpu_get_fpu },
 	{ KVM_SET_FPU, MOAT_LOCK_VCPU, moat_vcpu_set_fpu },
 	{ KVM_GET_XSAVE, MOAT_LOCK_VCPU, moat_vcpu_get_xsave },
+	{ KVM_GET_XSAVE2, MOAT_LOCK_VCPU, moat_vcpu_get_xsave },
 	{ KVM_SET_XSAVE, MOAT_LOCK_VCPU, moat_vcpu_set_xsave },
 	{ KVM_GET_XCRS, MOAT_LOCK_VCPU, moat_vcpu_get_xcrs },
 	{ KVM_SET_XCRS, MOAT_LOCK_VCPU, moat_vcpu_set_xcrs },
@@ -680,6 +752,14 @@ const struct moat_ioctl moat_vcpu_ioctls[] = {
 	{ KVM_GET_DEBUGREGS, MOAT_LOCK_VCPU, moat_vcpu_get_debugregs },
 	{ KVM_SET_DEBUGREGS, MOAT_LOCK_VCPU, moat_vcpu_set_debugregs },
 	{ KVM_GET_TSC_KHZ, MOAT_LOCK_VCPU, moat_vcpu_get_tsc_khz },
+	{ KVM_SET_TSC_KHZ, MOAT_LOCK_VCPU, moat_vcpu_set_tsc_khz },
+	{ KVM_HAS_DEVICE_ATTR, MOAT_LOCK_VCPU, moat_vcpu_has_device_attr },
+	{ KVM_GET_DEVICE_ATTR, MOAT_LOCK_VCPU, moat_vcpu_get_device_attr },
+	{ KVM_SET_DEVICE_ATTR, MOAT_LOCK_VCPU, moat_vcpu_set_device_attr },
+	{ KVM_SET_GUEST_DEBUG, MOAT_LOCK_VCPU, moat_vcpu_set_guest_debug },
+	{ KVM_X86_SETUP_MCE, MOAT_LOCK_VCPU, moat_vcpu_setup_mce },
+	{ KVM_X86_SET_MCE, MOAT_LOCK_VCPU, moat_vcpu_set_mce },
+	{ KVM_GET_STATS_FD, MOAT_LOCK_VCPU, moat_vcpu_get_stats_fd },
 	{ KVM_SET_SIGNAL_MASK, MOAT_LOCK_VCPU, vcpu_set_signal_mask, true },
 	{ }
 };

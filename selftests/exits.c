@@ -240,6 +240,48 @@ static void ins_check(uint64_t at, size_t bytes)
 			return;
 }
 
+static void moved_count_payload(void)
+{
+	uint64_t to, n;
+
+	INS("rep; insb", BUFFER, 2);
+	GUEST_EQ(to, BUFFER + 1);
+	GUEST_EQ(n, 0);
+	INS("rep; insb", BUFFER, 3);
+	GUEST_EQ(to, BUFFER + 5000);
+	GUEST_EQ(n, 0);
+	guest_done();
+}
+
+/* Userspace changes RCX before it completes an exit: what was served is used, as far as it goes. */
+static void string_moved_count(void)
+{
+	struct report report;
+	struct kvm_regs regs;
+
+	machine_create(moved_count_payload, 0);
+	vcpu_exit(vcpu, KVM_EXIT_IO);
+	CHECK_EQ(vcpu->run->io.count, 2);
+	memset(run_data(), 0x11, 2);
+	regs = vcpu_regs(vcpu);
+	regs.rcx = 1;
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_REGS, &regs));
+	vcpu_exit(vcpu, KVM_EXIT_IO);
+	CHECK_EQ(vm->ram[BUFFER], 0x11);
+	CHECK_EQ(vm->ram[BUFFER + 1], 0);
+	CHECK_EQ(vcpu->run->io.count, 3);
+	memset(run_data(), 0x22, 3);
+	regs = vcpu_regs(vcpu);
+	regs.rcx = 5000;
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_REGS, &regs));
+	while ((report = vcpu_wait(vcpu)).kind == REPORT_EXIT)
+		memset(run_data(), 0x22, vcpu->run->io.count);
+	CHECK_EQ(report.kind, REPORT_DONE);
+	CHECK_EQ(vm->ram[BUFFER + 4999], 0x22);
+	CHECK_EQ(vm->ram[BUFFER + 5000], 0);
+	machine_destroy();
+}
+
 static void string_in(void)
 {
 	size_t i;
@@ -577,6 +619,7 @@ static const struct tap_case cases[] = {
 	{ "port_in", port_in },
 	{ "string_out", string_out },
 	{ "string_in", string_in },
+	{ "string_moved_count", string_moved_count },
 	{ "string_16_and_32_bit", string_old_modes },
 	{ "hlt", hlt },
 	{ "shutdown", shutdown },

@@ -20,6 +20,8 @@ struct svm_vcpu {
 	u16 attrib[SVM_SEGMENTS];	/* as vcpu->sregs has them, SVM_ATTRIB_NONE for unknown */
 	bool dr_loaded;		/* DR0-3 hold the guest's values, accesses are not intercepted */
 	bool injecting;		/* event_inject was set for this entry */
+	bool soft_injected;	/* ... INT3 or INTO by it */
+	u64 soft_rip;		/* ... which is there */
 	bool iret_step;		/* single-stepping over the IRET that ends an NMI */
 	bool iret_own_tf;	/* ... with a trap flag that the guest did not set */
 };
@@ -43,7 +45,7 @@ struct svm_features {
 };
 
 extern struct svm_features svm_features;
-extern u64 svm_iopm_pa, svm_msrpm_pa;
+extern u64 svm_iopm_pa, svm_msrpm_pa, svm_msrpm_all_pa;
 
 static inline struct svm_vcpu *svm_of(struct moat_vcpu *vcpu)
 {

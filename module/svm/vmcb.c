@@ -6,16 +6,9 @@
 #include <asm/msr.h>
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
-#include <asm/traps.h>
 
 #include "../x86/x86.h"
 #include "svm.h"
-
-/*
- * #DB and #AC are taken although they are the guest's own: a guest whose delivery of one raises it
- * again would never let go of the CPU (CVE-2015-5307, CVE-2015-8104). #MC is the host's.
- */
-#define EXCEPTIONS	(BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC))
 
 #define MISC1	(SVM_INTR | SVM_NMI | SVM_SMI | SVM_INIT | SVM_CR0_SEL_WRITE | SVM_RDPMC |	\
 		 SVM_CPUID | SVM_RSM | SVM_INVD | SVM_HLT | SVM_INVLPGA | SVM_IOIO | SVM_MSR |	\
@@ -37,11 +30,9 @@ void svm_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 		vmcb->g_pat = PAT_RESET;
 	vmcb->intercept_cr = SVM_CR_WRITE(4);
 	vmcb->intercept_dr = U32_MAX;
-	vmcb->intercept_exceptions = EXCEPTIONS;
 	vmcb->intercept_misc1 = MISC1;
 	vmcb->intercept_misc2 = MISC2;
 	vmcb->iopm_base = svm_iopm_pa;
-	vmcb->msrpm_base = svm_msrpm_pa;
 	vmcb->vintr = SVM_V_INTR_MASKING;
 	vmcb->nested_control = 1;
 	vmcb->nested_cr3 = stage2_root_address(&vcpu->vm->stage2);

@@ -32,6 +32,8 @@
 #include "../irq/irq.h"
 #include "x86.h"
 
+#define TSC_TOLERANCE_PPM 250
+
 #define CLOCK_FLAGS	(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC)
 
 /* The host's clocks at one moment. */
@@ -106,13 +108,7 @@ void moat_clock_create(struct moat_vm *vm)
 /* All vCPUs write their pages again, and take over a new TSC offset. */
 static void clock_request(struct moat_vm *vm)
 {
-	struct moat_vcpu *vcpu;
-	u32 id;
-
-	moat_for_each_vcpu(vm, vcpu, id) {
-		moat_request(vcpu, MOAT_REQ_CLOCK);
-		moat_vcpu_kick(vcpu);
-	}
+	moat_vm_request(vm, MOAT_REQ_CLOCK);
 }
 
 /* The guest's time when the sample was taken. */
@@ -335,4 +331,50 @@ long moat_vm_set_clock(void *object, void *arg, unsigned long uarg)
 long moat_vcpu_get_tsc_khz(void *object, void *arg, unsigned long uarg)
 {
 	return tsc_khz;
+}
+
+/* Guests run at the host's rate; what is as good as that is taken for it. 0 asks for just that. */
+long moat_vcpu_set_tsc_khz(void *object, void *arg, unsigned long uarg)
+{
+	unsigned long tolerance = (u64)tsc_khz * TSC_TOLERANCE_PPM / 1000000;
+
+	return uarg && (uarg < tsc_khz - tolerance || uarg > tsc_khz + tolerance) ? -EINVAL : 0;
+}
+
+/* The one attribute that a vCPU has: by how much its TSC is ahead of the host's. */
+long moat_vcpu_has_device_attr(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_device_attr *attr = arg;
+
+	return attr->flags || attr->group != KVM_VCPU_TSC_CTRL || attr->attr != KVM_VCPU_TSC_OFFSET ?
+	       -ENXIO : 0;
+}
+
+long moat_vcpu_get_device_attr(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_device_attr *attr = arg;
+	struct moat_vcpu *vcpu = object;
+
+	return moat_vcpu_has_device_attr(object, arg, 0) ?:
+	       put_user(vcpu->msrs.tsc_offset, (u64 __user *)attr->addr);
+}
+
+/* Those that are made later begin with it. */
+long moat_vcpu_set_device_attr(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_device_attr *attr = arg;
+	struct moat_vcpu *vcpu = object;
+	struct moat_clock *clock = &vcpu->vm->clock;
+	u64 offset;
+
+	if (moat_vcpu_has_device_attr(object, arg, 0))
+		return -ENXIO;
+	if (get_user(offset, (u64 __user *)attr->addr))
+		return -EFAULT;
+	spin_lock(&clock->lock);
+	clock->tsc_offset = offset;
+	clock->tsc_chosen = true;
+	spin_unlock(&clock->lock);
+	moat_tsc_offset_set(vcpu, offset);
+	return 0;
 }
