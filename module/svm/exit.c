@@ -256,6 +256,27 @@ static enum moat_exit exit_dr(struct moat_vcpu *vcpu)
 	return GO_ON;
 }
 
+/* LMSW, SMSW and CLTS can do no harm: the CPU itself may execute them, on the guest's CR0. */
+static enum moat_exit cr0_direct(struct svm_vcpu *svm)
+{
+	svm_cr0_hide(svm, svm->vmcb->cr0 | svm->cr0_hidden, 0);
+	svm->vmcb->intercept_misc1 &= ~SVM_CR0_SEL_WRITE;
+	return GO_ON;
+}
+
+static enum moat_exit exit_read_cr0(struct moat_vcpu *vcpu)
+{
+	unsigned int gpr;
+	int len = moat_insn_mov_operand(vcpu, &gpr);
+
+	if (!len)
+		return MOAT_EXIT_PREFETCH;
+	if (len < 0)
+		return cr0_direct(svm_of(vcpu));
+	vcpu->gpr[gpr] = moat_sregs(vcpu)->cr0;
+	return insn_skip(vcpu, vcpu->rip + len);
+}
+
 static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
 {
 	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
@@ -265,11 +286,8 @@ static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
 
 	if (!len)
 		return MOAT_EXIT_PREFETCH;
-	if (len < 0) {
-		/* LMSW can do no harm: the CPU itself may execute it. */
-		vmcb->intercept_misc1 &= ~SVM_CR0_SEL_WRITE;
-		return GO_ON;
-	}
+	if (len < 0)
+		return cr0_direct(svm_of(vcpu));
 	if (moat_cr_write(vcpu, cr, vcpu->gpr[gpr]))
 		return exit_gp(vcpu);
 	if (cr == 8)
@@ -343,6 +361,8 @@ static enum moat_exit exit_unknown(struct moat_vcpu *vcpu)
 typedef enum moat_exit (*svm_exit_fn)(struct moat_vcpu *vcpu);
 
 static const svm_exit_fn svm_exits[SVM_EXIT_TABLE] = {
+	[SVM_EXIT_READ_CR0] = exit_read_cr0,
+	[SVM_EXIT_WRITE_CR0] = exit_write_cr,
 	[SVM_EXIT_CR0_SEL_WRITE] = exit_write_cr,
 	[SVM_EXIT_WRITE_CR4] = exit_write_cr,
 	[SVM_EXIT_WRITE_CR8] = exit_write_cr,

@@ -94,11 +94,24 @@ void svm_sregs_load(struct moat_vcpu *vcpu)
 	s->gdt.limit = vmcb->gdtr.limit;
 	s->idt.base = vmcb->idtr.base;
 	s->idt.limit = vmcb->idtr.limit;
-	s->cr0 = vmcb->cr0;
+	s->cr0 = vmcb->cr0 | svm_of(vcpu)->cr0_hidden;
 	s->cr2 = vmcb->cr2;
 	s->cr3 = vmcb->cr3;
 	s->cr4 = vmcb->cr4;
 	s->efer = vmcb->efer & ~EFER_SVME;
+}
+
+/*
+ * Firmware runs with caches off, as after power-on: the guest's CR0 says so, the CPU's does not, or
+ * it would be very slow. While they differ, the guest's accesses to CR0 are emulated.
+ */
+void svm_cr0_hide(struct svm_vcpu *svm, u64 cr0, u64 hidden)
+{
+	svm->cr0_hidden = hidden;
+	svm->vmcb->cr0 = cr0 & ~hidden;
+	svm->vmcb->intercept_cr &= ~(SVM_CR_READ(0) | SVM_CR_WRITE(0));
+	if (hidden)
+		svm->vmcb->intercept_cr |= SVM_CR_READ(0) | SVM_CR_WRITE(0);
 }
 
 void svm_sregs_store(struct moat_vcpu *vcpu)
@@ -119,7 +132,7 @@ void svm_sregs_store(struct moat_vcpu *vcpu)
 	vmcb->gdtr.limit = s->gdt.limit;
 	vmcb->idtr.base = s->idt.base;
 	vmcb->idtr.limit = s->idt.limit;
-	vmcb->cr0 = s->cr0;
+	svm_cr0_hide(svm_of(vcpu), s->cr0, s->cr0 & (X86_CR0_CD | X86_CR0_NW));
 	vmcb->cr2 = s->cr2;
 	vmcb->cr3 = s->cr3;
 	vmcb->cr4 = s->cr4;

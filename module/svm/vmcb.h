@@ -10,6 +10,7 @@
 #include <linux/types.h>
 
 /* intercept_cr */
+#define SVM_CR_READ(cr)		BIT(cr)
 #define SVM_CR_WRITE(cr)	BIT(16 + (cr))
 
 /* intercept_misc1 */
@@ -69,6 +70,8 @@
 #define SVM_EVENT_VALID		BIT(31)
 
 /* exit_code, appendix "SVM Intercept Exit Codes" */
+#define SVM_EXIT_READ_CR0	0x000
+#define SVM_EXIT_WRITE_CR0	0x010
 #define SVM_EXIT_WRITE_CR4	0x014
 #define SVM_EXIT_WRITE_CR8	0x018
 #define SVM_EXIT_READ_DR0	0x020
