@@ -536,7 +536,7 @@ unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 	return insn.length;
 }
 
-int moat_insn_mov_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
+int moat_insn_mov_operands(struct moat_vcpu *vcpu, unsigned int *ret_reg, unsigned int *ret_gpr)
 {
 	struct fetch fetch = { 0 };
 	struct moat_insn insn;
@@ -547,6 +547,8 @@ int moat_insn_mov_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
 		return 0;
 	if (insn.op != INSN_MOV_CR && insn.op != INSN_MOV_DR)
 		return -ENOENT;
+	/* With LOCK, CR0 is CR8: AMD's way to it outside 64-bit mode. */
+	*ret_reg = insn.prefixes & INSN_LOCK ? insn.reg | 8 : insn.reg;
 	*ret_gpr = insn.rm;
 	return insn.length;
 }

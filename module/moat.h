@@ -490,11 +490,11 @@ int moat_io_exit(struct moat_vcpu *vcpu);
 int moat_insn_prefetch(struct moat_vcpu *vcpu);
 /*
  * Without sleeping: the length of the instruction at RIP; that of a MOV of a control or debug
- * register and its general register, or -ENOENT where it is another instruction. 0 where the bytes
+ * register, which one, and the general register, or -ENOENT where it is another instruction. 0 where the bytes
  * are not present just now. cr3 and linear, RIP's address, are what the first remembers a length by.
  */
 unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
-int moat_insn_mov_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr);
+int moat_insn_mov_operands(struct moat_vcpu *vcpu, unsigned int *ret_reg, unsigned int *ret_gpr);
 /* Goes on behind the instruction at RIP, with what comes at the end of each. */
 void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip);
 /* #UD by the instruction at RIP: 1, or a negative error. */

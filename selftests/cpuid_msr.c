@@ -302,9 +302,19 @@ static void write_cr0(uint64_t value)
 /* The caches' bits stay as they are written, by whichever instruction CR0 is changed or read. */
 static void cr0_caches_payload(void)
 {
-	uint64_t cr0 = read_cr0(), status = 0;
+	uint64_t cr0 = read_cr0(), status = 0, cr3, cr8;
 
 	GUEST_EQ(cr0 & CR0_CD_NW, CR0_CD_NW);
+	/* The other registers are what they are. */
+	GUEST_EQ(read_cr4() & 0x20, 0x20);
+	__asm__ volatile("movq %%cr3, %0; movq %0, %%cr3" : "=r"(cr3) : : "memory");
+	GUEST_EQ(cr3, GUEST_TABLES);
+	__asm__ volatile("movq %0, %%cr2" : : "r"(0x1234567ul) : "memory");
+	GUEST_EQ(read_cr2(), 0x1234567);
+	__asm__ volatile("movq %1, %%cr8; movq %%cr8, %0" : "=r"(cr8) : "r"(5ul) : "memory");
+	GUEST_EQ(cr8, 5);
+	write_cr4(read_cr4() | 8);
+	GUEST_EQ(read_cr4() & 8, 8);
 	write_cr0(cr0 | CR0_TS);
 	GUEST_EQ(read_cr0(), cr0 | CR0_TS);
 	__asm__ volatile("clts" : : : "memory");

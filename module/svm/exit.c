@@ -231,18 +231,18 @@ static enum moat_exit exit_mc(struct moat_vcpu *vcpu)
 static enum moat_exit dr_emulate(struct moat_vcpu *vcpu)
 {
 	u64 code = svm_of(vcpu)->vmcb->exit_code;
-	unsigned int gpr;
+	unsigned int dr, gpr;
 	int len;
 
 	if (moat_debug_dr7(vcpu) & DR7_GD) {
 		moat_debug_exit(vcpu, X86_TRAP_DB, DR6_RESET | DR6_BD);
 		return GO_ON;
 	}
-	len = moat_insn_mov_operand(vcpu, &gpr);
+	len = moat_insn_mov_operands(vcpu, &dr, &gpr);
 	if (len <= 0)
 		return MOAT_EXIT_PREFETCH;
 	moat_request(vcpu, MOAT_REQ_KICK);	/* DR0-3 are loaded when a run begins */
-	if (!moat_dr_access(vcpu, code & 15, gpr, code >= SVM_EXIT_WRITE_DR0))
+	if (!moat_dr_access(vcpu, dr, gpr, code >= SVM_EXIT_WRITE_DR0))
 		return GO_ON;
 	return insn_skip(vcpu, vcpu->rip + len);
 }
@@ -264,25 +264,24 @@ static enum moat_exit cr0_direct(struct svm_vcpu *svm)
 	return GO_ON;
 }
 
-static enum moat_exit exit_read_cr0(struct moat_vcpu *vcpu)
+/* Which register is up to the instruction: emulated CPUs make an exit for CR0 of any. */
+static enum moat_exit exit_read_cr(struct moat_vcpu *vcpu)
 {
-	unsigned int gpr;
-	int len = moat_insn_mov_operand(vcpu, &gpr);
+	unsigned int cr, gpr;
+	int len = moat_insn_mov_operands(vcpu, &cr, &gpr);
 
 	if (!len)
 		return MOAT_EXIT_PREFETCH;
 	if (len < 0)
 		return cr0_direct(svm_of(vcpu));
-	vcpu->gpr[gpr] = moat_sregs(vcpu)->cr0;
+	vcpu->gpr[gpr] = moat_cr_read(vcpu, cr);
 	return insn_skip(vcpu, vcpu->rip + len);
 }
 
 static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
 {
-	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
-	unsigned int cr = vmcb->exit_code == SVM_EXIT_CR0_SEL_WRITE ? 0 : vmcb->exit_code & 15;
-	unsigned int gpr;
-	int len = moat_insn_mov_operand(vcpu, &gpr);
+	unsigned int cr, gpr;
+	int len = moat_insn_mov_operands(vcpu, &cr, &gpr);
 
 	if (!len)
 		return MOAT_EXIT_PREFETCH;
@@ -361,7 +360,7 @@ static enum moat_exit exit_unknown(struct moat_vcpu *vcpu)
 typedef enum moat_exit (*svm_exit_fn)(struct moat_vcpu *vcpu);
 
 static const svm_exit_fn svm_exits[SVM_EXIT_TABLE] = {
-	[SVM_EXIT_READ_CR0] = exit_read_cr0,
+	[SVM_EXIT_READ_CR0] = exit_read_cr,
 	[SVM_EXIT_WRITE_CR0] = exit_write_cr,
 	[SVM_EXIT_CR0_SEL_WRITE] = exit_write_cr,
 	[SVM_EXIT_WRITE_CR4] = exit_write_cr,

@@ -192,11 +192,32 @@ static int cr8_write(struct moat_vcpu *vcpu, u64 value)
 	return 0;
 }
 
+u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr)
+{
+	const struct kvm_sregs *s = moat_sregs(vcpu);
+
+	switch (cr) {
+	case 0:
+		return s->cr0;
+	case 2:
+		return s->cr2;
+	case 3:
+		return s->cr3;
+	case 4:
+		return s->cr4;
+	default:
+		return moat_cr8_get(vcpu);
+	}
+}
+
 int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value)
 {
 	switch (cr) {
 	case 0:
 		return cr0_write(vcpu, value);
+	case 2:
+		moat_sregs_change(vcpu)->cr2 = value;
+		return 0;
 	case 3:
 		return cr3_write(vcpu, value);
 	case 4:

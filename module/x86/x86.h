@@ -134,7 +134,8 @@ static inline bool moat_exception_is_soft(u8 vector)
 
 /* x86/regs.c */
 void moat_regs_reset(struct moat_vcpu *vcpu, bool init);
-/* MOV to CRn by the guest (0, 3, 4, 8) after the checks of the manuals: 0 or -EINVAL for #GP. */
+/* MOV of CRn by the guest (0, 2, 3, 4, 8), to it after the checks of the manuals: 0 or -EINVAL. */
+u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr);
 int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value);
 int moat_efer_write(struct moat_vcpu *vcpu, u64 value, bool host);
 long moat_vcpu_get_regs(void *object, void *arg, unsigned long uarg);
