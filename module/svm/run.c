@@ -348,8 +348,12 @@ static void svm_windows(struct moat_vcpu *vcpu)
 	/* An NMI waits for the end of an interrupt shadow: try again at the next exit. */
 	if (nmi_waits)
 		moat_request(vcpu, MOAT_REQ_EVENT);
-	/* Requested, and held back by nothing but the task priority: see it change. */
-	if (vcpu->lapic && moat_lapic_highest_irr(vcpu) >= 0 && moat_lapic_pending(vcpu) < 0)
+	/*
+	 * Requested, and held back by nothing but the task priority: see it change. (With a virtual
+	 * interrupt outstanding, the emulated CPU dies of the guest's changing it.)
+	 */
+	if ((svm->vmcb->vintr & SVM_V_IRQ) ||
+	    (vcpu->lapic && moat_lapic_highest_irr(vcpu) >= 0 && moat_lapic_pending(vcpu) < 0))
 		svm->vmcb->intercept_cr |= SVM_CR_WRITE(8);
 	else
 		svm->vmcb->intercept_cr &= ~SVM_CR_WRITE(8);
