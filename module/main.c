@@ -30,6 +30,7 @@ static const struct moat_cap moat_caps[] = {
 	{ KVM_CAP_MULTI_ADDRESS_SPACE, 1 },
 	{ KVM_CAP_SYNC_MMU, 1 },
 	{ KVM_CAP_READONLY_MEM, 1 },
+	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, MOAT_DIRTY_MANUAL },
 	{ KVM_CAP_EXT_CPUID, 1 },
 	{ KVM_CAP_MP_STATE, 1 },
 	{ KVM_CAP_USER_NMI, 1 },

@@ -80,6 +80,7 @@ struct moat_slot {
 	u64 gfn;		/* first guest frame */
 	u64 npages;
 	unsigned long hva;
+	unsigned long *dirty;	/* a bit a page (a), then as much room again (m); or NULL */
 };
 
 /* All slots at one moment, sorted by gfn, never changed once published. */
@@ -159,6 +160,7 @@ struct moat_vm {
 	u32 bsp_id;				/* (m) */
 	bool split_irqchip;			/* (m) APICs in the kernel; before any vCPU */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
+	u64 dirty_manual;			/* (m) KVM_DIRTY_LOG_*: GET leaves the bits to CLEAR */
 
 	struct moat_clock clock;
 	u64 wall_clock_msr;			/* (a) */
@@ -413,7 +415,14 @@ void moat_inject_nmi(struct moat_vcpu *vcpu);
 
 /* memslot.c */
 int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region);
+void moat_slots_free(struct moat_slots *slots);
 const struct moat_slot *moat_slot_find(const struct moat_slots *slots, u64 gfn);
+const struct moat_slot *moat_slot_by_id(const struct moat_slots *slots, u32 id);
+static inline unsigned long moat_slot_hva(const struct moat_slot *slot, u64 gpa)
+{
+	return slot->hva + (gpa - (slot->gfn << PAGE_SHIFT));
+}
+
 /* The owner's address of the memory at gpa, 0 for none. */
 unsigned long moat_guest_hva(struct moat_vm *vm, u64 gpa);
 /* Whether there is memory at gpa that the guest may read, or write; else it is MMIO. */
@@ -421,13 +430,13 @@ bool moat_guest_has(struct moat_vm *vm, u64 gpa, bool write);
 /*
  * Guest memory by physical address, from the thread that runs the vCPU or serves the VM's ioctl,
  * in the address space of the owner. -EFAULT where no memory is (or, for writes, where it is
- * read-only).
+ * read-only). Writes are the vCPU's, and logged.
  */
 int moat_guest_read(struct moat_vm *vm, u64 gpa, void *data, size_t len);
-int moat_guest_write(struct moat_vm *vm, u64 gpa, const void *data, size_t len);
+int moat_guest_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, size_t len);
 /* The same without sleeping: -EFAULT also where a page is not present just now. */
 int moat_guest_read_atomic(struct moat_vm *vm, u64 gpa, void *data, size_t len);
-int moat_guest_cmpxchg(struct moat_vm *vm, u64 gpa, u64 *old, u64 new, unsigned int len);
+int moat_guest_cmpxchg(struct moat_vcpu *vcpu, u64 gpa, u64 *old, u64 new, unsigned int len);
 
 /* fault.c */
 int moat_mmu_create(struct moat_vm *vm);
@@ -436,6 +445,28 @@ void moat_mmu_destroy(struct moat_vm *vm);
 int moat_mmu_fault(struct moat_vcpu *vcpu, u64 gpa, bool write, bool fetch);
 /* Takes away whatever is mapped at gfn..gfn+npages and waits until no vCPU can use it. */
 void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages);
+/* The same with the right to write. */
+void moat_mmu_wrprotect(struct moat_vm *vm, u64 gfn, u64 npages);
+/* Waits until no vCPU can use what was changed before in the tables. */
+void moat_mmu_flush(struct moat_vm *vm);
+
+/* dirty.c */
+#define MOAT_DIRTY_MANUAL	(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+
+static inline bool moat_slot_is_logged(const struct moat_slot *slot)
+{
+	return slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
+}
+
+/* Gives the new slot what its log takes: that of the old one, where there is one. 0 or -ENOMEM. */
+int moat_dirty_prepare(struct moat_vm *vm, const struct moat_slot *old, struct moat_slot *new);
+/* The slot, which is there already, is logged from now on. */
+void moat_dirty_begin(struct moat_vm *vm, const struct moat_slot *slot);
+/* Logs a page, where its slot is logged: see dirty.c for when. */
+void moat_dirty_mark(struct moat_vcpu *vcpu, const struct moat_slot *slot, u64 gfn);
+int moat_dirty_enable_manual(struct moat_vm *vm, u64 options);
+long moat_vm_get_dirty_log(void *object, void *arg, unsigned long uarg);
+long moat_vm_clear_dirty_log(void *object, void *arg, unsigned long uarg);
 
 /* emulation.c */
 /*

@@ -66,7 +66,7 @@ static void vm_destroy(struct moat_vm *vm)
 		if (moat_vm_vcpu(vm, id))
 			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
 	moat_mmu_destroy(vm);
-	kvfree(rcu_dereference_protected(vm->slots, true));
+	moat_slots_free(rcu_dereference_protected(vm->slots, true));
 	kvfree(rcu_dereference_protected(vm->routing, true));
 	cleanup_srcu_struct(&vm->srcu);
 	kvfree(vm);
@@ -167,8 +167,12 @@ static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
 
 	if (cap->flags)
 		return -EINVAL;
-	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
+	switch (cap->cap) {
+	case KVM_CAP_SPLIT_IRQCHIP:
 		return vm_enable_split_irqchip(object, cap);
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return moat_dirty_enable_manual(object, cap->args[0]);
+	}
 	return -EINVAL;
 }
 
@@ -178,6 +182,8 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, vm_check_extension },
 	{ KVM_CREATE_VCPU, MOAT_LOCK_VM, vm_create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION, MOAT_LOCK_VM, vm_set_user_memory_region },
+	{ KVM_GET_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_get_dirty_log },
+	{ KVM_CLEAR_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_clear_dirty_log },
 	{ KVM_SET_TSS_ADDR, MOAT_LOCK_NONE, vm_set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR, MOAT_LOCK_VM, vm_set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, MOAT_LOCK_VM, vm_set_boot_cpu_id },
