@@ -283,7 +283,10 @@ static int cmpxchg_sized(unsigned long hva, u64 *old, u64 new, unsigned int len)
 	return -EINVAL;
 }
 
-/* 0 exchanged; -EAGAIN not, *old is what was there; -EFAULT. Aligned to its length. */
+/*
+ * 0 exchanged; -EAGAIN not, *old is what was there, or there is no room to log it; -EFAULT. Aligned
+ * to its length.
+ */
 int moat_guest_cmpxchg(struct moat_vcpu *vcpu, u64 gpa, u64 *old, u64 new, unsigned int len)
 {
 	struct moat_vm *vm = vcpu->vm;
@@ -291,7 +294,9 @@ int moat_guest_cmpxchg(struct moat_vcpu *vcpu, u64 gpa, u64 *old, u64 new, unsig
 	const struct moat_slot *slot = guest_slot(vm, gpa, true);
 	int r = -EFAULT;
 
-	if (slot && IS_ALIGNED(gpa, len) &&
+	if (moat_dirty_ring_is_short(vcpu, MOAT_RING_FOR_DATA)) {
+		r = -EAGAIN;
+	} else if (slot && IS_ALIGNED(gpa, len) &&
 	    access_ok((void __user *)moat_slot_hva(slot, gpa), len)) {
 		r = cmpxchg_sized(moat_slot_hva(slot, gpa), old, new, len);
 		if (!r)

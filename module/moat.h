@@ -66,6 +66,7 @@ enum moat_request {
 	MOAT_REQ_CLOCK,		/* write the guest's pvclock page */
 	MOAT_REQ_APIC,		/* INIT or SIPI arrived: moat_lapic_accept_events() */
 	MOAT_REQ_TRIPLE_FAULT,
+	MOAT_REQ_RING_FULL,	/* no room for more dirty pages: moat_dirty_ring_exit() */
 	MOAT_REQ_KICK,		/* leave the guest and look; no work of its own */
 	MOAT_NR_REQS
 };
@@ -160,6 +161,7 @@ struct moat_vm {
 	u32 bsp_id;				/* (m) */
 	bool split_irqchip;			/* (m) APICs in the kernel; before any vCPU */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
+	u32 dirty_ring_bytes;			/* (m) 0: bitmaps; before any vCPU */
 	u64 dirty_manual;			/* (m) KVM_DIRTY_LOG_*: GET leaves the bits to CLEAR */
 
 	struct moat_clock clock;
@@ -257,6 +259,14 @@ struct moat_insn_place {
 	struct moat_insn insn;	/* length 0: none */
 };
 
+/* A vCPU's dirty pages, for userspace. The numbers only grow; modulo the size they are indices. */
+struct moat_dirty_ring {
+	struct kvm_dirty_gfn *entry;	/* (c) shared with userspace: read once; NULL: no ring */
+	u32 size;			/* (c) a power of two */
+	u32 head;			/* (v) of the next entry */
+	u32 tail;			/* (m) of the first that is not taken back */
+};
+
 struct moat_vcpu_stats {
 	u64 exits;
 	u64 slow_exits;
@@ -342,6 +352,7 @@ struct moat_vcpu {
 	int (*complete)(struct moat_vcpu *vcpu);
 	struct moat_emulation emul;
 	struct moat_insn_place insn_places[8];	/* (v) */
+	struct moat_dirty_ring ring;
 
 	sigset_t sigset;		/* (v) */
 	bool sigset_active;
@@ -452,6 +463,10 @@ void moat_mmu_flush(struct moat_vm *vm);
 
 /* dirty.c */
 #define MOAT_DIRTY_MANUAL	(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+#define MOAT_DIRTY_RING_BYTES	(65536 * sizeof(struct kvm_dirty_gfn))	/* at most */
+/* Entries at the ring's end that are kept for what is under way; of these, for writes to data. */
+#define MOAT_RING_RESERVED	64
+#define MOAT_RING_FOR_DATA	16
 
 static inline bool moat_slot_is_logged(const struct moat_slot *slot)
 {
@@ -467,6 +482,15 @@ void moat_dirty_mark(struct moat_vcpu *vcpu, const struct moat_slot *slot, u64 g
 int moat_dirty_enable_manual(struct moat_vm *vm, u64 options);
 long moat_vm_get_dirty_log(void *object, void *arg, unsigned long uarg);
 long moat_vm_clear_dirty_log(void *object, void *arg, unsigned long uarg);
+int moat_dirty_enable_ring(struct moat_vm *vm, u64 bytes);
+int moat_dirty_ring_create(struct moat_vcpu *vcpu);
+/* True where no more than so many entries are left, and there is a ring. */
+bool moat_dirty_ring_is_short(struct moat_vcpu *vcpu, u32 left);
+/* Serves MOAT_REQ_RING_FULL: true where userspace must take entries before the guest goes on. */
+bool moat_dirty_ring_exit(struct moat_vcpu *vcpu);
+/* The ring's page at this page offset of the vCPU's mapping, NULL for none. */
+struct page *moat_dirty_ring_page(struct moat_vcpu *vcpu, unsigned long pgoff);
+long moat_vm_reset_dirty_rings(void *object, void *arg, unsigned long uarg);
 
 /* emulation.c */
 /*

@@ -25,6 +25,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 #include <trace/events/ipi.h>
 #include <asm/processor-flags.h>
 #include <asm/traps.h>
@@ -50,6 +51,7 @@ static void vcpu_free(struct moat_vcpu *vcpu)
 	moat_hw->vcpu_destroy(vcpu);
 	moat_lapic_destroy(vcpu);
 	moat_fpu_destroy(vcpu);
+	vfree(vcpu->ring.entry);
 	kvfree(vcpu->cpuid);
 	free_page((unsigned long)vcpu->pio_data);
 	free_page((unsigned long)vcpu->run);
@@ -64,7 +66,9 @@ static int vcpu_alloc_parts(struct moat_vcpu *vcpu)
 	vcpu->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!vcpu->run || !vcpu->pio_data)
 		return -ENOMEM;
-	r = moat_fpu_create(vcpu);
+	r = moat_dirty_ring_create(vcpu);
+	if (!r)
+		r = moat_fpu_create(vcpu);
 	if (!r && vcpu->vm->split_irqchip)
 		r = moat_lapic_create(vcpu);
 	if (!r)
@@ -479,6 +483,8 @@ static bool vcpu_can_take_interrupt(struct moat_vcpu *vcpu)
 static int vcpu_serve_requests(struct moat_vcpu *vcpu)
 {
 	moat_request_take(vcpu, MOAT_REQ_KICK);
+	if (moat_dirty_ring_exit(vcpu))		/* before anything that writes */
+		return 0;
 	if (moat_request_take(vcpu, MOAT_REQ_TRIPLE_FAULT))
 		return exit_shutdown(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_APIC))
@@ -703,6 +709,8 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 	else if (vmf->pgoff == KVM_PIO_PAGE_OFFSET)
 		page = virt_to_page(vcpu->pio_data);
 	else
+		page = moat_dirty_ring_page(vcpu, vmf->pgoff);
+	if (!page)
 		return VM_FAULT_SIGBUS;
 	get_page(page);
 	vmf->page = page;
@@ -715,6 +723,13 @@ static const struct vm_operations_struct vcpu_vm_ops = {
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	struct moat_vcpu *vcpu = file->private_data;
+
+	/* A copy of a ring is of no use, nor is it code. */
+	if ((moat_dirty_ring_page(vcpu, vma->vm_pgoff) ||
+	     moat_dirty_ring_page(vcpu, vma->vm_pgoff + vma_pages(vma) - 1)) &&
+	    (vma->vm_flags & (VM_EXEC | VM_SHARED)) != VM_SHARED)
+		return -EINVAL;
 	vma->vm_ops = &vcpu_vm_ops;
 	return 0;
 }

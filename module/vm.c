@@ -172,6 +172,9 @@ static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
 		return vm_enable_split_irqchip(object, cap);
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return moat_dirty_enable_manual(object, cap->args[0]);
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return moat_dirty_enable_ring(object, cap->args[0]);
 	}
 	return -EINVAL;
 }
@@ -184,6 +187,7 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_SET_USER_MEMORY_REGION, MOAT_LOCK_VM, vm_set_user_memory_region },
 	{ KVM_GET_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_clear_dirty_log },
+	{ KVM_RESET_DIRTY_RINGS, MOAT_LOCK_VM, moat_vm_reset_dirty_rings },
 	{ KVM_SET_TSS_ADDR, MOAT_LOCK_NONE, vm_set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR, MOAT_LOCK_VM, vm_set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, MOAT_LOCK_VM, vm_set_boot_cpu_id },

@@ -61,8 +61,8 @@ static void log_is(uint64_t first, uint64_t count, uint64_t step, int line)
 	for (i = 0; i < count; i++)
 		bit_set(want, first + i * step);
 	for (i = 0; i < WORDS; i++)
-		tap_check(got[i] == want[i], __FILE__, line, "word %d of the log: %#lx, wanted %#lx",
-			  (int)i, got[i], want[i]);
+		tap_check(got[i] == want[i], __FILE__, line,
+			  "word %d of the log: %#lx, wanted %#lx", (int)i, got[i], want[i]);
 }
 
 #define LOG_IS(first, count, step) log_is(first, count, step, __LINE__)
@@ -221,7 +221,8 @@ static void read_only(void)
 	writer_do(vcpu, WRITER_WRITE, 0, 5, 1);
 	LOG_IS(0, 0, 0);
 	CHECK_EQ(memory[0], 0);
-	CHECK_ERRNO(vm_slot(vm, WRITER_SLOT, WRITER_GPA, PAGES * PAGE_SIZE, memory, LOGGED), EINVAL);
+	CHECK_ERRNO(vm_slot(vm, WRITER_SLOT, WRITER_GPA, PAGES * PAGE_SIZE, memory, LOGGED),
+		    EINVAL);
 	CHECK_ERRNO(vm_slot(vm, WRITER_SLOT, WRITER_GPA, PAGES * PAGE_SIZE, memory, 0), EINVAL);
 	writer_slot(vm, memory, PAGES, KVM_MEM_READONLY);
 	writer_do(vcpu, WRITER_WRITE, 0, 5, 1);
@@ -342,7 +343,8 @@ static uint64_t counter(const char *name)
 	while (dir && (entry = readdir(dir))) {
 		if (strncmp(entry->d_name, prefix, strlen(prefix)))
 			continue;
-		snprintf(path, sizeof(path), "/sys/kernel/debug/moat/%.30s/%s", entry->d_name, name);
+		snprintf(path, sizeof(path), "/sys/kernel/debug/moat/%.30s/%s", entry->d_name,
+			 name);
 		file = fopen(path, "r");
 		if (file && fscanf(file, "%lu", &value) != 1)
 			value = ~0ull;
@@ -366,8 +368,8 @@ static void large_is(uint64_t first, uint64_t count, uint64_t step, int line)
 	for (i = 0; i < count; i++)
 		bit_set(want, first + i * step);
 	for (i = 0; i < LARGE_PAGES / 64; i++)
-		tap_check(got[i] == want[i], __FILE__, line, "word %d of the log: %#lx, wanted %#lx",
-			  (int)i, got[i], want[i]);
+		tap_check(got[i] == want[i], __FILE__, line,
+			  "word %d of the log: %#lx, wanted %#lx", (int)i, got[i], want[i]);
 }
 
 #define LARGE_IS(first, count, step) large_is(first, count, step, __LINE__)
@@ -515,7 +517,7 @@ static void hugetlb_1g(void)
 	CHECK_CALL(log_get(WRITER_SLOT, bits));
 	CHECK(bit_get(bits, 777) && bit_get(bits, 777 + 51200), "the two pages are not logged");
 	bits[777 / 64] = bits[(777 + 51200) / 64] = 0;
-	CHECK(!memcmp(bits, bits + 1, sizeof(bits) - 8) && !bits[0], "more than the two are logged");
+	CHECK(!memcmp(bits, bits + 1, sizeof(bits) - 8) && !bits[0], "more than two are logged");
 	writer_slot(vm, memory, N, 0);
 	writer_do(vcpu, WRITER_READ, 0, 1000, 97);
 	if (node_is_moat())
@@ -579,7 +581,8 @@ static void race_create(uint64_t options)
 	memory = writer_memory(WRITER_PAGES * PAGE_SIZE, 0);
 	madvise(memory, WRITER_PAGES * PAGE_SIZE, MADV_HUGEPAGE);
 	writer_slot(vm, memory, WRITER_PAGES, LOGGED);
-	writers_start(vm, &judge, memory, NULL);
+	writers_create(vm, &judge, memory);
+	writers_start(NULL);
 }
 
 static void race_destroy(void)
@@ -620,7 +623,8 @@ static void race_run(bool (*round)(void), void (*disturb)(void))
 	while (clock_ns() < end && judge.rounds < RACE_ROUNDS && round())
 		if (disturb)
 			disturb();
-	writers_stop();
+	writers_quit();
+	writers_join();
 	round();
 	round();
 }

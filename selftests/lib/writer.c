@@ -165,28 +165,38 @@ static void *writer_thread(void *arg)
 	return NULL;
 }
 
-void writers_start(struct vm *vm, struct judge *judge, void *memory, void (*full)(void))
+void writers_create(struct vm *vm, struct judge *judge, void *memory)
 {
 	uint32_t i;
 
 	memset(judge, 0, sizeof(*judge));
 	memset(memory, 0, WRITER_PAGES * PAGE_SIZE);
 	judge->memory = memory;
-	ring_full = full;
 	for (i = 0; i < WRITER_VCPUS; i++) {
 		writers[i] = vcpu_create(vm, i);
 		vcpu_set_long(writers[i], random_payload, i);
 	}
+}
+
+void writers_start(void (*full)(void))
+{
+	uint32_t i;
+
+	ring_full = full;
 	for (i = 0; i < WRITER_VCPUS; i++)
 		if (pthread_create(&threads[i], NULL, writer_thread, writers[i]))
 			tap_bail("pthread_create failed");
 }
 
-void writers_stop(void)
+void writers_quit(void)
+{
+	*GUEST_VAR(writers[0]->vm, quit) = 1;
+}
+
+void writers_join(void)
 {
 	uint32_t i;
 
-	*GUEST_VAR(writers[0]->vm, quit) = 1;
 	for (i = 0; i < WRITER_VCPUS; i++)
 		pthread_join(threads[i], NULL);
 }

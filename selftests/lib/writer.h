@@ -53,10 +53,13 @@ struct judge {
 	uint64_t rounds, logged;
 };
 
-/* WRITER_VCPUS threads, each with a vCPU that writes at random; full is called on a full ring. */
-void writers_start(struct vm *vm, struct judge *judge, void *memory, void (*full)(void));
-void writers_stop(void);
+/* vCPUs that write at random, then a thread for each; full is called where its ring is full. */
 extern struct vcpu *writers[WRITER_VCPUS];
+void writers_create(struct vm *vm, struct judge *judge, void *memory);
+void writers_start(void (*full)(void));
+/* They end soon, have ended. */
+void writers_quit(void);
+void writers_join(void);
 
 void judge_before_harvest(struct judge *judge);
 /* After it: the bitmap of what was in it. False where a write was missed. */
