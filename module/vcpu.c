@@ -594,7 +594,6 @@ static int vcpu_check_run(struct moat_vcpu *vcpu)
 
 static long vcpu_run_locked(struct moat_vcpu *vcpu)
 {
-	sigset_t saved;
 	int r;
 
 	lockdep_assert_held(&vcpu->lock);
@@ -603,13 +602,16 @@ static long vcpu_run_locked(struct moat_vcpu *vcpu)
 		return r;
 	if (READ_ONCE(vcpu->run->request_interrupt_window))
 		moat_request(vcpu, MOAT_REQ_EVENT);
+	/* Into real_blocked: a signal that is blocked but for this kills nobody meanwhile. */
 	if (vcpu->sigset_active)
-		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
+		sigprocmask(SIG_SETMASK, &vcpu->sigset, &current->real_blocked);
 	r = vcpu_resume(vcpu);
 	vcpu_report(vcpu);
 	vcpu->stats.user_exits++;
-	if (vcpu->sigset_active)
-		sigprocmask(SIG_SETMASK, &saved, NULL);
+	if (vcpu->sigset_active) {
+		sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+		sigemptyset(&current->real_blocked);
+	}
 	return r;
 }
 
