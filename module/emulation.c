@@ -94,7 +94,7 @@ static int walk_update_entry(void *ctx, u64 gpa, u64 old, u64 new, unsigned int 
 	/* The CPU has set the accessed bits of what it executes: there is nothing to update. */
 	if (a->atomic)
 		return -EFAULT;
-	return moat_guest_cmpxchg(a->vcpu->vm, gpa, &old, new, len);
+	return moat_guest_cmpxchg(a->vcpu, gpa, &old, new, len);
 }
 
 static void fragment_to_user(struct moat_vcpu *vcpu, const struct moat_fragment *fragment)
@@ -175,7 +175,7 @@ static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 	    !moat_guest_has(vcpu->vm, gpa, write))
 		return mmio_access(vcpu, gpa, data, len, write);
 	if (write)
-		return moat_guest_write(vcpu->vm, gpa, data, len);
+		return moat_guest_write(vcpu, gpa, data, len);
 	return moat_guest_read(vcpu->vm, gpa, data, len);
 }
 
@@ -300,7 +300,7 @@ static int emu_cmpxchg(void *ctx, u64 linear, const void *old, const void *new, 
 		return -ENXIO;
 	memcpy(&before, old, len);
 	memcpy(&after, new, len);
-	r = moat_guest_cmpxchg(a->vcpu->vm, gpa, &before, after, len);
+	r = moat_guest_cmpxchg(a->vcpu, gpa, &before, after, len);
 	if (r == -EAGAIN)
 		return -EBUSY;
 	return r ? -EIO : 0;
@@ -578,7 +578,7 @@ static int hypercall_fix(struct access *a, const struct moat_insn *insn)
 
 	if (r == -EFAULT)
 		return inject_noted(a);
-	if (!r && !moat_guest_write(a->vcpu->vm, gpa, &modrm, 1))
+	if (!r && !moat_guest_write(a->vcpu, gpa, &modrm, 1))
 		return 1;
 	moat_inject_ud(a->vcpu);
 	return 1;

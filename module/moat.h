@@ -77,6 +77,7 @@ enum moat_request {
 	MOAT_REQ_APIC,		/* INIT or SIPI arrived: moat_lapic_accept_events() */
 	MOAT_REQ_TRIPLE_FAULT,
 	MOAT_REQ_DEBUG,		/* moat_debug_to_user() */
+	MOAT_REQ_RING_FULL,	/* no room for more dirty pages: moat_dirty_ring_exit() */
 	MOAT_REQ_KICK,		/* leave the guest and look; no work of its own */
 	MOAT_NR_REQS
 };
@@ -91,6 +92,7 @@ struct moat_slot {
 	u64 gfn;		/* first guest frame */
 	u64 npages;
 	unsigned long hva;
+	unsigned long *dirty;	/* a bit a page (a), then as much room again (m); or NULL */
 };
 
 /* All slots at one moment, sorted by gfn, never changed once published. */
@@ -172,6 +174,8 @@ struct moat_vm {
 	u32 max_vcpu_ids;			/* (m) */
 	bool split_irqchip;			/* (m) APICs in the kernel; before any vCPU */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
+	u32 dirty_ring_bytes;			/* (m) 0: bitmaps; before any vCPU */
+	u64 dirty_manual;			/* (m) KVM_DIRTY_LOG_*: GET leaves the bits to CLEAR */
 
 	/* What userspace has switched by KVM_ENABLE_CAP. (m) to write */
 	u32 user_msrs;				/* KVM_MSR_EXIT_REASON_* */
@@ -284,6 +288,14 @@ struct moat_insn_place {
 	struct moat_insn insn;	/* length 0: none */
 };
 
+/* A vCPU's dirty pages, for userspace. The numbers only grow; modulo the size they are indices. */
+struct moat_dirty_ring {
+	struct kvm_dirty_gfn *entry;	/* (c) shared with userspace: read once; NULL: no ring */
+	u32 size;			/* (c) a power of two */
+	u32 head;			/* (v) of the next entry */
+	u32 tail;			/* (m) of the first that is not taken back */
+};
+
 struct moat_vcpu_stats {
 	u64 exits;
 	u64 slow_exits;
@@ -378,6 +390,7 @@ struct moat_vcpu {
 	int (*complete)(struct moat_vcpu *vcpu);
 	struct moat_emulation emul;
 	struct moat_insn_place insn_places[8];	/* (v) */
+	struct moat_dirty_ring ring;
 
 	sigset_t sigset;		/* (v) */
 	bool sigset_active;
@@ -455,7 +468,14 @@ void moat_exception_begin(struct moat_vcpu *vcpu);
 
 /* memslot.c */
 int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region);
+void moat_slots_free(struct moat_slots *slots);
 const struct moat_slot *moat_slot_find(const struct moat_slots *slots, u64 gfn);
+const struct moat_slot *moat_slot_by_id(const struct moat_slots *slots, u32 id);
+static inline unsigned long moat_slot_hva(const struct moat_slot *slot, u64 gpa)
+{
+	return slot->hva + (gpa - (slot->gfn << PAGE_SHIFT));
+}
+
 /* The owner's address of the memory at gpa, 0 for none. */
 unsigned long moat_guest_hva(struct moat_vm *vm, u64 gpa);
 /* Whether there is memory at gpa that the guest may read, or write; else it is MMIO. */
@@ -463,13 +483,13 @@ bool moat_guest_has(struct moat_vm *vm, u64 gpa, bool write);
 /*
  * Guest memory by physical address, from the thread that runs the vCPU or serves the VM's ioctl,
  * in the address space of the owner. -EFAULT where no memory is (or, for writes, where it is
- * read-only).
+ * read-only). Writes are the vCPU's, and logged.
  */
 int moat_guest_read(struct moat_vm *vm, u64 gpa, void *data, size_t len);
-int moat_guest_write(struct moat_vm *vm, u64 gpa, const void *data, size_t len);
+int moat_guest_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, size_t len);
 /* The same without sleeping: -EFAULT also where a page is not present just now. */
 int moat_guest_read_atomic(struct moat_vm *vm, u64 gpa, void *data, size_t len);
-int moat_guest_cmpxchg(struct moat_vm *vm, u64 gpa, u64 *old, u64 new, unsigned int len);
+int moat_guest_cmpxchg(struct moat_vcpu *vcpu, u64 gpa, u64 *old, u64 new, unsigned int len);
 
 /* fault.c */
 int moat_mmu_create(struct moat_vm *vm);
@@ -478,6 +498,41 @@ void moat_mmu_destroy(struct moat_vm *vm);
 int moat_mmu_fault(struct moat_vcpu *vcpu, u64 gpa, bool write, bool fetch);
 /* Takes away whatever is mapped at gfn..gfn+npages and waits until no vCPU can use it. */
 void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages);
+/* The same with the right to write. */
+void moat_mmu_wrprotect(struct moat_vm *vm, u64 gfn, u64 npages);
+/* Waits until no vCPU can use what was changed before in the tables. */
+void moat_mmu_flush(struct moat_vm *vm);
+
+/* dirty.c */
+#define MOAT_DIRTY_MANUAL	(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+#define MOAT_DIRTY_RING_BYTES	(65536 * sizeof(struct kvm_dirty_gfn))	/* at most */
+/* Entries at the ring's end that are kept for what is under way; of these, for writes to data. */
+#define MOAT_RING_RESERVED	64
+#define MOAT_RING_FOR_DATA	16
+
+static inline bool moat_slot_is_logged(const struct moat_slot *slot)
+{
+	return slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
+}
+
+/* Gives the new slot what its log takes: that of the old one, where there is one. 0 or -ENOMEM. */
+int moat_dirty_prepare(struct moat_vm *vm, const struct moat_slot *old, struct moat_slot *new);
+/* The slot, which is there already, is logged from now on. */
+void moat_dirty_begin(struct moat_vm *vm, const struct moat_slot *slot);
+/* Logs a page, where its slot is logged: see dirty.c for when. */
+void moat_dirty_mark(struct moat_vcpu *vcpu, const struct moat_slot *slot, u64 gfn);
+long moat_dirty_enable_manual(struct moat_vm *vm, const struct kvm_enable_cap *cap);
+long moat_vm_get_dirty_log(void *object, void *arg, unsigned long uarg);
+long moat_vm_clear_dirty_log(void *object, void *arg, unsigned long uarg);
+long moat_dirty_enable_ring(struct moat_vm *vm, const struct kvm_enable_cap *cap);
+int moat_dirty_ring_create(struct moat_vcpu *vcpu);
+/* True where no more than so many entries are left, and there is a ring. */
+bool moat_dirty_ring_is_short(struct moat_vcpu *vcpu, u32 left);
+/* Serves MOAT_REQ_RING_FULL: true where userspace must take entries before the guest goes on. */
+bool moat_dirty_ring_exit(struct moat_vcpu *vcpu);
+/* The ring's page at this page offset of the vCPU's mapping, NULL for none. */
+struct page *moat_dirty_ring_page(struct moat_vcpu *vcpu, unsigned long pgoff);
+long moat_vm_reset_dirty_rings(void *object, void *arg, unsigned long uarg);
 
 /* emulation.c */
 /*

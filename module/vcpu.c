@@ -25,6 +25,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 #include <trace/events/ipi.h>
 #include <asm/debugreg.h>
 #include <asm/processor-flags.h>
@@ -51,6 +52,7 @@ static void vcpu_free(struct moat_vcpu *vcpu)
 	moat_hw->vcpu_destroy(vcpu);
 	moat_lapic_destroy(vcpu);
 	moat_fpu_destroy(vcpu);
+	vfree(vcpu->ring.entry);
 	kvfree(vcpu->cpuid);
 	free_page((unsigned long)vcpu->pio_data);
 	free_page((unsigned long)vcpu->run);
@@ -65,7 +67,9 @@ static int vcpu_alloc_parts(struct moat_vcpu *vcpu)
 	vcpu->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!vcpu->run || !vcpu->pio_data)
 		return -ENOMEM;
-	r = moat_fpu_create(vcpu);
+	r = moat_dirty_ring_create(vcpu);
+	if (!r)
+		r = moat_fpu_create(vcpu);
 	if (!r && vcpu->vm->split_irqchip)
 		r = moat_lapic_create(vcpu);
 	if (!r)
@@ -496,6 +500,8 @@ static bool vcpu_can_take_interrupt(struct moat_vcpu *vcpu)
 static int vcpu_serve_requests(struct moat_vcpu *vcpu)
 {
 	moat_request_take(vcpu, MOAT_REQ_KICK);
+	if (moat_dirty_ring_exit(vcpu))		/* before anything that writes */
+		return 0;
 	if (moat_request_take(vcpu, MOAT_REQ_TRIPLE_FAULT))
 		return exit_shutdown(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_DEBUG))
@@ -656,7 +662,6 @@ static int vcpu_check_run(struct moat_vcpu *vcpu)
 
 static long vcpu_run_locked(struct moat_vcpu *vcpu)
 {
-	sigset_t saved;
 	int r;
 
 	lockdep_assert_held(&vcpu->lock);
@@ -665,14 +670,17 @@ static long vcpu_run_locked(struct moat_vcpu *vcpu)
 		return r;
 	if (READ_ONCE(vcpu->run->request_interrupt_window))
 		moat_request(vcpu, MOAT_REQ_EVENT);
+	/* Into real_blocked: a signal that is blocked but for this kills nobody meanwhile. */
 	if (vcpu->sigset_active)
-		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
+		sigprocmask(SIG_SETMASK, &vcpu->sigset, &current->real_blocked);
 	r = vcpu_resume(vcpu);
 	vcpu_report(vcpu);
 	vcpu_sync_out(vcpu);
 	vcpu->stats.user_exits++;
-	if (vcpu->sigset_active)
-		sigprocmask(SIG_SETMASK, &saved, NULL);
+	if (vcpu->sigset_active) {
+		sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+		sigemptyset(&current->real_blocked);
+	}
 	return r;
 }
 
@@ -783,6 +791,8 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 	else if (vmf->pgoff == KVM_PIO_PAGE_OFFSET)
 		page = virt_to_page(vcpu->pio_data);
 	else
+		page = moat_dirty_ring_page(vcpu, vmf->pgoff);
+	if (!page)
 		return VM_FAULT_SIGBUS;
 	get_page(page);
 	vmf->page = page;
@@ -795,6 +805,13 @@ static const struct vm_operations_struct vcpu_vm_ops = {
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	struct moat_vcpu *vcpu = file->private_data;
+
+	/* A copy of a ring is of no use, nor is it code. */
+	if ((moat_dirty_ring_page(vcpu, vma->vm_pgoff) ||
+	     moat_dirty_ring_page(vcpu, vma->vm_pgoff + vma_pages(vma) - 1)) &&
+	    (vma->vm_flags & (VM_EXEC | VM_SHARED)) != VM_SHARED)
+		return -EINVAL;
 	vma->vm_ops = &vcpu_vm_ops;
 	return 0;
 }

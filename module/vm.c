@@ -68,7 +68,7 @@ static void vm_destroy(struct moat_vm *vm)
 		if (moat_vm_vcpu(vm, id))
 			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
 	moat_mmu_destroy(vm);
-	kvfree(rcu_dereference_protected(vm->slots, true));
+	moat_slots_free(rcu_dereference_protected(vm->slots, true));
 	kvfree(rcu_dereference_protected(vm->routing, true));
 	moat_msr_filter_free(rcu_dereference_protected(vm->msr_filter, true));
 	cleanup_srcu_struct(&vm->srcu);
@@ -233,6 +233,9 @@ static const struct {
 	long (*enable)(struct moat_vm *vm, const struct kvm_enable_cap *cap);
 } vm_caps[] = {
 	{ KVM_CAP_SPLIT_IRQCHIP, vm_enable_split_irqchip },
+	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, moat_dirty_enable_manual },
+	{ KVM_CAP_DIRTY_LOG_RING, moat_dirty_enable_ring },
+	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, moat_dirty_enable_ring },
 	{ KVM_CAP_EXCEPTION_PAYLOAD, vm_enable_exception_payload },
 	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, vm_enable_triple_fault_event },
 	{ KVM_CAP_X86_USER_SPACE_MSR, moat_vm_enable_user_msr },
@@ -258,6 +261,9 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, vm_check_extension },
 	{ KVM_CREATE_VCPU, MOAT_LOCK_VM, vm_create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION, MOAT_LOCK_VM, vm_set_user_memory_region },
+	{ KVM_GET_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_get_dirty_log },
+	{ KVM_CLEAR_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_clear_dirty_log },
+	{ KVM_RESET_DIRTY_RINGS, MOAT_LOCK_VM, moat_vm_reset_dirty_rings },
 	{ KVM_SET_TSS_ADDR, MOAT_LOCK_NONE, vm_set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR, MOAT_LOCK_VM, vm_set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, MOAT_LOCK_VM, vm_set_boot_cpu_id },

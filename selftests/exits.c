@@ -5,6 +5,7 @@
  */
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "guest.h"
@@ -530,6 +531,41 @@ static void signal_mask(void)
 	machine_destroy();
 }
 
+/* Blocked by all but KVM_RUN, without a handler, and sent while that runs: nobody dies of it. */
+static void signal_mask_child(void)
+{
+	struct {
+		struct kvm_signal_mask head;
+		uint64_t set;
+	} mask = { .head.len = 8 };
+	pthread_t self = pthread_self(), sender;
+	sigset_t set;
+	int sig;
+
+	machine_create(spin_payload, 0);
+	signal(SIGUSR1, SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	if (ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask) ||
+	    pthread_create(&sender, NULL, signal_later, &self))
+		_exit(1);
+	if (vcpu_run(vcpu) != -EINTR || sigwait(&set, &sig) || sig != SIGUSR1)
+		_exit(2);
+	_exit(0);
+}
+
+static void signal_mask_kills_nobody(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		signal_mask_child();
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+}
+
 /* ---- Beyond memory ---- */
 
 static void jump_payload(uint64_t to)
@@ -627,6 +663,7 @@ static const struct tap_case cases[] = {
 	{ "immediate_exit", immediate_exit },
 	{ "immediate_exit_completes", immediate_completes },
 	{ "signal_mask", signal_mask },
+	{ "signal_mask_kills_nobody", signal_mask_kills_nobody },
 	{ "jump_into_mmio", jump_into_mmio },
 	{ "jump_real_mode", jump_real_mode },
 	{ "strange_instruction", strange_instruction },

@@ -221,14 +221,14 @@ static void page_write(struct moat_vcpu *vcpu, u64 gpa, void *page, size_t len)
 
 	*version = vcpu->pv_version + 1;
 	vcpu->pv_version += 2;
-	if (moat_guest_write(vcpu->vm, gpa, version, sizeof(*version)))
+	if (moat_guest_write(vcpu, gpa, version, sizeof(*version)))
 		return;
 	smp_wmb();	/* odd before any of the rest */
-	moat_guest_write(vcpu->vm, gpa + sizeof(*version), page + sizeof(*version),
+	moat_guest_write(vcpu, gpa + sizeof(*version), page + sizeof(*version),
 			 len - sizeof(*version));
 	smp_wmb();	/* all of the rest before even */
 	*version = vcpu->pv_version;
-	moat_guest_write(vcpu->vm, gpa, version, sizeof(*version));
+	moat_guest_write(vcpu, gpa, version, sizeof(*version));
 }
 
 static void time_page_write(struct moat_vcpu *vcpu, const struct sample *sample, u64 ns)
