@@ -27,6 +27,7 @@ static struct moat_vm *vm_alloc(void)
 	vm->number = atomic64_inc_return(&vm_numbers);
 	mutex_init(&vm->lock);
 	rwlock_init(&vm->mmu_lock);
+	vm->halt_poll_ns = -1;
 	moat_clock_create(vm);
 	return vm;
 }
@@ -164,12 +165,16 @@ static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_
 static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
 {
 	const struct kvm_enable_cap *cap = arg;
+	struct moat_vm *vm = object;
 
 	if (cap->flags)
 		return -EINVAL;
 	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
-		return vm_enable_split_irqchip(object, cap);
-	return -EINVAL;
+		return vm_enable_split_irqchip(vm, cap);
+	if (cap->cap != KVM_CAP_HALT_POLL || cap->args[0] > U32_MAX)
+		return -EINVAL;
+	WRITE_ONCE(vm->halt_poll_ns, cap->args[0]);
+	return 0;
 }
 
 const struct moat_ioctl moat_vm_ioctls[] = {
