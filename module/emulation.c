@@ -26,6 +26,7 @@
 #include "x86/walk.h"
 #include "x86/x86.h"
 
+#define PORT_VAPIC	0x7e
 #define MODRM_VMCALL	0xc1
 #define MODRM_VMMCALL	0xd9
 
@@ -379,7 +380,11 @@ int moat_io_exit(struct moat_vcpu *vcpu)
 	if (!vcpu->io.in)
 		memcpy(vcpu->pio_data, &vcpu->gpr[RAX], vcpu->io.size);
 	pio_to_user(vcpu, vcpu->io.port, vcpu->io.size, vcpu->io.in, 1);
-	vcpu->complete = io_complete;
+	/* Userspace that patches the guest for KVM_SET_VAPIC_ADDR wants the end of the instruction. */
+	if (vcpu->io.port == PORT_VAPIC && !vcpu->io.in)
+		moat_insn_skip(vcpu, vcpu->io.next_rip);
+	else
+		vcpu->complete = io_complete;
 	return 0;
 }
 

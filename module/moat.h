@@ -78,9 +78,16 @@ enum moat_request {
 	MOAT_REQ_TRIPLE_FAULT,
 	MOAT_REQ_DEBUG,		/* moat_debug_to_user() */
 	MOAT_REQ_RING_FULL,	/* no room for more dirty pages: moat_dirty_ring_exit() */
+	MOAT_REQ_YIELD,		/* let other threads run */
+	MOAT_REQ_STEAL,		/* write the guest's steal time page */
+	MOAT_REQ_TPR_ACCESS,	/* tell userspace of vcpu->tpr_access */
+	MOAT_REQ_VAPIC,		/* stays: one exit a run, a page has the task priority */
 	MOAT_REQ_KICK,		/* leave the guest and look; no work of its own */
 	MOAT_NR_REQS
 };
+
+/* Those that the vendor's loop serves. */
+#define MOAT_REQS_FAST	(BIT(MOAT_REQ_EVENT) | BIT(MOAT_REQ_TLB_FLUSH) | BIT(MOAT_REQ_VAPIC))
 
 /* Where a vCPU's thread is, as seen by whoever wants its attention. */
 enum moat_mode { MOAT_OUTSIDE, MOAT_IN_GUEST };
@@ -173,6 +180,7 @@ struct moat_vm {
 	u32 bsp_id;				/* (m) */
 	u32 max_vcpu_ids;			/* (m) */
 	bool split_irqchip;			/* (m) APICs in the kernel; before any vCPU */
+	s64 halt_poll_ns;			/* (a) the VM's own limit; -1: the module's */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
 	u32 dirty_ring_bytes;			/* (m) 0: bitmaps; before any vCPU */
 	u64 dirty_manual;			/* (m) KVM_DIRTY_LOG_*: GET leaves the bits to CLEAR */
@@ -236,6 +244,9 @@ struct moat_msrs {
 	u64 mtrr_fixed[11];
 	u64 mtrr_var[2 * MOAT_NR_MTRR_RANGES];
 	u64 pv_system_time;	/* MSR_KVM_SYSTEM_TIME_NEW as written */
+	u64 steal_time;		/* these too */
+	u64 pv_eoi;
+	u64 poll_control;
 };
 
 /* A piece of one instruction's memory or port traffic that userspace serves. */
@@ -363,7 +374,18 @@ struct moat_vcpu {
 	u64 pv_time_gpa;
 	bool pv_time_on;
 	bool pv_wall_clock_due;		/* the wall clock's page is to be written */
-	u32 pv_version;
+	bool pv_stopped;		/* the page is to say once that the guest was stopped */
+
+	/* The other paravirtual features: x86/paravirt.c. */
+	bool pv_enforced;		/* (v) only those that the guest's CPUID names */
+	bool pv_unhalted;		/* (a) kicked: the next HLT ends at once */
+	u64 pv_eoi_offer;		/* (r) msrs.pv_eoi as of an offer to the guest, or 0 */
+	bool steal_marked;		/* (v) the page says, or may say, that it was preempted */
+	u64 steal_run_delay;		/* (v) of its thread, as told */
+	u64 vapic_gpa;			/* (v) with MOAT_REQ_VAPIC */
+	u32 vapic_shown;		/* (v) what the page was last seen to show */
+	bool tpr_reporting;		/* (v) */
+	typeof_member(struct kvm_run, tpr_access) tpr_access;	/* (v) with MOAT_REQ_TPR_ACCESS */
 
 	struct {
 		u64 gpa;
@@ -423,6 +445,8 @@ int moat_vcpu_create(struct moat_vm *vm, u32 id);
 void moat_vcpu_destroy(struct moat_vcpu *vcpu);
 /* Power-on (init false) or INIT state; the vCPU's own thread or before it first runs. */
 void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init);
+/* Wakes a halted vCPU, does not disturb one that runs. Any context. */
+void moat_vcpu_wake(struct moat_vcpu *vcpu);
 /* Get the vCPU out of the guest, or out of HLT, so that it sees its requests. Any context. */
 void moat_vcpu_kick(struct moat_vcpu *vcpu);
 
@@ -452,8 +476,6 @@ void moat_interrupt_accept(struct moat_vcpu *vcpu, u8 vector);
 bool moat_interrupt_due(struct moat_vcpu *vcpu);
 /* Takes in the NMIs that others sent. */
 void moat_nmi_collect(struct moat_vcpu *vcpu);
-/* VMMCALL or VMCALL, by KVM's convention. */
-void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl);
 u8 moat_cr8_get(struct moat_vcpu *vcpu);
 void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8);
 

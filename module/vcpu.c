@@ -15,7 +15,6 @@
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/kvm_para.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
@@ -28,6 +27,7 @@
 #include <linux/vmalloc.h>
 #include <trace/events/ipi.h>
 #include <asm/debugreg.h>
+#include <asm/kvm_para.h>
 #include <asm/processor-flags.h>
 #include <asm/traps.h>
 #include <asm/tsc.h>
@@ -103,6 +103,7 @@ void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 	vcpu->events = (struct moat_events) { .external = -1 };
 	vcpu->emul.active = false;
 	vcpu->complete = NULL;
+	WRITE_ONCE(vcpu->pv_unhalted, false);
 	moat_hw->vcpu_reset(vcpu, init);
 	moat_fpu_reset(vcpu, init);
 	moat_msr_reset(vcpu, init);
@@ -165,8 +166,7 @@ void moat_vcpu_destroy(struct moat_vcpu *vcpu)
 
 /* Attention */
 
-/* Wakes a halted vCPU, does not disturb one that runs. */
-static void vcpu_wake(struct moat_vcpu *vcpu)
+void moat_vcpu_wake(struct moat_vcpu *vcpu)
 {
 	if (rcuwait_wake_up(&vcpu->wait))
 		vcpu->stats.wakeups++;
@@ -177,7 +177,7 @@ void moat_vcpu_kick(struct moat_vcpu *vcpu)
 	int cpu, me;
 
 	/* A full barrier between the request and the reading of the mode. */
-	vcpu_wake(vcpu);
+	moat_vcpu_wake(vcpu);
 	if (READ_ONCE(vcpu->mode) != MOAT_IN_GUEST)
 		return;
 	me = get_cpu();
@@ -317,26 +317,14 @@ void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8)
 		vcpu->cr8 = cr8;
 }
 
-/* KVM's calling convention: number in RAX, answer in RAX. No feature that needs one is offered. */
-void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl)
-{
-	u64 nr = vcpu->gpr[RAX];
-	long answer = -KVM_ENOSYS;
-
-	if (cpl)
-		answer = -KVM_EPERM;
-	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
-		answer = 0;
-	vcpu->gpr[RAX] = answer;
-}
-
 /* Waiting */
 
 static bool vcpu_has_event(struct moat_vcpu *vcpu)
 {
 	const struct moat_events *ev = &vcpu->events;
 
-	if (atomic_read(&vcpu->nmi_queued) || (ev->nmi.pending && !ev->nmi.masked))
+	if (atomic_read(&vcpu->nmi_queued) || (ev->nmi.pending && !ev->nmi.masked) ||
+	    READ_ONCE(vcpu->pv_unhalted))
 		return true;
 	if (vcpu->lapic && moat_lapic_has_events(vcpu))
 		return true;
@@ -377,9 +365,19 @@ static bool vcpu_poll(struct moat_vcpu *vcpu)
 	return false;
 }
 
+static u32 vcpu_poll_limit(struct moat_vcpu *vcpu)
+{
+	s64 limit = READ_ONCE(vcpu->vm->halt_poll_ns);
+
+	/* The guest may say that it polls itself. */
+	if (!(vcpu->msrs.poll_control & KVM_MSR_ENABLED))
+		return 0;
+	return limit < 0 ? READ_ONCE(halt_poll_ns) : limit;
+}
+
 static void vcpu_poll_adapt(struct moat_vcpu *vcpu, u64 slept_ns)
 {
-	u32 most = READ_ONCE(halt_poll_ns);
+	u32 most = vcpu_poll_limit(vcpu);
 
 	if (slept_ns > most)
 		vcpu->poll_ns = 0;
@@ -409,8 +407,10 @@ static int vcpu_wait(struct moat_vcpu *vcpu)
 		vcpu_sleep(vcpu);
 	if (!vcpu_must_wake(vcpu))
 		return -EINTR;
-	if (vcpu->mp_state == KVM_MP_STATE_HALTED && vcpu_has_event(vcpu))
+	if (vcpu->mp_state == KVM_MP_STATE_HALTED && vcpu_has_event(vcpu)) {
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+		WRITE_ONCE(vcpu->pv_unhalted, false);
+	}
 	return 0;
 }
 
@@ -496,12 +496,21 @@ static bool vcpu_can_take_interrupt(struct moat_vcpu *vcpu)
 	       (!vcpu->lapic || moat_lapic_accepts_pic(vcpu));
 }
 
+static int vcpu_exit_tpr_access(struct moat_vcpu *vcpu)
+{
+	vcpu->run->exit_reason = KVM_EXIT_TPR_ACCESS;
+	vcpu->run->tpr_access = vcpu->tpr_access;
+	return 0;
+}
+
 /* Requests that may sleep. 1 enter the guest, 0 exit to userspace, negative error. */
 static int vcpu_serve_requests(struct moat_vcpu *vcpu)
 {
 	moat_request_take(vcpu, MOAT_REQ_KICK);
 	if (moat_dirty_ring_exit(vcpu))		/* before anything that writes */
 		return 0;
+	if (test_bit(MOAT_REQ_VAPIC, &vcpu->requests))
+		moat_vapic_show(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_TRIPLE_FAULT))
 		return exit_shutdown(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_DEBUG))
@@ -510,6 +519,12 @@ static int vcpu_serve_requests(struct moat_vcpu *vcpu)
 		moat_lapic_accept_events(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_CLOCK))
 		moat_clock_update(vcpu);
+	if (moat_request_take(vcpu, MOAT_REQ_YIELD))
+		yield();
+	if (moat_request_take(vcpu, MOAT_REQ_STEAL))
+		moat_steal_update(vcpu);
+	if (moat_request_take(vcpu, MOAT_REQ_TPR_ACCESS))
+		return vcpu_exit_tpr_access(vcpu);
 	if (READ_ONCE(vcpu->run->request_interrupt_window) && vcpu_can_take_interrupt(vcpu)) {
 		vcpu->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 		return 0;
@@ -532,6 +547,8 @@ static int vcpu_prepare(struct moat_vcpu *vcpu)
 		if (moat_user_work_pending())
 			return vcpu_interrupted(vcpu);
 		cond_resched();
+		if (current->sched_info.run_delay != vcpu->steal_run_delay)
+			moat_request(vcpu, MOAT_REQ_STEAL);
 		if (vcpu->eoi_pending)
 			return vcpu_exit_eoi(vcpu);
 		if (READ_ONCE(vcpu->requests) || vcpu->run->request_interrupt_window) {
@@ -561,7 +578,13 @@ static int vcpu_loop(struct moat_vcpu *vcpu)
 		current->flags |= PF_VCPU;	/* a tick in here is the guest's time */
 		exit = moat_hw->run(vcpu);
 		current->flags &= ~PF_VCPU;
+		if (exit == MOAT_EXIT_AGAIN && need_resched())
+			moat_steal_away(vcpu);
 		moat_fpu_leave(vcpu);
+		if (vcpu->pv_eoi_offer)
+			moat_pv_eoi_withdraw(vcpu, true);
+		if (test_bit(MOAT_REQ_VAPIC, &vcpu->requests))
+			moat_vapic_look(vcpu);
 		vcpu->stats.slow_exits++;
 		r = vcpu_exits[exit](vcpu);
 	} while (r > 0);
@@ -724,6 +747,17 @@ static long vcpu_interrupt(void *object, void *arg, unsigned long uarg)
 	return 0;
 }
 
+static long vcpu_enable_cap(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct kvm_enable_cap *cap = arg;
+
+	if (cap->flags || cap->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+		return -EINVAL;
+	vcpu->pv_enforced = cap->args[0];
+	return 0;
+}
+
 static long vcpu_nmi(void *object, void *arg, unsigned long uarg)
 {
 	moat_inject_nmi(object);
@@ -768,6 +802,10 @@ const struct moat_ioctl moat_vcpu_ioctls[] = {
 	{ KVM_X86_SETUP_MCE, MOAT_LOCK_VCPU, moat_vcpu_setup_mce },
 	{ KVM_X86_SET_MCE, MOAT_LOCK_VCPU, moat_vcpu_set_mce },
 	{ KVM_GET_STATS_FD, MOAT_LOCK_VCPU, moat_vcpu_get_stats_fd },
+	{ KVM_KVMCLOCK_CTRL, MOAT_LOCK_VCPU, moat_vcpu_kvmclock_ctrl },
+	{ KVM_SET_VAPIC_ADDR, MOAT_LOCK_VCPU, moat_vcpu_set_vapic_addr },
+	{ KVM_TPR_ACCESS_REPORTING, MOAT_LOCK_VCPU, moat_vcpu_tpr_access_reporting },
+	{ KVM_ENABLE_CAP, MOAT_LOCK_VCPU, vcpu_enable_cap },
 	{ KVM_SET_SIGNAL_MASK, MOAT_LOCK_VCPU, vcpu_set_signal_mask, true },
 	{ }
 };

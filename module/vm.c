@@ -29,6 +29,7 @@ static struct moat_vm *vm_alloc(void)
 	vm->number = atomic64_inc_return(&vm_numbers);
 	mutex_init(&vm->lock);
 	rwlock_init(&vm->mmu_lock);
+	vm->halt_poll_ns = -1;
 	moat_clock_create(vm);
 	return vm;
 }
@@ -219,6 +220,14 @@ static long vm_disable_quirks(struct moat_vm *vm, const struct kvm_enable_cap *c
 	return 0;
 }
 
+static long vm_enable_halt_poll(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	if (cap->args[0] > U32_MAX)
+		return -EINVAL;
+	WRITE_ONCE(vm->halt_poll_ns, cap->args[0]);
+	return 0;
+}
+
 /* Once, before any vCPU. */
 static long vm_enable_max_vcpu_id(struct moat_vm *vm, const struct kvm_enable_cap *cap)
 {
@@ -242,6 +251,7 @@ static const struct {
 	{ KVM_CAP_MSR_PLATFORM_INFO, vm_enable_platform_info },
 	{ KVM_CAP_DISABLE_QUIRKS2, vm_disable_quirks },
 	{ KVM_CAP_MAX_VCPU_ID, vm_enable_max_vcpu_id },
+	{ KVM_CAP_HALT_POLL, vm_enable_halt_poll },
 };
 
 static long vm_enable_cap(void *object, void *arg, unsigned long uarg)

@@ -118,11 +118,12 @@ static enum moat_exit exit_msr(struct moat_vcpu *vcpu)
 
 static enum moat_exit exit_vmmcall(struct moat_vcpu *vcpu)
 {
+	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 	u64 rip;
 
 	if (!insn_end(vcpu, &rip))
 		return MOAT_EXIT_PREFETCH;
-	moat_hypercall(vcpu, svm_of(vcpu)->vmcb->cpl);
+	moat_hypercall(vcpu, vmcb->cpl, vmcb->cs.attrib & SVM_SEGMENT_L);
 	return insn_skip(vcpu, rip);
 }
 

@@ -379,12 +379,17 @@ static void svm_events(struct moat_vcpu *vcpu)
 /* False where the core must serve a request first. */
 static bool svm_requests(struct moat_vcpu *vcpu)
 {
-	if (READ_ONCE(vcpu->requests) & ~(BIT(MOAT_REQ_EVENT) | BIT(MOAT_REQ_TLB_FLUSH)))
+	if (vcpu->pv_eoi_offer)
+		moat_pv_eoi_withdraw(vcpu, false);
+	if (READ_ONCE(vcpu->requests) & ~MOAT_REQS_FAST)
 		return false;
 	if (moat_request_take(vcpu, MOAT_REQ_TLB_FLUSH))
 		svm_tlb_flush(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_EVENT))
 		svm_events(vcpu);
+	/* The core is to look at the page after each exit. */
+	if (test_bit(MOAT_REQ_VAPIC, &vcpu->requests))
+		moat_request(vcpu, MOAT_REQ_KICK);
 	return true;
 }
 

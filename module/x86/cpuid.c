@@ -13,6 +13,7 @@
  * A guest's CPUID instruction is answered from its list, found through a hash of leaf and index.
  */
 #include <linux/kvm_para.h>
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
@@ -346,7 +347,12 @@ static void paravirt_add(void)
 	entry_add(KVM_CPUID_SIGNATURE, 0, false, regs);
 	memset(regs, 0, sizeof(regs));
 	regs[CPUID_EAX] = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
-			  BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+			  BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT) |
+			  BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) |
+			  BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_PV_SEND_IPI) |
+			  BIT(KVM_FEATURE_POLL_CONTROL) | BIT(KVM_FEATURE_PV_SCHED_YIELD);
+	if (sched_info_on())
+		regs[CPUID_EAX] |= BIT(KVM_FEATURE_STEAL_TIME);
 	entry_add(KVM_CPUID_FEATURES, 0, false, regs);
 }
 

@@ -68,6 +68,7 @@ enum { WRITE_REFUSED, WRITE_ZERO, WRITE_IGNORED };
  * @field: where in struct moat_vcpu its value is, an array for a run; 0 for none.
  * @writes: WRITE_*.
  * @has: whether the guest has it; NULL for always. The host has all.
+ * @pv: the same by features of KVM_CPUID_FEATURES, where userspace wants that enforced; 0 for none.
  * @legal: whether a value may be written to @field; NULL for any.
  * @read: in place of @field; 0 or -EINVAL.
  * @write: the same.
@@ -79,6 +80,7 @@ struct msr_row {
 	u32 last;
 	u32 field;
 	u8 writes;
+	u32 pv;
 	bool (*has)(struct moat_vcpu *vcpu);
 	bool (*legal)(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
 	int (*read)(struct moat_vcpu *vcpu, u32 index, u64 *value);
@@ -178,6 +180,16 @@ static int wall_clock_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool h
 {
 	moat_clock_set_wall_clock(vcpu, value);
 	return 0;
+}
+
+/* A flag; that of PV EOI comes with the address of memory that the guest can write. */
+static bool pv_flag_legal(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+{
+	u64 gpa = value & ~(u64)KVM_MSR_ENABLED;
+
+	if (index != MSR_KVM_PV_EOI_EN)
+		return !gpa;
+	return IS_ALIGNED(gpa, 4) && (gpa == value || moat_guest_has(vcpu->vm, gpa, true));
 }
 
 /* Speculation */
@@ -386,6 +398,7 @@ static int osvw_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
 }
 
 #define FIELD(name)	.field = offsetof(struct moat_vcpu, msrs.name)
+#define PV(name)	BIT(KVM_FEATURE_##name)
 
 static const struct msr_row msrs[] = {
 	{ MSR_IA32_TSC_DEADLINE, .has = has_deadline, .read = deadline_read,
@@ -401,13 +414,19 @@ static const struct msr_row msrs[] = {
 	  .listed = tsc_aux_listed },
 	{ MSR_EFER, .read = efer_read, .write = efer_write },
 	{ MSR_KVM_SYSTEM_TIME, FIELD(pv_system_time), .write = system_time_write,
-	  .listed = listed },
+	  .pv = PV(CLOCKSOURCE), .listed = listed },
 	{ MSR_KVM_SYSTEM_TIME_NEW, FIELD(pv_system_time), .write = system_time_write,
-	  .listed = listed },
+	  .pv = PV(CLOCKSOURCE2), .listed = listed },
 	{ MSR_KVM_WALL_CLOCK, .read = wall_clock_read, .write = wall_clock_write,
-	  .listed = listed },
+	  .pv = PV(CLOCKSOURCE), .listed = listed },
 	{ MSR_KVM_WALL_CLOCK_NEW, .read = wall_clock_read, .write = wall_clock_write,
+	  .pv = PV(CLOCKSOURCE2), .listed = listed },
+	{ MSR_KVM_STEAL_TIME, FIELD(steal_time), .write = moat_steal_time_write,
+	  .pv = PV(STEAL_TIME), .listed = listed },
+	{ MSR_KVM_PV_EOI_EN, FIELD(pv_eoi), .legal = pv_flag_legal, .pv = PV(PV_EOI),
 	  .listed = listed },
+	{ MSR_KVM_POLL_CONTROL, FIELD(poll_control), .legal = pv_flag_legal,
+	  .pv = PV(POLL_CONTROL), .listed = listed },
 	{ MSR_MTRRcap, .read = mtrr_cap_read },
 	{ MSR_MTRRdefType, FIELD(mtrr_def_type), .legal = mtrr_def_legal, .listed = listed },
 	{ MSR_MTRRfix64K_00000, FIELD(mtrr_fixed[0]), .legal = mtrr_fixed_legal, .listed = listed },
@@ -469,7 +488,7 @@ static const struct msr_row *msr_find(u32 index)
 
 static bool msr_is_hidden(const struct msr_row *msr, struct moat_vcpu *vcpu, bool host)
 {
-	return !host && msr->has && !msr->has(vcpu);
+	return !host && ((msr->has && !msr->has(vcpu)) || !moat_pv_allows(vcpu, msr->pv));
 }
 
 static u64 *msr_field(struct moat_vcpu *vcpu, const struct msr_row *msr, u32 index)
@@ -507,7 +526,8 @@ static int vendor_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 	return moat_hw->msr_write(vcpu, index, value);
 }
 
-static int table_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
+/* Not inlined: what comes before it in moat_msr_read() needs no frame then. */
+static noinline int table_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
 {
 	const struct msr_row *msr = msr_find(index);
 
@@ -521,7 +541,7 @@ static int table_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
 	return 0;
 }
 
-static int table_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+static noinline int table_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
 	const struct msr_row *msr = msr_find(index);
 
@@ -572,12 +592,14 @@ int moat_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 	return table_write(vcpu, index, value, host);
 }
 
-/* INIT leaves all but the paravirtual clock as it was. */
+/* INIT leaves all but the paravirtual pages as it was. */
 void moat_msr_reset(struct moat_vcpu *vcpu, bool init)
 {
 	vcpu->pv_time_on = false;
 	vcpu->pv_wall_clock_due = false;
 	vcpu->msrs.pv_system_time = 0;
+	vcpu->msrs.steal_time = 0;
+	vcpu->msrs.pv_eoi = 0;
 	if (init)
 		return;
 	vcpu->msrs = (struct moat_msrs) {
@@ -586,6 +608,7 @@ void moat_msr_reset(struct moat_vcpu *vcpu, bool init)
 		.hwcr = HWCR_TSC_FREQ_SEL,
 		.arch_capabilities = arch_capabilities_feature(),
 		.ucode_rev = ucode_feature(),
+		.poll_control = KVM_MSR_ENABLED,
 	};
 	moat_tsc_reset(vcpu);
 }

@@ -153,6 +153,9 @@ long moat_vcpu_set_mp_state(void *object, void *arg, unsigned long uarg);
 
 /* x86/clock.c */
 void moat_clock_create(struct moat_vm *vm);
+/* Writes what a version goes with, which is odd meanwhile. */
+void moat_versioned_write(struct moat_vcpu *vcpu, u64 version_gpa, u64 gpa, const void *data,
+			  size_t len);
 u64 moat_guest_tsc(struct moat_vcpu *vcpu);
 /*
  * Sets the guest's TSC as of now. The guest gets exactly what it writes, and TSC_ADJUST follows;
@@ -178,12 +181,24 @@ static inline void moat_clock_moved(struct moat_vcpu *vcpu)
 		moat_request(vcpu, MOAT_REQ_CLOCK);
 }
 
+/* x86/paravirt.c */
+/* Whether a guest whose CPUID is enforced was told of all these features (BIT(KVM_FEATURE_*)). */
+bool moat_pv_allows(struct moat_vcpu *vcpu, u32 features);
+/* VMMCALL or VMCALL, by KVM's convention. */
+void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl, bool long_mode);
+int moat_steal_time_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
+/* The vCPU's thread is about to be preempted, between two instructions of the guest. */
+void moat_steal_away(struct moat_vcpu *vcpu);
+/* Serves MOAT_REQ_STEAL, which is also due when the thread has waited. */
+void moat_steal_update(struct moat_vcpu *vcpu);
+
 long moat_vm_get_clock(void *object, void *arg, unsigned long uarg);
 long moat_vm_set_clock(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_tsc_khz(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_has_device_attr(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_get_device_attr(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_device_attr(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_kvmclock_ctrl(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_get_tsc_khz(void *object, void *arg, unsigned long uarg);
 
 #endif
