@@ -33,9 +33,10 @@
 #define MOAT_MAX_VCPUS		1024	/* also the bound of vCPU ids, which are APIC ids */
 #define MOAT_MAX_SLOTS		32764
 #define MOAT_MAX_CPUID_ENTRIES	256
-#define MOAT_NR_GSIS		1024
+#define MOAT_NR_GSIS		4096
 #define MOAT_NR_MTRR_RANGES	8
 
+struct moat_chips;
 struct moat_lapic;
 struct moat_vcpu;
 
@@ -100,17 +101,25 @@ struct moat_irq {
 	bool x2apic;		/* dest is a 32-bit x2APIC id, never the xAPIC broadcast 0xff */
 };
 
-/* Where one GSI leads: an MSI, or nowhere. */
+/* Which interrupt controllers are in the kernel. */
+enum moat_irqchip {
+	MOAT_IRQCHIP_NONE,
+	MOAT_IRQCHIP_SPLIT,	/* local APICs */
+	MOAT_IRQCHIP_KERNEL,	/* local APICs, IOAPIC and PICs */
+};
+
+/* Where one GSI leads: to a message, or to at most one pin of each chip, or nowhere. */
 struct moat_route {
 	u64 address;
 	u32 data;
-	bool valid;
+	bool msi;
+	u8 pin[KVM_NR_IRQCHIPS];	/* by KVM_IRQCHIP_*, counted from 1; 0 none */
 };
 
 /* All routes at one moment, by GSI, never changed once published. */
 struct moat_routing {
-	DECLARE_BITMAP(eoi_vectors, 256);	/* vectors whose EOI a userspace IOAPIC waits for */
-	u32 count;				/* one above the highest GSI */
+	u16 gsi[KVM_NR_IRQCHIPS][KVM_IOAPIC_NUM_PINS];	/* of each pin, from 1; 0 none */
+	u32 count;					/* one above the highest GSI */
 	struct moat_route route[];
 };
 
@@ -157,8 +166,10 @@ struct moat_vm {
 	u32 vcpu_bound;				/* (m) one above the highest id in use */
 	u32 vcpu_count;				/* (m) */
 	u32 bsp_id;				/* (m) */
-	bool split_irqchip;			/* (m) APICs in the kernel; before any vCPU */
+	enum moat_irqchip irqchip;		/* (m) set once, before any vCPU */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
+	unsigned long eoi_vectors[4];		/* (a) a bit each, whose EOI an IOAPIC wants */
+	struct moat_chips *chips;		/* (m) IOAPIC and PICs, set with irqchip */
 
 	struct moat_clock clock;
 	u64 wall_clock_msr;			/* (a) */
@@ -347,6 +358,11 @@ struct moat_vcpu {
 	void *hw;			/* (c) the vendor's part: struct svm_vcpu */
 };
 
+static inline enum moat_irqchip moat_irqchip(const struct moat_vm *vm)
+{
+	return smp_load_acquire(&vm->irqchip);
+}
+
 /* vm.c */
 extern const struct file_operations moat_vm_fops;
 int moat_vm_create(unsigned long type);
@@ -390,11 +406,14 @@ static inline bool moat_request_take(struct moat_vcpu *vcpu, enum moat_request r
 }
 
 /*
- * The vector that would be delivered to this vCPU if its interrupt flag allowed: from its APIC,
- * or, by KVM_INTERRUPT, from a PIC in userspace; -1 for none.
+ * Whether there is an interrupt for this vCPU, its interrupt flag apart: from its APIC, from the
+ * PICs, or, by KVM_INTERRUPT, from a PIC in userspace.
  */
-int moat_interrupt_pending(struct moat_vcpu *vcpu);
-void moat_interrupt_accept(struct moat_vcpu *vcpu, u8 vector);
+bool moat_interrupt_pending(struct moat_vcpu *vcpu);
+/* Takes it: its vector, or -1 where it has gone meanwhile. */
+int moat_interrupt_accept(struct moat_vcpu *vcpu);
+/* Whether userspace wants to know when the guest can take an interrupt of its PIC. */
+bool moat_window_requested(struct moat_vcpu *vcpu);
 /* Whether there is one, on its way or waiting, and the interrupt flag is on: HLT ends at once. */
 bool moat_interrupt_due(struct moat_vcpu *vcpu);
 /* Takes in the NMIs that others sent. */
@@ -444,6 +463,8 @@ void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages);
  */
 int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final);
 int moat_io_exit(struct moat_vcpu *vcpu);
+/* Without sleeping: makes the access of vcpu->io, if the kernel serves the port, and goes on. */
+bool moat_io_in_kernel(struct moat_vcpu *vcpu);
 /* Brings in the bytes at RIP, for which the two below had to sleep. */
 int moat_insn_prefetch(struct moat_vcpu *vcpu);
 /*

@@ -62,12 +62,12 @@ static void vm_destroy(struct moat_vm *vm)
 	u32 id;
 
 	moat_debug_vm_remove(vm);
+	moat_irqchip_destroy(vm);
 	for (id = 0; id < vm->vcpu_bound; id++)
 		if (moat_vm_vcpu(vm, id))
 			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
 	moat_mmu_destroy(vm);
 	kvfree(rcu_dereference_protected(vm->slots, true));
-	kvfree(rcu_dereference_protected(vm->routing, true));
 	cleanup_srcu_struct(&vm->srcu);
 	kvfree(vm);
 }
@@ -154,10 +154,10 @@ static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_
 {
 	if (cap->args[0] > MOAT_NR_GSIS)
 		return -EINVAL;
-	if (vm->split_irqchip || vm->vcpu_count)
+	if (vm->irqchip || vm->vcpu_count)
 		return -EEXIST;
 	vm->ioapic_pins = cap->args[0];
-	vm->split_irqchip = true;
+	smp_store_release(&vm->irqchip, MOAT_IRQCHIP_SPLIT);
 	return 0;
 }
 
@@ -174,6 +174,7 @@ static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
 
 const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_IRQ_LINE, MOAT_LOCK_NONE, moat_vm_irq_line },
+	{ KVM_IRQ_LINE_STATUS, MOAT_LOCK_NONE, moat_vm_irq_line_status },
 	{ KVM_SIGNAL_MSI, MOAT_LOCK_NONE, moat_vm_signal_msi },
 	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, vm_check_extension },
 	{ KVM_CREATE_VCPU, MOAT_LOCK_VM, vm_create_vcpu },
@@ -182,6 +183,9 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_SET_IDENTITY_MAP_ADDR, MOAT_LOCK_VM, vm_set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, MOAT_LOCK_VM, vm_set_boot_cpu_id },
 	{ KVM_ENABLE_CAP, MOAT_LOCK_VM, vm_enable_cap },
+	{ KVM_CREATE_IRQCHIP, MOAT_LOCK_VM, moat_vm_create_irqchip },
+	{ KVM_GET_IRQCHIP, MOAT_LOCK_VM, moat_vm_get_irqchip },
+	{ KVM_SET_IRQCHIP, MOAT_LOCK_VM, moat_vm_set_irqchip },
 	{ KVM_SET_GSI_ROUTING, MOAT_LOCK_VM, moat_vm_set_gsi_routing },
 	{ KVM_GET_CLOCK, MOAT_LOCK_VM, moat_vm_get_clock },
 	{ KVM_SET_CLOCK, MOAT_LOCK_VM, moat_vm_set_clock },

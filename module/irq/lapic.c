@@ -224,14 +224,18 @@ int moat_lapic_pending(struct moat_vcpu *vcpu)
 	return vector;
 }
 
-void moat_lapic_accept(struct moat_vcpu *vcpu, u8 vector)
+int moat_lapic_accept(struct moat_vcpu *vcpu)
 {
 	struct moat_lapic *lapic = vcpu->lapic;
+	int vector = moat_lapic_pending(vcpu);
 	u32 word = vector_word(APIC_ISR, vector);
 
+	if (vector < 0)
+		return -1;
 	irr_clear(lapic, vector);
 	lapic_set(lapic, word, lapic_get(lapic, word) | BIT(vector % 32));
 	lapic->isr_sum |= BIT(vector / 32);
+	return vector;
 }
 
 /* Less may be held back than before. */
@@ -239,6 +243,19 @@ static void lapic_recheck(struct moat_vcpu *vcpu)
 {
 	if (moat_lapic_pending(vcpu) >= 0)
 		moat_request(vcpu, MOAT_REQ_EVENT);
+}
+
+/* An IOAPIC waits for the end of this vector: the kernel's, or userspace's. */
+static void lapic_tell_ioapic(struct moat_vcpu *vcpu, u8 vector)
+{
+	bool level = test_bit(vector_bit(vector), vector_bits(vcpu->lapic, APIC_TMR));
+
+	if (vcpu->vm->chips) {
+		moat_ioapic_eoi(vcpu->vm->chips, vector, level);
+	} else if (level) {
+		vcpu->eoi_vector = vector;
+		vcpu->eoi_pending = true;
+	}
 }
 
 static void lapic_eoi(struct moat_vcpu *vcpu)
@@ -254,11 +271,8 @@ static void lapic_eoi(struct moat_vcpu *vcpu)
 	lapic_set(lapic, word, left);
 	if (!left)
 		lapic->isr_sum &= ~BIT(vector / 32);
-	if (test_bit(vector_bit(vector), vector_bits(lapic, APIC_TMR)) &&
-	    moat_routing_wants_eoi(vcpu, vector)) {
-		vcpu->eoi_vector = vector;
-		vcpu->eoi_pending = true;
-	}
+	if (unlikely(test_bit(vector, vcpu->vm->eoi_vectors)))
+		lapic_tell_ioapic(vcpu, vector);
 	lapic_recheck(vcpu);
 }
 
@@ -538,6 +552,20 @@ int moat_irq_deliver(struct moat_vm *vm, struct moat_vcpu *source, const struct 
 	return vcpu && irq_receive(vcpu, irq);
 }
 
+bool moat_irq_in_progress(struct moat_vm *vm, const struct moat_irq *irq)
+{
+	unsigned int bit = vector_bit(irq->vector);
+	struct moat_vcpu *vcpu;
+	u32 id;
+
+	moat_for_each_vcpu(vm, vcpu, id)
+		if (irq_matches(vcpu, NULL, irq) &&
+		    (test_bit(bit, vector_bits(vcpu->lapic, APIC_IRR)) ||
+		     test_bit(bit, vector_bits(vcpu->lapic, APIC_ISR))))
+			return true;
+	return false;
+}
+
 static void icr_send(struct moat_vcpu *vcpu, u32 icr, u32 dest)
 {
 	struct moat_irq irq = {
@@ -642,6 +670,9 @@ static void lvt_write(struct moat_lapic *lapic, u32 offset, u32 value)
 	if (!lapic_enabled(lapic))
 		value |= APIC_LVT_MASKED;
 	lapic_set(lapic, offset, value);
+	/* The PIC may get through now. */
+	if (offset == APIC_LVT0)
+		moat_request(lapic->vcpu, MOAT_REQ_EVENT);
 }
 
 /* To and from the deadline mode disarms; between the others the count goes on. */
@@ -974,8 +1005,10 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host)
 		return -EINVAL;
 	WRITE_ONCE(vcpu->msrs.apic_base, value);
 	/* An APIC that is switched off forgets. */
-	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE))
+	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE)) {
 		lapic_reset_regs(vcpu->lapic);
+		moat_request(vcpu, MOAT_REQ_EVENT);
+	}
 	return 0;
 }
 

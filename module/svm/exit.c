@@ -146,7 +146,7 @@ static enum moat_exit exit_vintr(struct moat_vcpu *vcpu)
 {
 	svm_window_close(svm_of(vcpu));
 	moat_request(vcpu, MOAT_REQ_EVENT);
-	return READ_ONCE(vcpu->run->request_interrupt_window) ? MOAT_EXIT_AGAIN : GO_ON;
+	return moat_window_requested(vcpu) ? MOAT_EXIT_AGAIN : GO_ON;
 }
 
 /*
@@ -254,7 +254,7 @@ static enum moat_exit exit_ioio(struct moat_vcpu *vcpu)
 	vcpu->io.size = SVM_IO_SIZE(info);
 	vcpu->io.in = info & SVM_IO_IN;
 	vcpu->io.next_rip = vmcb->exit_info_2;
-	return MOAT_EXIT_IO;
+	return moat_io_in_kernel(vcpu) ? GO_ON : MOAT_EXIT_IO;
 }
 
 static enum moat_exit exit_npf(struct moat_vcpu *vcpu)

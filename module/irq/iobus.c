@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What of a guest's port and memory-mapped I/O the kernel serves itself.
+ *
+ * It is asked by the emulator, and by the vendors' loops with interrupts off.
+ */
+#include <linux/string.h>
+
+#include "irq.h"
+
+/* Chips of 8 bits: a wider access reads 0 and writes nothing. */
+struct port_range {
+	u16 first;
+	u16 count;
+	void (*access)(struct moat_chips *chips, u16 port, u8 *value, bool in);
+};
+
+static const struct port_range port_ranges[] = {
+	{ 0x20, 2, moat_pic_port },
+	{ 0xa0, 2, moat_pic_port },
+	{ 0x4d0, 2, moat_elcr_port },
+};
+
+static const struct port_range *port_find(u16 port, unsigned int size)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(port_ranges); i++) {
+		unsigned int offset = port - port_ranges[i].first;
+
+		if (offset + size <= port_ranges[i].count)
+			return &port_ranges[i];
+	}
+	return NULL;
+}
+
+bool moat_iobus_port(struct moat_vm *vm, u16 port, void *data, unsigned int size, bool in)
+{
+	const struct port_range *range = vm->chips ? port_find(port, size) : NULL;
+	unsigned long flags;
+
+	if (!range)
+		return false;
+	if (in)
+		memset(data, 0, size);
+	if (size > 1)
+		return true;
+	flags = moat_chips_lock(vm->chips);
+	range->access(vm->chips, port, data, in);
+	moat_chips_unlock(vm->chips, flags);
+	return true;
+}
+
+bool moat_iobus_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
+{
+	struct moat_vm *vm = vcpu->vm;
+
+	if (!moat_lapic_covers(vcpu, gpa))
+		return vm->chips && moat_ioapic_mmio(vm->chips, gpa, data, len, write);
+	if (write)
+		moat_lapic_mmio_write(vcpu, gpa, data, len);
+	else
+		moat_lapic_mmio_read(vcpu, gpa, data, len);
+	return true;
+}
