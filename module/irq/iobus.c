@@ -12,23 +12,35 @@
 struct port_range {
 	u16 first;
 	u16 count;
-	void (*access)(struct moat_chips *chips, u16 port, u8 *value, bool in);
+	void (*access)(struct moat_vm *vm, u16 port, u8 *value, bool in);
 };
 
 static const struct port_range port_ranges[] = {
 	{ 0x20, 2, moat_pic_port },
 	{ 0xa0, 2, moat_pic_port },
 	{ 0x4d0, 2, moat_elcr_port },
+	/* Those of a PIT. */
+	{ 0x40, 4, moat_pit_port },
+	{ 0x61, 1, moat_pit_port },
 };
 
-static const struct port_range *port_find(u16 port, unsigned int size)
+/* How many of them there are: the last ones come with a PIT, and with its speaker. */
+static unsigned int port_ranges_count(const struct moat_chips *chips)
 {
-	unsigned int i;
+	if (!chips)
+		return 0;
+	return smp_load_acquire(&chips->pit) ? 4 + chips->speaker : 3;
+}
 
-	for (i = 0; i < ARRAY_SIZE(port_ranges); i++) {
+static const struct port_range *port_find(const struct moat_chips *chips, u16 port,
+					  unsigned int size)
+{
+	unsigned int i, count = port_ranges_count(chips);
+
+	for (i = 0; i < count; i++) {
 		unsigned int offset = port - port_ranges[i].first;
 
-		if (offset + size <= port_ranges[i].count)
+		if (offset < port_ranges[i].count && offset + size <= port_ranges[i].count)
 			return &port_ranges[i];
 	}
 	return NULL;
@@ -36,18 +48,14 @@ static const struct port_range *port_find(u16 port, unsigned int size)
 
 bool moat_iobus_port(struct moat_vm *vm, u16 port, void *data, unsigned int size, bool in)
 {
-	const struct port_range *range = vm->chips ? port_find(port, size) : NULL;
-	unsigned long flags;
+	const struct port_range *range = port_find(vm->chips, port, size);
 
 	if (!range)
 		return false;
 	if (in)
 		memset(data, 0, size);
-	if (size > 1)
-		return true;
-	flags = moat_chips_lock(vm->chips);
-	range->access(vm->chips, port, data, in);
-	moat_chips_unlock(vm->chips, flags);
+	if (size == 1)
+		range->access(vm, port, data, in);
 	return true;
 }
 

@@ -68,6 +68,8 @@ struct moat_chips {
 	struct kvm_pic_state pic[2];
 	bool pic_output;		/* they ask for a CPU; read without the lock too */
 	unsigned long pic_acked;	/* pins whose end is to be told, the second's from 8 on */
+	struct moat_pit *pit;		/* (m) NULL or set once */
+	bool speaker;			/* (m) before pit: it has the port of the speaker */
 };
 
 unsigned long moat_chips_lock(struct moat_chips *chips);
@@ -90,15 +92,24 @@ void moat_ioapic_eoi(struct moat_chips *chips, u8 vector, bool level);
 void moat_pic_reset(struct moat_chips *chips);
 void moat_pic_set_state(struct moat_chips *chips, bool second, const struct kvm_pic_state *state);
 int moat_pic_line(struct moat_chips *chips, u8 pin, bool level);
-void moat_pic_port(struct moat_chips *chips, u16 port, u8 *value, bool in);
-void moat_elcr_port(struct moat_chips *chips, u16 port, u8 *value, bool in);
+/* These two take the lock. */
+void moat_pic_port(struct moat_vm *vm, u16 port, u8 *value, bool in);
+void moat_elcr_port(struct moat_vm *vm, u16 port, u8 *value, bool in);
 /* Takes the lock. Which vector a CPU is told to take, in answer to its acknowledgement. */
 u8 moat_pic_accept(struct moat_chips *chips);
 
+/* irq/pit.c */
+void moat_pit_destroy(struct moat_pit *pit);
+void moat_pit_port(struct moat_vm *vm, u16 port, u8 *value, bool in);
+/* A tick was handled to its end. */
+void moat_pit_acked(struct moat_pit *pit);
+
 /* irq/routing.c */
+#define GSI_TIMER	0
+#define GSI_RTC		8
 
 /* Who holds a line up: it is up as long as one of them does. */
-enum moat_line_source { MOAT_LINE_USER, MOAT_LINE_RESAMPLE };
+enum moat_line_source { MOAT_LINE_USER, MOAT_LINE_RESAMPLE, MOAT_LINE_PIT };
 
 int moat_routing_create(struct moat_vm *vm);
 /* How many vCPUs accepted it, 0 where the guest blocks it: as KVM_SIGNAL_MSI. Any context. */
@@ -124,5 +135,9 @@ long moat_vm_irq_line_status(void *object, void *arg, unsigned long uarg);
 long moat_vm_create_irqchip(void *object, void *arg, unsigned long uarg);
 long moat_vm_get_irqchip(void *object, void *arg, unsigned long uarg);
 long moat_vm_set_irqchip(void *object, void *arg, unsigned long uarg);
+long moat_vm_create_pit2(void *object, void *arg, unsigned long uarg);
+long moat_vm_get_pit2(void *object, void *arg, unsigned long uarg);
+long moat_vm_set_pit2(void *object, void *arg, unsigned long uarg);
+long moat_vm_reinject_control(void *object, void *arg, unsigned long uarg);
 
 #endif

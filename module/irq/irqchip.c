@@ -56,6 +56,8 @@ long moat_vm_create_irqchip(void *object, void *arg, unsigned long uarg)
 /* Also what is there where creating it failed halfway. */
 void moat_irqchip_destroy(struct moat_vm *vm)
 {
+	if (vm->chips)
+		moat_pit_destroy(vm->chips->pit);
 	kvfree(rcu_replace_pointer(vm->routing, NULL, true));
 	kfree(vm->chips);
 	vm->chips = NULL;

@@ -216,27 +216,29 @@ static u8 pic_read(struct moat_chips *chips, bool second, bool data)
 	return chip->read_reg_select ? chip->isr : chip->irr;
 }
 
-void moat_pic_port(struct moat_chips *chips, u16 port, u8 *value, bool in)
+void moat_pic_port(struct moat_vm *vm, u16 port, u8 *value, bool in)
 {
+	unsigned long flags = moat_chips_lock(vm->chips);
 	bool second = port & PORT_SECOND;
 
 	if (in)
-		*value = pic_read(chips, second, port & 1);
+		*value = pic_read(vm->chips, second, port & 1);
 	else if (port & 1)
-		pic_write_data(&chips->pic[second], *value);
+		pic_write_data(&vm->chips->pic[second], *value);
 	else
-		pic_write_command(chips, second, *value);
-	pic_update(chips);
+		pic_write_command(vm->chips, second, *value);
+	pic_update(vm->chips);
+	moat_chips_unlock(vm->chips, flags);
 }
 
-void moat_elcr_port(struct moat_chips *chips, u16 port, u8 *value, bool in)
+void moat_elcr_port(struct moat_vm *vm, u16 port, u8 *value, bool in)
 {
-	struct kvm_pic_state *chip = &chips->pic[port & 1];
+	struct kvm_pic_state *chip = &vm->chips->pic[port & 1];
 
 	if (in)
-		*value = chip->elcr;
+		*value = READ_ONCE(chip->elcr);
 	else
-		chip->elcr = *value & chip->elcr_mask;
+		WRITE_ONCE(chip->elcr, *value & chip->elcr_mask);
 }
 
 void moat_pic_set_state(struct moat_chips *chips, bool second, const struct kvm_pic_state *state)

@@ -23,8 +23,6 @@
 #define MSI_ADDRESS_REDIRECT	BIT_ULL(3)
 #define MSI_DATA_LEVEL		BIT(15)
 
-#define GSI_RTC			8
-
 int moat_msi_deliver(struct moat_vm *vm, u64 address, u32 data)
 {
 	struct moat_irq irq = {
@@ -102,7 +100,12 @@ int moat_gsi_set(struct moat_vm *vm, u32 gsi, u8 source, bool level, bool exact)
 
 void moat_pin_acked(struct moat_vm *vm, unsigned int chip, unsigned int pin)
 {
-	/* Nobody waits for that yet. */
+	int index = srcu_read_lock(&vm->srcu);
+	u32 gsi = srcu_dereference(vm->routing, &vm->srcu)->gsi[chip][pin];
+
+	srcu_read_unlock(&vm->srcu, index);
+	if (gsi == GSI_TIMER + 1 && vm->chips->pit)
+		moat_pit_acked(vm->chips->pit);
 }
 
 /* Making a table */
