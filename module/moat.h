@@ -26,6 +26,7 @@
 #include <linux/refcount.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
+#include <linux/workqueue.h>
 
 #include "stage2.h"
 #include "x86/decode.h"
@@ -170,6 +171,8 @@ struct moat_vm {
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
 	unsigned long eoi_vectors[4];		/* (a) a bit each, whose EOI an IOAPIC wants */
 	struct moat_chips *chips;		/* (m) IOAPIC and PICs, set with irqchip */
+	struct list_head irqfds;		/* (s) */
+	struct work_struct irqfd_reap;
 
 	struct moat_clock clock;
 	u64 wall_clock_msr;			/* (a) */

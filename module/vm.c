@@ -28,6 +28,7 @@ static struct moat_vm *vm_alloc(void)
 	mutex_init(&vm->lock);
 	rwlock_init(&vm->mmu_lock);
 	moat_clock_create(vm);
+	moat_irqfd_init(vm);
 	return vm;
 }
 
@@ -62,6 +63,7 @@ static void vm_destroy(struct moat_vm *vm)
 	u32 id;
 
 	moat_debug_vm_remove(vm);
+	moat_irqfd_destroy(vm);
 	moat_irqchip_destroy(vm);
 	for (id = 0; id < vm->vcpu_bound; id++)
 		if (moat_vm_vcpu(vm, id))
@@ -183,6 +185,7 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_SET_IDENTITY_MAP_ADDR, MOAT_LOCK_VM, vm_set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, MOAT_LOCK_VM, vm_set_boot_cpu_id },
 	{ KVM_ENABLE_CAP, MOAT_LOCK_VM, vm_enable_cap },
+	{ KVM_IRQFD, MOAT_LOCK_VM, moat_vm_irqfd },
 	{ KVM_CREATE_IRQCHIP, MOAT_LOCK_VM, moat_vm_create_irqchip },
 	{ KVM_GET_IRQCHIP, MOAT_LOCK_VM, moat_vm_get_irqchip },
 	{ KVM_SET_IRQCHIP, MOAT_LOCK_VM, moat_vm_set_irqchip },

@@ -122,6 +122,12 @@ int moat_gsi_set(struct moat_vm *vm, u32 gsi, u8 source, bool level, bool exact)
 /* The guest has ended the interrupt of a pin. The chips' lock is not held. */
 void moat_pin_acked(struct moat_vm *vm, unsigned int chip, unsigned int pin);
 
+/* irq/irqfd.c */
+void moat_irqfd_init(struct moat_vm *vm);
+void moat_irqfd_destroy(struct moat_vm *vm);
+/* The guest has ended an interrupt of this line. */
+void moat_irqfd_acked(struct moat_vm *vm, u32 gsi);
+
 /* irq/iobus.c: what of I/O is served here. False where it is userspace's to do. Nothing sleeps. */
 bool moat_iobus_port(struct moat_vm *vm, u16 port, void *data, unsigned int size, bool in);
 bool moat_iobus_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write);
@@ -135,6 +141,7 @@ long moat_vm_irq_line_status(void *object, void *arg, unsigned long uarg);
 long moat_vm_create_irqchip(void *object, void *arg, unsigned long uarg);
 long moat_vm_get_irqchip(void *object, void *arg, unsigned long uarg);
 long moat_vm_set_irqchip(void *object, void *arg, unsigned long uarg);
+long moat_vm_irqfd(void *object, void *arg, unsigned long uarg);
 long moat_vm_create_pit2(void *object, void *arg, unsigned long uarg);
 long moat_vm_get_pit2(void *object, void *arg, unsigned long uarg);
 long moat_vm_set_pit2(void *object, void *arg, unsigned long uarg);

@@ -106,6 +106,8 @@ void moat_pin_acked(struct moat_vm *vm, unsigned int chip, unsigned int pin)
 	srcu_read_unlock(&vm->srcu, index);
 	if (gsi == GSI_TIMER + 1 && vm->chips->pit)
 		moat_pit_acked(vm->chips->pit);
+	if (gsi)
+		moat_irqfd_acked(vm, gsi - 1);
 }
 
 /* Making a table */
