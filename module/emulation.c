@@ -321,7 +321,7 @@ static void pio_to_user(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 
 static bool pio_in_kernel(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 count)
 {
 	void *data = vcpu->pio_data;
-	u32 i, value;
+	u32 i, value = 0;
 
 	for (i = 0; i < count; i++, data += size) {
 		memcpy(&value, data, size);
@@ -367,7 +367,7 @@ static const struct emu_ops emulation_ops = {
 
 static void io_finish(struct moat_vcpu *vcpu, u32 value)
 {
-	u64 mask = ~0ULL >> (64 - 8 * vcpu->io.size);
+	u64 mask = emu_size_mask(vcpu->io.size);
 
 	if (vcpu->io.in && vcpu->io.size == 4)
 		vcpu->gpr[RAX] = value;
@@ -389,7 +389,7 @@ static int io_complete(struct moat_vcpu *vcpu)
 
 bool moat_io_in_kernel(struct moat_vcpu *vcpu)
 {
-	u32 value = vcpu->gpr[RAX];
+	u32 value = vcpu->gpr[RAX] & emu_size_mask(vcpu->io.size);
 
 	if (!moat_iobus_port(vcpu->vm, vcpu->io.port, &value, vcpu->io.size, vcpu->io.in))
 		return false;
@@ -585,6 +585,43 @@ int moat_insn_prefetch(struct moat_vcpu *vcpu)
 	access_init(&a, vcpu, false);
 	r = fetch_decode(&a, &fetch, &insn);
 	return r ? fetch_failed(&a, &fetch, r) : 1;
+}
+
+/*
+ * With no segment to be added, and all of it in one page: then it is what has faulted, and the CPU
+ * has found it allowed. Guests talk to their devices so.
+ */
+static bool insn_is_plain_store(const struct moat_vcpu *vcpu, const struct moat_insn *insn)
+{
+	u64 offset = emu_operand_offset(insn, vcpu->gpr, vcpu->rip);
+
+	return insn->op == INSN_MOV && insn->mode == INSN_64 && insn->seg < INSN_FS &&
+	       insn->dst.kind == OPERAND_MEM &&
+	       offset_in_page(offset) == offset_in_page(vcpu->fault.gpa) &&
+	       offset_in_page(offset) + insn->dst.size <= PAGE_SIZE;
+}
+
+enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
+{
+	struct moat_fragment store = { .gpa = vcpu->fault.gpa, .write = true };
+	const struct moat_insn *insn;
+	u64 value;
+
+	if (!vcpu->fault.write || !vcpu->fault.final || vcpu->fault.delivery ||
+	    moat_guest_has(vcpu->vm, store.gpa, true))
+		return MOAT_EXIT_FAULT;
+	insn = insn_recall(vcpu, cr3, linear);
+	if (!insn || !insn_is_plain_store(vcpu, insn))
+		return MOAT_EXIT_FAULT;
+	value = insn->src.kind == OPERAND_IMM ? insn->imm :
+		emu_gpr_read(insn, vcpu->gpr, insn->src.reg, insn->src.size);
+	memcpy(store.data, &value, sizeof(value));
+	store.len = insn->dst.size;
+	moat_insn_skip(vcpu, vcpu->rip + insn->length);
+	if (moat_iobus_mmio(vcpu, store.gpa, store.data, store.len, true))
+		return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : MOAT_NR_EXITS;
+	fragment_to_user(vcpu, &store);
+	return MOAT_EXIT_POSTED;
 }
 
 /* Emulation */

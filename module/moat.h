@@ -38,6 +38,7 @@
 #define MOAT_NR_MTRR_RANGES	8
 
 struct moat_chips;
+struct moat_io_table;
 struct moat_lapic;
 struct moat_vcpu;
 
@@ -54,6 +55,7 @@ enum moat_exit {
 	MOAT_EXIT_EMULATE,	/* the instruction at RIP needs the emulator (string I/O) */
 	MOAT_EXIT_PREFETCH,	/* the instruction at RIP could not be read without sleeping */
 	MOAT_EXIT_IO,		/* one port access: vcpu->io */
+	MOAT_EXIT_POSTED,	/* a write to memory for userspace to make: run->mmio is filled in */
 	MOAT_EXIT_HLT,		/* halted, nothing deliverable */
 	MOAT_EXIT_SHUTDOWN,	/* triple fault */
 	MOAT_EXIT_FAIL_ENTRY,	/* the CPU refused the state: run->fail_entry is filled in */
@@ -171,6 +173,9 @@ struct moat_vm {
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
 	unsigned long eoi_vectors[4];		/* (a) a bit each, whose EOI an IOAPIC wants */
 	struct moat_chips *chips;		/* (m) IOAPIC and PICs, set with irqchip */
+	struct moat_io_table __rcu *io[2];	/* (s) of memory, of ports; NULL empty */
+	raw_spinlock_t ring_lock;		/* the kernel's end of the ring */
+	struct kvm_coalesced_mmio_ring *ring;	/* (c) shared with userspace: read once */
 	struct list_head irqfds;		/* (s) */
 	struct work_struct irqfd_reap;
 
@@ -468,6 +473,13 @@ int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final);
 int moat_io_exit(struct moat_vcpu *vcpu);
 /* Without sleeping: makes the access of vcpu->io, if the kernel serves the port, and goes on. */
 bool moat_io_in_kernel(struct moat_vcpu *vcpu);
+/*
+ * Without sleeping: the write to a device that has just faulted (vcpu->fault), where it is a MOV of
+ * 64-bit code that is remembered for cr3 and linear, RIP's address. It is made here, or left to
+ * userspace; MOAT_EXIT_FAULT where it is anything else. As the vendors' exits: MOAT_NR_EXITS to go
+ * on.
+ */
+enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
 /* Brings in the bytes at RIP, for which the two below had to sleep. */
 int moat_insn_prefetch(struct moat_vcpu *vcpu);
 /*

@@ -473,6 +473,7 @@ static int (*const vcpu_exits[MOAT_NR_EXITS])(struct moat_vcpu *vcpu) = {
 	[MOAT_EXIT_EMULATE] = exit_emulate,
 	[MOAT_EXIT_PREFETCH] = moat_insn_prefetch,
 	[MOAT_EXIT_IO] = moat_io_exit,
+	[MOAT_EXIT_POSTED] = exit_filled_in,
 	[MOAT_EXIT_HLT] = exit_hlt,
 	[MOAT_EXIT_SHUTDOWN] = exit_shutdown,
 	[MOAT_EXIT_FAIL_ENTRY] = exit_filled_in,
@@ -720,6 +721,8 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 		page = virt_to_page(vcpu->run);
 	else if (vmf->pgoff == KVM_PIO_PAGE_OFFSET)
 		page = virt_to_page(vcpu->pio_data);
+	else if (vmf->pgoff == KVM_COALESCED_MMIO_PAGE_OFFSET)
+		page = virt_to_page(vcpu->vm->ring);
 	else
 		return VM_FAULT_SIGBUS;
 	get_page(page);

@@ -46,11 +46,16 @@ static int vm_init(struct moat_vm *vm)
 		goto cleanup_srcu;
 	}
 	RCU_INIT_POINTER(vm->slots, slots);
-	r = moat_mmu_create(vm);
+	r = moat_ioeventfd_init(vm);
 	if (r)
 		goto free_slots;
+	r = moat_mmu_create(vm);
+	if (r)
+		goto destroy_ioeventfd;
 	return 0;
 
+destroy_ioeventfd:
+	moat_ioeventfd_destroy(vm);
 free_slots:
 	kvfree(slots);
 cleanup_srcu:
@@ -69,6 +74,7 @@ static void vm_destroy(struct moat_vm *vm)
 		if (moat_vm_vcpu(vm, id))
 			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
 	moat_mmu_destroy(vm);
+	moat_ioeventfd_destroy(vm);
 	kvfree(rcu_dereference_protected(vm->slots, true));
 	cleanup_srcu_struct(&vm->srcu);
 	kvfree(vm);
@@ -185,6 +191,9 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_SET_IDENTITY_MAP_ADDR, MOAT_LOCK_VM, vm_set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, MOAT_LOCK_VM, vm_set_boot_cpu_id },
 	{ KVM_ENABLE_CAP, MOAT_LOCK_VM, vm_enable_cap },
+	{ KVM_IOEVENTFD, MOAT_LOCK_VM, moat_vm_ioeventfd },
+	{ KVM_REGISTER_COALESCED_MMIO, MOAT_LOCK_VM, moat_vm_register_coalesced },
+	{ KVM_UNREGISTER_COALESCED_MMIO, MOAT_LOCK_VM, moat_vm_unregister_coalesced },
 	{ KVM_IRQFD, MOAT_LOCK_VM, moat_vm_irqfd },
 	{ KVM_CREATE_IRQCHIP, MOAT_LOCK_VM, moat_vm_create_irqchip },
 	{ KVM_GET_IRQCHIP, MOAT_LOCK_VM, moat_vm_get_irqchip },

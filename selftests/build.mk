@@ -4,7 +4,7 @@
 
 include selftests/unit/build.mk
 
-LAB_C := sys_ioctls vm_ioctls memory_slots paging regs exits mmio interrupts lapic irqchip pit irqfd cpuid_msr fpu_switch stress hostile
+LAB_C := sys_ioctls vm_ioctls memory_slots paging regs exits mmio interrupts lapic irqchip pit irqfd ioeventfd cpuid_msr fpu_switch stress hostile
 LAB_SH := module_reload vmctl_run vmctl_disk vmctl_errors
 
 LAB_DIR := $(B)/selftests
@@ -14,7 +14,7 @@ LAB_LDFLAGS := -static -no-pie -Wl,-z,noexecstack -pthread
 LAB_LIB := $(LAB_DIR)/lib/guest.o $(LAB_DIR)/lib/payload.o $(LAB_DIR)/lib/tap.o
 
 LAB_TESTS += $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_SH))
-LAB_HELPERS := bench_exits spin
+LAB_HELPERS := bench_exits bench_irqchip spin
 
 $(LAB_DIR)/%.o: selftests/%.c
 	@mkdir -p $(@D)

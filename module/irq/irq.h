@@ -45,9 +45,6 @@ bool moat_lapic_has_events(struct moat_vcpu *vcpu);
 /* Whether external interrupts from a PIC reach this vCPU (LVT0 ExtINT, or APIC off). */
 bool moat_lapic_accepts_pic(struct moat_vcpu *vcpu);
 
-void moat_lapic_get_state(struct moat_vcpu *vcpu, struct kvm_lapic_state *state);
-int moat_lapic_set_state(struct moat_vcpu *vcpu, const struct kvm_lapic_state *state);
-
 /*
  * Sends an interrupt to the vCPUs that it names; source is who sent it, or NULL for a device, which
  * uses no shorthand. Returns how many accepted it, as KVM_SIGNAL_MSI answers; one that had the
@@ -128,8 +125,14 @@ void moat_irqfd_destroy(struct moat_vm *vm);
 /* The guest has ended an interrupt of this line. */
 void moat_irqfd_acked(struct moat_vm *vm, u32 gsi);
 
+/* irq/ioeventfd.c */
+int moat_ioeventfd_init(struct moat_vm *vm);
+void moat_ioeventfd_destroy(struct moat_vm *vm);
+/* Makes a write of at most 8 bytes into a signal, or puts it into the ring; or false. */
+bool moat_ioeventfd_write(struct moat_vm *vm, bool pio, u64 addr, u64 value, u32 len);
+
 /* irq/iobus.c: what of I/O is served here. False where it is userspace's to do. Nothing sleeps. */
-bool moat_iobus_port(struct moat_vm *vm, u16 port, void *data, unsigned int size, bool in);
+bool moat_iobus_port(struct moat_vm *vm, u16 port, u32 *value, unsigned int size, bool in);
 bool moat_iobus_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write);
 
 long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg);
@@ -141,6 +144,9 @@ long moat_vm_irq_line_status(void *object, void *arg, unsigned long uarg);
 long moat_vm_create_irqchip(void *object, void *arg, unsigned long uarg);
 long moat_vm_get_irqchip(void *object, void *arg, unsigned long uarg);
 long moat_vm_set_irqchip(void *object, void *arg, unsigned long uarg);
+long moat_vm_ioeventfd(void *object, void *arg, unsigned long uarg);
+long moat_vm_register_coalesced(void *object, void *arg, unsigned long uarg);
+long moat_vm_unregister_coalesced(void *object, void *arg, unsigned long uarg);
 long moat_vm_irqfd(void *object, void *arg, unsigned long uarg);
 long moat_vm_create_pit2(void *object, void *arg, unsigned long uarg);
 long moat_vm_get_pit2(void *object, void *arg, unsigned long uarg);

@@ -9,11 +9,11 @@
  * raises it again if his device still wants something. Lines of that kind have a holder of their
  * own, so that a device of userspace's can share them.
  *
- * Whose eventfd is closed by all is found out in that wake-up too, where nothing can be freed: it is
- * marked, and freed by vm->irqfd_reap.
+ * Whose eventfd is closed by all is found out in that wake-up too, where nothing can be freed: it
+ * is marked, and freed by vm->irqfd_reap.
  *
- * vm->irqfds has those that resample in front. It changes under vm->lock, and is read under vm->srcu
- * by whoever tells of the end of an interrupt.
+ * vm->irqfds has those that resample in front. It changes under vm->lock, and is read under
+ * vm->srcu by whoever tells of the end of an interrupt.
  */
 #include <linux/eventfd.h>
 #include <linux/file.h>
@@ -122,13 +122,12 @@ static bool irqfd_exists(const struct moat_vm *vm, const struct eventfd_ctx *eve
 	return false;
 }
 
-/* A signal that was given already counts. */
+/* Those that resample in front. A signal that was given already counts. */
 static void irqfd_publish(struct irqfd *irqfd, struct file *file)
 {
-	if (irqfd->resample)
-		list_add_rcu(&irqfd->link, &irqfd->vm->irqfds);
-	else
-		list_add_tail_rcu(&irqfd->link, &irqfd->vm->irqfds);
+	struct list_head *irqfds = &irqfd->vm->irqfds;
+
+	list_add_rcu(&irqfd->link, irqfd->resample ? irqfds : irqfds->prev);
 	init_waitqueue_func_entry(&irqfd->wait, irqfd_wake);
 	init_poll_funcptr(&irqfd->poll, irqfd_enqueue);
 	if (vfs_poll(file, &irqfd->poll) & EPOLLIN)
@@ -158,15 +157,24 @@ static int irqfd_assign(struct moat_vm *vm, const struct kvm_irqfd *args, struct
 	return r;
 }
 
-static void irqfd_deassign(struct moat_vm *vm, u32 gsi, struct file *file)
+/* One, and those whose eventfd is gone; or all. */
+static void irqfds_remove(struct moat_vm *vm, const struct eventfd_ctx *eventfd, u32 gsi, bool all)
 {
-	struct eventfd_ctx *eventfd = eventfd_ctx_fileget(file);
 	struct irqfd *irqfd, *next;
 
 	list_for_each_entry_safe(irqfd, next, &vm->irqfds, link)
-		if (irqfd->eventfd == eventfd && irqfd->gsi == gsi)
+		if (all || READ_ONCE(irqfd->dead) ||
+		    (irqfd->eventfd == eventfd && irqfd->gsi == gsi))
 			irqfd_destroy(irqfd);
+}
+
+static int irqfd_deassign(struct moat_vm *vm, const struct kvm_irqfd *args, struct file *file)
+{
+	struct eventfd_ctx *eventfd = eventfd_ctx_fileget(file);
+
+	irqfds_remove(vm, eventfd, args->gsi, false);
 	eventfd_ctx_put(eventfd);
+	return 0;
 }
 
 long moat_vm_irqfd(void *object, void *arg, unsigned long uarg)
@@ -174,7 +182,7 @@ long moat_vm_irqfd(void *object, void *arg, unsigned long uarg)
 	const struct kvm_irqfd *args = arg;
 	struct moat_vm *vm = object;
 	struct file *file;
-	int r = 0;
+	int r;
 
 	if (args->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
 		return -EINVAL;
@@ -183,29 +191,19 @@ long moat_vm_irqfd(void *object, void *arg, unsigned long uarg)
 	file = eventfd_fget(args->fd);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	if (args->flags & KVM_IRQFD_FLAG_DEASSIGN)
-		irqfd_deassign(vm, args->gsi, file);
-	else
-		r = irqfd_assign(vm, args, file);
+	r = args->flags & KVM_IRQFD_FLAG_DEASSIGN ? irqfd_deassign(vm, args, file) :
+						    irqfd_assign(vm, args, file);
 	fput(file);
 	return r;
 }
 
-/* Those whose eventfd is gone, or all of them. */
-static void irqfds_destroy(struct moat_vm *vm, bool all)
-{
-	struct irqfd *irqfd, *next;
-
-	mutex_lock(&vm->lock);
-	list_for_each_entry_safe(irqfd, next, &vm->irqfds, link)
-		if (all || READ_ONCE(irqfd->dead))
-			irqfd_destroy(irqfd);
-	mutex_unlock(&vm->lock);
-}
-
 static void irqfds_reap(struct work_struct *work)
 {
-	irqfds_destroy(container_of(work, struct moat_vm, irqfd_reap), false);
+	struct moat_vm *vm = container_of(work, struct moat_vm, irqfd_reap);
+
+	mutex_lock(&vm->lock);
+	irqfds_remove(vm, NULL, 0, false);
+	mutex_unlock(&vm->lock);
 }
 
 void moat_irqfd_init(struct moat_vm *vm)
@@ -216,6 +214,8 @@ void moat_irqfd_init(struct moat_vm *vm)
 
 void moat_irqfd_destroy(struct moat_vm *vm)
 {
-	irqfds_destroy(vm, true);
+	mutex_lock(&vm->lock);
+	irqfds_remove(vm, NULL, 0, true);
+	mutex_unlock(&vm->lock);
 	cancel_work_sync(&vm->irqfd_reap);
 }

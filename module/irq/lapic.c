@@ -1027,15 +1027,18 @@ static void state_set(struct kvm_lapic_state *state, u32 offset, u32 value)
 	memcpy(state->regs + offset, &value, sizeof(value));
 }
 
-void moat_lapic_get_state(struct moat_vcpu *vcpu, struct kvm_lapic_state *state)
+long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
 {
+	struct moat_vcpu *vcpu = object;
 	struct moat_lapic *lapic = vcpu->lapic;
 	u32 offset;
 
-	memset(state, 0, sizeof(*state));
+	if (!lapic)
+		return -EINVAL;
 	for (offset = 0; offset < KVM_APIC_REG_SIZE; offset += 16)
-		state_set(state, offset, reg_read(lapic, reg_find(offset), offset));
-	state_set(state, APIC_ID, vcpu->id << 24);
+		state_set(arg, offset, reg_read(lapic, reg_find(offset), offset));
+	state_set(arg, APIC_ID, vcpu->id << 24);
+	return 0;
 }
 
 static void timer_restore(struct moat_lapic *lapic, u32 count)
@@ -1052,12 +1055,15 @@ static void timer_restore(struct moat_lapic *lapic, u32 count)
 	timer_start(lapic, min(count, initial));
 }
 
-int moat_lapic_set_state(struct moat_vcpu *vcpu, const struct kvm_lapic_state *state)
+long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
 {
+	const struct kvm_lapic_state *state = arg;
+	struct moat_vcpu *vcpu = object;
 	struct moat_lapic *lapic = vcpu->lapic;
 	u32 offset;
 
-	lockdep_assert_held(&vcpu->lock);
+	if (!lapic)
+		return -EINVAL;
 	if (state_get(state, APIC_ID) != vcpu->id << 24)
 		return -EINVAL;
 	hrtimer_cancel(&lapic->timer);
@@ -1071,23 +1077,4 @@ int moat_lapic_set_state(struct moat_vcpu *vcpu, const struct kvm_lapic_state *s
 	timer_restore(lapic, state_get(state, APIC_TMCCT));
 	moat_request(vcpu, MOAT_REQ_EVENT);
 	return 0;
-}
-
-long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
-{
-	struct moat_vcpu *vcpu = object;
-
-	if (!vcpu->lapic)
-		return -EINVAL;
-	moat_lapic_get_state(vcpu, arg);
-	return 0;
-}
-
-long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
-{
-	struct moat_vcpu *vcpu = object;
-
-	if (!vcpu->lapic)
-		return -EINVAL;
-	return moat_lapic_set_state(vcpu, arg);
 }

@@ -151,36 +151,42 @@ static void channel_load(struct moat_pit *pit, unsigned int n, u16 count)
 		pit_start(pit);
 }
 
+/* Whether it is the high half's turn, which then passes on where both are wanted. */
+static bool half_next(u8 *access)
+{
+	bool high = *access == ACCESS_HIGH || *access == ACCESS_BOTH_HIGH;
+
+	if (*access >= ACCESS_BOTH)
+		*access = *access == ACCESS_BOTH ? ACCESS_BOTH_HIGH : ACCESS_BOTH;
+	return high;
+}
+
 static void channel_write(struct moat_pit *pit, unsigned int n, u8 value)
 {
 	struct kvm_pit_channel_state *c = &pit->state.channels[n];
-	u8 access = c->write_state;
+	u8 access = c->write_state, low = access == ACCESS_BOTH_HIGH ? c->write_latch : 0;
 
-	if (access == ACCESS_BOTH) {
+	if (half_next(&c->write_state))
+		channel_load(pit, n, value << 8 | low);
+	else if (access != ACCESS_BOTH)
+		channel_load(pit, n, value);
+	else
 		c->write_latch = value;
-		c->write_state = ACCESS_BOTH_HIGH;
-		return;
-	}
-	if (access == ACCESS_BOTH_HIGH)
-		c->write_state = ACCESS_BOTH;
-	channel_load(pit, n, access == ACCESS_BOTH_HIGH ? c->write_latch | value << 8 :
-			     access == ACCESS_HIGH ? value << 8 : value);
 }
 
 static u8 channel_read(struct kvm_pit_channel_state *c)
 {
 	u16 count = c->count_latched ? c->latched_count : channel_count(c);
-	u8 access = c->count_latched ?: c->read_state;
+	bool first = c->count_latched == ACCESS_BOTH, high;
 
 	if (c->status_latched) {
 		c->status_latched = 0;
 		return c->status;
 	}
+	high = half_next(c->count_latched ? &c->count_latched : &c->read_state);
 	if (c->count_latched)	/* the other half, or the count as it is again */
-		c->count_latched = access == ACCESS_BOTH ? ACCESS_HIGH : 0;
-	else if (access >= ACCESS_BOTH)
-		c->read_state = access == ACCESS_BOTH ? ACCESS_BOTH_HIGH : ACCESS_BOTH;
-	return access == ACCESS_HIGH || access == ACCESS_BOTH_HIGH ? count >> 8 : count;
+		c->count_latched = first ? ACCESS_HIGH : 0;
+	return high ? count >> 8 : count;
 }
 
 static void channel_latch(struct kvm_pit_channel_state *c, bool count, bool status)
@@ -210,7 +216,9 @@ static void control_write(struct moat_pit *pit, u8 value)
 	} else if (access == ACCESS_LATCH) {
 		channel_latch(c, true, false);
 	} else {
-		c->rw_mode = c->read_state = c->write_state = access;
+		c->rw_mode = access;
+		c->read_state = access;
+		c->write_state = access;
 		c->mode = mode > 5 ? mode - 4 : mode;
 		c->bcd = value & 1;
 		if (c == pit->state.channels)	/* stands still until a count comes */
@@ -312,28 +320,23 @@ long moat_vm_get_pit2(void *object, void *arg, unsigned long uarg)
 	return 0;
 }
 
-/* A count can have been loaded at any time but the future. */
-static int channel_check(struct kvm_pit_channel_state *c, u64 now)
-{
-	if (c->count > COUNT_MAX)
-		return -EINVAL;
-	c->count = c->count ?: COUNT_MAX;
-	c->gate &= 1;
-	c->count_load_time = min_t(u64, c->count_load_time, now);
-	return 0;
-}
-
 long moat_vm_set_pit2(void *object, void *arg, unsigned long uarg)
 {
 	struct moat_pit *pit = pit_of(object);
 	struct kvm_pit_state2 *state = arg;
-	unsigned int n;
+	struct kvm_pit_channel_state *c;
+	u64 now = ktime_get_ns();
 
 	if (!pit)
 		return -ENXIO;
-	for (n = 0; n < 3; n++)
-		if (channel_check(&state->channels[n], ktime_get_ns()))
+	for (c = state->channels; c < state->channels + 3; c++) {
+		if (c->count > COUNT_MAX)
 			return -EINVAL;
+		c->count = c->count ?: COUNT_MAX;
+		c->gate &= 1;
+		/* It was loaded at any time but the future. */
+		c->count_load_time = min_t(u64, c->count_load_time, now);
+	}
 	memset(state->reserved, 0, sizeof(state->reserved));
 	raw_spin_lock_irq(&pit->lock);
 	pit->state = *state;

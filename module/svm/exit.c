@@ -267,7 +267,9 @@ static enum moat_exit exit_npf(struct moat_vcpu *vcpu)
 	vcpu->fault.fetch = error & SVM_NPF_FETCH;
 	vcpu->fault.final = error & SVM_NPF_FINAL;
 	vcpu->fault.delivery = vmcb->exit_int_info & SVM_EVENT_VALID;
-	return MOAT_EXIT_FAULT;
+	if (!(vmcb->cs.attrib & SVM_SEGMENT_L))
+		return MOAT_EXIT_FAULT;
+	return moat_mmio_store(vcpu, vmcb->cr3, vmcb->cs.base + vcpu->rip);
 }
 
 static enum moat_exit exit_shutdown(struct moat_vcpu *vcpu)
