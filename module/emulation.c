@@ -111,8 +111,8 @@ static void fragment_to_user(struct moat_vcpu *vcpu, const struct moat_fragment 
 }
 
 /*
- * One piece of at most 8 bytes of MMIO: from the log, from the local APIC, or, -EAGAIN, from
- * userspace.
+ * One piece of at most 8 bytes of MMIO: from the log, from the kernel's own devices, or, -EAGAIN,
+ * from userspace.
  */
 static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
 {
@@ -133,17 +133,13 @@ static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int 
 	fragment->write = write;
 	if (write)
 		memcpy(fragment->data, data, len);
-	if (!moat_lapic_covers(vcpu, gpa)) {
+	if (!moat_iobus_mmio(vcpu, gpa, fragment->data, len, write)) {
 		fragment_to_user(vcpu, fragment);
 		emul->posted = write && emul->may_post;
 		return emul->posted ? 0 : -EAGAIN;
 	}
-	if (write) {
-		moat_lapic_mmio_write(vcpu, gpa, data, len);
-	} else {
-		moat_lapic_mmio_read(vcpu, gpa, fragment->data, len);
+	if (!write)
 		memcpy(data, fragment->data, len);
-	}
 	emul->cursor++;
 	return 0;
 }
@@ -322,6 +318,22 @@ static void pio_to_user(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 
 	run->io.data_offset = KVM_PIO_PAGE_OFFSET * PAGE_SIZE;
 }
 
+/* False where the kernel does not serve the port. Userspace may change pio_data at any time. */
+static bool pio_in_kernel(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 count)
+{
+	void *data = vcpu->pio_data;
+	u32 i, value = 0;
+
+	for (i = 0; i < count; i++, data += size) {
+		memcpy(&value, data, size);
+		if (!moat_iobus_port(vcpu->vm, port, &value, size, in) && !i)
+			return false;
+		if (in)
+			memcpy(data, &value, size);
+	}
+	return true;
+}
+
 static int pio_batch(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 count)
 {
 	struct moat_emulation *emul = &vcpu->emul;
@@ -329,6 +341,8 @@ static int pio_batch(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 cou
 	/* Served: the data are where the emulator looks for them. Userspace may have changed RCX. */
 	if (emul->pio_count)
 		return min(emul->pio_count, count);
+	if (pio_in_kernel(vcpu, port, size, in, count))
+		return count;
 	emul->pio_count = count;
 	pio_to_user(vcpu, port, size, in, count);
 	return -EAGAIN;
@@ -353,25 +367,36 @@ static const struct emu_ops emulation_ops = {
 	.pio_out = emu_pio_out,
 };
 
+static void io_finish(struct moat_vcpu *vcpu, u32 value)
+{
+	u64 mask = emu_size_mask(vcpu->io.size);
+
+	if (vcpu->io.in && vcpu->io.size == 4)
+		vcpu->gpr[RAX] = value;
+	else if (vcpu->io.in)
+		vcpu->gpr[RAX] = (vcpu->gpr[RAX] & ~mask) | (value & mask);
+	moat_insn_skip(vcpu, vcpu->io.next_rip);
+}
+
 static int io_complete(struct moat_vcpu *vcpu)
 {
-	u64 value = 0;
-
 	/*
 	 * Userspace may have moved RIP meanwhile; then this access is no longer where the guest
 	 * is.
 	 */
-	if (vcpu->rip != vcpu->io.rip)
-		return 1;
-	if (vcpu->io.in) {
-		memcpy(&value, vcpu->pio_data, vcpu->io.size);
-		if (vcpu->io.size == 4)
-			vcpu->gpr[RAX] = value;
-		else
-			memcpy(&vcpu->gpr[RAX], &value, vcpu->io.size);
-	}
-	moat_insn_skip(vcpu, vcpu->io.next_rip);
+	if (vcpu->rip == vcpu->io.rip)
+		io_finish(vcpu, READ_ONCE(*(u32 *)vcpu->pio_data));
 	return 1;
+}
+
+bool moat_io_in_kernel(struct moat_vcpu *vcpu)
+{
+	u32 value = vcpu->gpr[RAX] & emu_size_mask(vcpu->io.size);
+
+	if (!moat_iobus_port(vcpu->vm, vcpu->io.port, &value, vcpu->io.size, vcpu->io.in))
+		return false;
+	io_finish(vcpu, value);
+	return true;
 }
 
 int moat_io_exit(struct moat_vcpu *vcpu)
@@ -601,6 +626,43 @@ int moat_undefined(struct moat_vcpu *vcpu)
 		return hypercall_fix(&a, &insn);
 	moat_inject_ud(vcpu);
 	return 1;
+}
+
+/*
+ * With no segment to be added, and all of it in one page: then it is what has faulted, and the CPU
+ * has found it allowed. Guests talk to their devices so.
+ */
+static bool insn_is_plain_store(const struct moat_vcpu *vcpu, const struct moat_insn *insn)
+{
+	u64 offset = emu_operand_offset(insn, vcpu->gpr, vcpu->rip);
+
+	return insn->op == INSN_MOV && insn->mode == INSN_64 && insn->seg < INSN_FS &&
+	       insn->dst.kind == OPERAND_MEM &&
+	       offset_in_page(offset) == offset_in_page(vcpu->fault.gpa) &&
+	       offset_in_page(offset) + insn->dst.size <= PAGE_SIZE;
+}
+
+enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
+{
+	struct moat_fragment store = { .gpa = vcpu->fault.gpa, .write = true };
+	const struct moat_insn *insn;
+	u64 value;
+
+	if (!vcpu->fault.write || !vcpu->fault.final || vcpu->fault.delivery ||
+	    moat_guest_has(vcpu->vm, store.gpa, true))
+		return MOAT_EXIT_FAULT;
+	insn = insn_recall(vcpu, cr3, linear);
+	if (!insn || !insn_is_plain_store(vcpu, insn))
+		return MOAT_EXIT_FAULT;
+	value = insn->src.kind == OPERAND_IMM ? insn->imm :
+		emu_gpr_read(insn, vcpu->gpr, insn->src.reg, insn->src.size);
+	memcpy(store.data, &value, sizeof(value));
+	store.len = insn->dst.size;
+	moat_insn_skip(vcpu, vcpu->rip + insn->length);
+	if (moat_iobus_mmio(vcpu, store.gpa, store.data, store.len, true))
+		return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : MOAT_NR_EXITS;
+	fragment_to_user(vcpu, &store);
+	return MOAT_EXIT_USER;
 }
 
 /* Emulation */

@@ -66,7 +66,20 @@ static const struct moat_cap moat_caps[] = {
 	{ KVM_CAP_ADJUST_CLOCK, KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC },
 	{ KVM_CAP_GET_TSC_KHZ, 1 },
 	{ KVM_CAP_TSC_DEADLINE_TIMER, 1 },
+	{ KVM_CAP_IRQCHIP, 1 },
+	{ KVM_CAP_IOEVENTFD, 1 },
+	{ KVM_CAP_IOEVENTFD_ANY_LENGTH, 1 },
+	{ KVM_CAP_IOEVENTFD_NO_LENGTH, 1 },
+	{ KVM_CAP_COALESCED_MMIO, KVM_COALESCED_MMIO_PAGE_OFFSET },
+	{ KVM_CAP_COALESCED_PIO, 1 },
+	{ KVM_CAP_IRQFD, 1 },
+	{ KVM_CAP_IRQFD_RESAMPLE, 1 },
+	{ KVM_CAP_PIT2, 1 },
+	{ KVM_CAP_PIT_STATE2, 1 },
+	{ KVM_CAP_REINJECT_CONTROL, 1 },
 	{ KVM_CAP_SPLIT_IRQCHIP, 1 },
+	{ KVM_CAP_IRQ_INJECT_STATUS, 1 },
+	{ KVM_CAP_IOAPIC_POLARITY_IGNORED, 1 },
 	{ KVM_CAP_SIGNAL_MSI, 1 },
 	{ KVM_CAP_SET_BOOT_CPU_ID, 1 },
 	{ KVM_CAP_IRQ_ROUTING, MOAT_NR_GSIS },
@@ -109,7 +122,8 @@ static long system_check_extension(void *object, void *arg, unsigned long uarg)
 
 static long system_get_vcpu_mmap_size(void *object, void *arg, unsigned long uarg)
 {
-	return uarg ? -EINVAL : 2 * PAGE_SIZE;	/* struct kvm_run, and the data of port I/O */
+	/* struct kvm_run, the data of port I/O, the ring of coalesced writes */
+	return uarg ? -EINVAL : 3 * PAGE_SIZE;
 }
 
 static long system_create_vm(void *object, void *arg, unsigned long uarg)

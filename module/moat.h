@@ -26,6 +26,7 @@
 #include <linux/refcount.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
+#include <linux/workqueue.h>
 
 #include "stage2.h"
 #include "x86/decode.h"
@@ -33,7 +34,7 @@
 #define MOAT_MAX_VCPUS		1024	/* also the bound of vCPU ids, which are APIC ids */
 #define MOAT_MAX_SLOTS		32764
 #define MOAT_MAX_CPUID_ENTRIES	256
-#define MOAT_NR_GSIS		1024
+#define MOAT_NR_GSIS		4096
 #define MOAT_NR_MTRR_RANGES	8
 #define MOAT_MAX_MCE_BANKS	32
 /* The control bits of KVM_SET_GUEST_DEBUG, and the quirks of KVM's that can be disabled. */
@@ -45,6 +46,8 @@
 				 KVM_X86_QUIRK_FIX_HYPERCALL_INSN |			\
 				 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 
+struct moat_chips;
+struct moat_io_table;
 struct moat_lapic;
 struct moat_msr_filter;
 struct moat_vcpu;
@@ -120,17 +123,25 @@ struct moat_irq {
 	bool x2apic;		/* dest is a 32-bit x2APIC id, never the xAPIC broadcast 0xff */
 };
 
-/* Where one GSI leads: an MSI, or nowhere. */
+/* Which interrupt controllers are in the kernel. */
+enum moat_irqchip {
+	MOAT_IRQCHIP_NONE,
+	MOAT_IRQCHIP_SPLIT,	/* local APICs */
+	MOAT_IRQCHIP_KERNEL,	/* local APICs, IOAPIC and PICs */
+};
+
+/* Where one GSI leads: to a message, or to at most one pin of each chip, or nowhere. */
 struct moat_route {
 	u64 address;
 	u32 data;
-	bool valid;
+	bool msi;
+	u8 pin[KVM_NR_IRQCHIPS];	/* by KVM_IRQCHIP_*, counted from 1; 0 none */
 };
 
 /* All routes at one moment, by GSI, never changed once published. */
 struct moat_routing {
-	DECLARE_BITMAP(eoi_vectors, 256);	/* vectors whose EOI a userspace IOAPIC waits for */
-	u32 count;				/* one above the highest GSI */
+	u16 gsi[KVM_NR_IRQCHIPS][KVM_IOAPIC_NUM_PINS];	/* of each pin, from 1; 0 none */
+	u32 count;					/* one above the highest GSI */
 	struct moat_route route[];
 };
 
@@ -179,13 +190,20 @@ struct moat_vm {
 	u32 vcpu_count;				/* (m) */
 	u32 bsp_id;				/* (m) */
 	u32 max_vcpu_ids;			/* (m) */
-	bool split_irqchip;			/* (m) APICs in the kernel; before any vCPU */
+	enum moat_irqchip irqchip;		/* (m) set once, before any vCPU */
 	s64 halt_poll_ns;			/* (a) the VM's own limit; -1: the module's */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
+	unsigned long eoi_vectors[4];		/* (a) a bit each, whose EOI an IOAPIC wants */
+	struct moat_chips *chips;		/* (m) IOAPIC and PICs, set with irqchip */
+	struct moat_io_table __rcu *io[2];	/* (s) of memory, of ports; NULL empty */
+	raw_spinlock_t ring_lock;		/* the kernel's end of the ring */
+	struct kvm_coalesced_mmio_ring *ring;	/* (c) shared with userspace: read once */
+	struct list_head irqfds;		/* (s) */
+	struct work_struct irqfd_reap;
 	u32 dirty_ring_bytes;			/* (m) 0: bitmaps; before any vCPU */
-	u64 dirty_manual;			/* (m) KVM_DIRTY_LOG_*: GET leaves the bits to CLEAR */
 
 	/* What userspace has switched by KVM_ENABLE_CAP. (m) to write */
+	u64 dirty_manual;			/* KVM_DIRTY_LOG_*: GET leaves the bits to CLEAR */
 	u32 user_msrs;				/* KVM_MSR_EXIT_REASON_* */
 	u32 quirks_off;				/* KVM_X86_QUIRK_* */
 	u32 mmu_pages;				/* of shadow tables, of which there are none */
@@ -420,6 +438,11 @@ struct moat_vcpu {
 	void *hw;			/* (c) the vendor's part: struct svm_vcpu */
 };
 
+static inline enum moat_irqchip moat_irqchip(const struct moat_vm *vm)
+{
+	return smp_load_acquire(&vm->irqchip);
+}
+
 /* vm.c */
 extern const struct file_operations moat_vm_fops;
 int moat_vm_create(unsigned long type);
@@ -467,11 +490,14 @@ static inline bool moat_request_take(struct moat_vcpu *vcpu, enum moat_request r
 }
 
 /*
- * The vector that would be delivered to this vCPU if its interrupt flag allowed: from its APIC,
- * or, by KVM_INTERRUPT, from a PIC in userspace; -1 for none.
+ * Whether there is an interrupt for this vCPU, its interrupt flag apart: from its APIC, from the
+ * PICs, or, by KVM_INTERRUPT, from a PIC in userspace.
  */
-int moat_interrupt_pending(struct moat_vcpu *vcpu);
-void moat_interrupt_accept(struct moat_vcpu *vcpu, u8 vector);
+bool moat_interrupt_pending(struct moat_vcpu *vcpu);
+/* Takes it: its vector, or -1 where it has gone meanwhile. */
+int moat_interrupt_accept(struct moat_vcpu *vcpu);
+/* Whether userspace wants to know when the guest can take an interrupt of its PIC. */
+bool moat_window_requested(struct moat_vcpu *vcpu);
 /* Whether there is one, on its way or waiting, and the interrupt flag is on: HLT ends at once. */
 bool moat_interrupt_due(struct moat_vcpu *vcpu);
 /* Takes in the NMIs that others sent. */
@@ -563,6 +589,15 @@ long moat_vm_reset_dirty_rings(void *object, void *arg, unsigned long uarg);
  */
 int moat_emulate(struct moat_vcpu *vcpu, u64 fault_gpa, bool fault_final);
 int moat_io_exit(struct moat_vcpu *vcpu);
+/* Without sleeping: makes the access of vcpu->io, if the kernel serves the port, and goes on. */
+bool moat_io_in_kernel(struct moat_vcpu *vcpu);
+/*
+ * Without sleeping: the write to a device that has just faulted (vcpu->fault), where it is a MOV of
+ * 64-bit code that is remembered for cr3 and linear, RIP's address. It is made here, or left to
+ * userspace; MOAT_EXIT_FAULT where it is anything else. As the vendors' exits: MOAT_NR_EXITS to go
+ * on.
+ */
+enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
 /* Brings in the bytes at RIP, for which the two below had to sleep. */
 int moat_insn_prefetch(struct moat_vcpu *vcpu);
 /*

@@ -70,7 +70,7 @@ static int vcpu_alloc_parts(struct moat_vcpu *vcpu)
 	r = moat_dirty_ring_create(vcpu);
 	if (!r)
 		r = moat_fpu_create(vcpu);
-	if (!r && vcpu->vm->split_irqchip)
+	if (!r && vcpu->vm->irqchip)
 		r = moat_lapic_create(vcpu);
 	if (!r)
 		r = moat_hw->vcpu_create(vcpu);
@@ -127,8 +127,8 @@ int moat_vcpu_create(struct moat_vm *vm, u32 id)
 	if (IS_ERR(vcpu))
 		return PTR_ERR(vcpu);
 	/* With APICs in the kernel, all but the boot processor wait for INIT and SIPI. */
-	vcpu->mp_state = vm->split_irqchip && id != vm->bsp_id ? KVM_MP_STATE_UNINITIALIZED :
-								 KVM_MP_STATE_RUNNABLE;
+	vcpu->mp_state = vm->irqchip && id != vm->bsp_id ? KVM_MP_STATE_UNINITIALIZED :
+							   KVM_MP_STATE_RUNNABLE;
 	moat_vcpu_reset(vcpu, false);
 
 	fd = get_unused_fd_flags(O_RDWR | O_CLOEXEC);
@@ -279,29 +279,42 @@ void moat_nmi_collect(struct moat_vcpu *vcpu)
 				ev->nmi.pending + atomic_xchg(&vcpu->nmi_queued, 0));
 }
 
-int moat_interrupt_pending(struct moat_vcpu *vcpu)
+/* One from a PIC, the kernel's or userspace's, that the local APIC lets through. */
+static bool extint_pending(struct moat_vcpu *vcpu)
 {
-	int external = vcpu->events.external;
+	const struct moat_chips *chips = vcpu->vm->chips;
 
-	if (!vcpu->lapic)
-		return external;
-	if (external >= 0 && moat_lapic_accepts_pic(vcpu))
-		return external;
-	return moat_lapic_pending(vcpu);
+	return (chips ? READ_ONCE(chips->pic_output) : vcpu->events.external >= 0) &&
+	       (!vcpu->lapic || moat_lapic_accepts_pic(vcpu));
 }
 
-void moat_interrupt_accept(struct moat_vcpu *vcpu, u8 vector)
+bool moat_interrupt_pending(struct moat_vcpu *vcpu)
 {
-	if (vcpu->events.external == vector && (!vcpu->lapic || moat_lapic_accepts_pic(vcpu)))
-		vcpu->events.external = -1;
-	else
-		moat_lapic_accept(vcpu, vector);
+	return extint_pending(vcpu) || (vcpu->lapic && moat_lapic_pending(vcpu) >= 0);
+}
+
+int moat_interrupt_accept(struct moat_vcpu *vcpu)
+{
+	int vector = vcpu->events.external;
+
+	if (!extint_pending(vcpu))
+		return vcpu->lapic ? moat_lapic_accept(vcpu) : -1;
+	if (vcpu->vm->chips)
+		return moat_pic_accept(vcpu->vm->chips);
+	vcpu->events.external = -1;
+	return vector;
+}
+
+bool moat_window_requested(struct moat_vcpu *vcpu)
+{
+	return READ_ONCE(vcpu->run->request_interrupt_window) &&
+	       vcpu->vm->irqchip != MOAT_IRQCHIP_KERNEL;
 }
 
 bool moat_interrupt_due(struct moat_vcpu *vcpu)
 {
 	return (vcpu->rflags & X86_EFLAGS_IF) &&
-	       (vcpu->events.interrupt.injected || moat_interrupt_pending(vcpu) >= 0);
+	       (vcpu->events.interrupt.injected || moat_interrupt_pending(vcpu));
 }
 
 u8 moat_cr8_get(struct moat_vcpu *vcpu)
@@ -489,8 +502,11 @@ static int (*const vcpu_exits[MOAT_NR_EXITS])(struct moat_vcpu *vcpu) = {
 
 /* The outer loop */
 
+/* Of a PIC in userspace; with one in the kernel, nothing is amiss. */
 static bool vcpu_can_take_interrupt(struct moat_vcpu *vcpu)
 {
+	if (vcpu->vm->irqchip == MOAT_IRQCHIP_KERNEL)
+		return true;
 	return (vcpu->rflags & X86_EFLAGS_IF) && !vcpu->irq_shadow &&
 	       !vcpu->events.interrupt.injected && vcpu->events.external < 0 &&
 	       (!vcpu->lapic || moat_lapic_accepts_pic(vcpu));
@@ -525,7 +541,7 @@ static int vcpu_serve_requests(struct moat_vcpu *vcpu)
 		moat_steal_update(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_TPR_ACCESS))
 		return vcpu_exit_tpr_access(vcpu);
-	if (READ_ONCE(vcpu->run->request_interrupt_window) && vcpu_can_take_interrupt(vcpu)) {
+	if (moat_window_requested(vcpu) && vcpu_can_take_interrupt(vcpu)) {
 		vcpu->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 		return 0;
 	}
@@ -551,7 +567,7 @@ static int vcpu_prepare(struct moat_vcpu *vcpu)
 			moat_request(vcpu, MOAT_REQ_STEAL);
 		if (vcpu->eoi_pending)
 			return vcpu_exit_eoi(vcpu);
-		if (READ_ONCE(vcpu->requests) || vcpu->run->request_interrupt_window) {
+		if (READ_ONCE(vcpu->requests) || moat_window_requested(vcpu)) {
 			r = vcpu_serve_requests(vcpu);
 			if (r <= 0)
 				return r;
@@ -691,7 +707,7 @@ static long vcpu_run_locked(struct moat_vcpu *vcpu)
 	r = vcpu_check_run(vcpu);
 	if (r)
 		return r;
-	if (READ_ONCE(vcpu->run->request_interrupt_window))
+	if (moat_window_requested(vcpu))
 		moat_request(vcpu, MOAT_REQ_EVENT);
 	/* Into real_blocked: a signal that is blocked but for this kills nobody meanwhile. */
 	if (vcpu->sigset_active)
@@ -740,6 +756,8 @@ static long vcpu_interrupt(void *object, void *arg, unsigned long uarg)
 
 	if (irq->irq > U8_MAX)
 		return -EINVAL;
+	if (vcpu->vm->irqchip == MOAT_IRQCHIP_KERNEL)
+		return -ENXIO;
 	if (vcpu->lapic && vcpu->events.external >= 0)
 		return -EEXIST;
 	vcpu->events.external = irq->irq;
@@ -828,6 +846,8 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 		page = virt_to_page(vcpu->run);
 	else if (vmf->pgoff == KVM_PIO_PAGE_OFFSET)
 		page = virt_to_page(vcpu->pio_data);
+	else if (vmf->pgoff == KVM_COALESCED_MMIO_PAGE_OFFSET)
+		page = virt_to_page(vcpu->vm->ring);
 	else
 		page = moat_dirty_ring_page(vcpu, vmf->pgoff);
 	if (!page)

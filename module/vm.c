@@ -31,6 +31,7 @@ static struct moat_vm *vm_alloc(void)
 	rwlock_init(&vm->mmu_lock);
 	vm->halt_poll_ns = -1;
 	moat_clock_create(vm);
+	moat_irqfd_init(vm);
 	return vm;
 }
 
@@ -48,11 +49,16 @@ static int vm_init(struct moat_vm *vm)
 		goto cleanup_srcu;
 	}
 	RCU_INIT_POINTER(vm->slots, slots);
-	r = moat_mmu_create(vm);
+	r = moat_ioeventfd_init(vm);
 	if (r)
 		goto free_slots;
+	r = moat_mmu_create(vm);
+	if (r)
+		goto destroy_ioeventfd;
 	return 0;
 
+destroy_ioeventfd:
+	moat_ioeventfd_destroy(vm);
 free_slots:
 	kvfree(slots);
 cleanup_srcu:
@@ -65,12 +71,14 @@ static void vm_destroy(struct moat_vm *vm)
 	u32 id;
 
 	moat_stats_vm_remove(vm);
+	moat_irqfd_destroy(vm);
+	moat_irqchip_destroy(vm);
 	for (id = 0; id < vm->vcpu_bound; id++)
 		if (moat_vm_vcpu(vm, id))
 			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
 	moat_mmu_destroy(vm);
+	moat_ioeventfd_destroy(vm);
 	moat_slots_free(rcu_dereference_protected(vm->slots, true));
-	kvfree(rcu_dereference_protected(vm->routing, true));
 	moat_msr_filter_free(rcu_dereference_protected(vm->msr_filter, true));
 	cleanup_srcu_struct(&vm->srcu);
 	kvfree(vm);
@@ -187,10 +195,10 @@ static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_
 {
 	if (cap->args[0] > MOAT_NR_GSIS)
 		return -EINVAL;
-	if (vm->split_irqchip || vm->vcpu_count)
+	if (vm->irqchip || vm->vcpu_count)
 		return -EEXIST;
 	vm->ioapic_pins = cap->args[0];
-	vm->split_irqchip = true;
+	smp_store_release(&vm->irqchip, MOAT_IRQCHIP_SPLIT);
 	return 0;
 }
 
@@ -267,6 +275,7 @@ static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
 
 const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_IRQ_LINE, MOAT_LOCK_NONE, moat_vm_irq_line },
+	{ KVM_IRQ_LINE_STATUS, MOAT_LOCK_NONE, moat_vm_irq_line_status },
 	{ KVM_SIGNAL_MSI, MOAT_LOCK_NONE, moat_vm_signal_msi },
 	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, vm_check_extension },
 	{ KVM_CREATE_VCPU, MOAT_LOCK_VM, vm_create_vcpu },
@@ -278,6 +287,17 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_SET_IDENTITY_MAP_ADDR, MOAT_LOCK_VM, vm_set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, MOAT_LOCK_VM, vm_set_boot_cpu_id },
 	{ KVM_ENABLE_CAP, MOAT_LOCK_VM, vm_enable_cap },
+	{ KVM_IOEVENTFD, MOAT_LOCK_VM, moat_vm_ioeventfd },
+	{ KVM_REGISTER_COALESCED_MMIO, MOAT_LOCK_VM, moat_vm_register_coalesced },
+	{ KVM_UNREGISTER_COALESCED_MMIO, MOAT_LOCK_VM, moat_vm_unregister_coalesced },
+	{ KVM_IRQFD, MOAT_LOCK_VM, moat_vm_irqfd },
+	{ KVM_CREATE_IRQCHIP, MOAT_LOCK_VM, moat_vm_create_irqchip },
+	{ KVM_GET_IRQCHIP, MOAT_LOCK_VM, moat_vm_get_irqchip },
+	{ KVM_SET_IRQCHIP, MOAT_LOCK_VM, moat_vm_set_irqchip },
+	{ KVM_CREATE_PIT2, MOAT_LOCK_VM, moat_vm_create_pit2 },
+	{ KVM_GET_PIT2, MOAT_LOCK_VM, moat_vm_get_pit2 },
+	{ KVM_SET_PIT2, MOAT_LOCK_VM, moat_vm_set_pit2 },
+	{ KVM_REINJECT_CONTROL, MOAT_LOCK_VM, moat_vm_reinject_control },
 	{ KVM_SET_GSI_ROUTING, MOAT_LOCK_VM, moat_vm_set_gsi_routing },
 	{ KVM_GET_CLOCK, MOAT_LOCK_VM, moat_vm_get_clock },
 	{ KVM_SET_CLOCK, MOAT_LOCK_VM, moat_vm_set_clock },

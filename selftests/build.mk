@@ -5,7 +5,8 @@
 include selftests/unit/build.mk
 
 LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs state exits mmio interrupts lapic \
-	pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch stress hostile
+	irqchip pit irqfd ioeventfd pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
+	stress hostile
 LAB_SH := module_reload vmctl_run vmctl_disk vmctl_errors
 
 LAB_DIR := $(B)/selftests
@@ -15,7 +16,7 @@ LAB_LDFLAGS := -static -no-pie -Wl,-z,noexecstack -pthread
 LAB_LIB := $(LAB_DIR)/lib/guest.o $(LAB_DIR)/lib/payload.o $(LAB_DIR)/lib/tap.o $(LAB_DIR)/lib/writer.o
 
 LAB_TESTS += $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_SH))
-LAB_HELPERS := bench_exits spin
+LAB_HELPERS := bench_exits bench_irqchip spin
 
 $(LAB_DIR)/%.o: selftests/%.c
 	@mkdir -p $(@D)

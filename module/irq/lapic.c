@@ -242,10 +242,9 @@ int moat_lapic_pending(struct moat_vcpu *vcpu)
 }
 
 /* Whether somebody else than the APIC waits for the end of this interrupt. */
-static bool eoi_is_awaited(struct moat_vcpu *vcpu, u8 vector)
+static bool eoi_is_awaited(const struct moat_vcpu *vcpu, u8 vector)
 {
-	return test_bit(vector_bit(vector), vector_bits(vcpu->lapic, APIC_TMR)) &&
-	       moat_routing_wants_eoi(vcpu, vector);
+	return unlikely(test_bit(vector, vcpu->vm->eoi_vectors));
 }
 
 /* The byte in guest memory by which an interrupt can be ended: 1 it is offered, 0 not, or taken. */
@@ -262,17 +261,21 @@ static void pv_eoi_offer(struct moat_vcpu *vcpu)
 	pagefault_enable();
 }
 
-void moat_lapic_accept(struct moat_vcpu *vcpu, u8 vector)
+int moat_lapic_accept(struct moat_vcpu *vcpu)
 {
 	struct moat_lapic *lapic = vcpu->lapic;
+	int vector = moat_lapic_pending(vcpu);
 	u32 word = vector_word(APIC_ISR, vector);
 
+	if (vector < 0)
+		return -1;
 	irr_clear(lapic, vector);
 	lapic_set(lapic, word, lapic_get(lapic, word) | BIT(vector % 32));
 	lapic->isr_sum |= BIT(vector / 32);
 	if ((vcpu->msrs.pv_eoi & KVM_MSR_ENABLED) && irr_highest(lapic) < 0 &&
 	    !eoi_is_awaited(vcpu, vector))
 		pv_eoi_offer(vcpu);
+	return vector;
 }
 
 /* Less may be held back than before. */
@@ -280,6 +283,19 @@ static void lapic_recheck(struct moat_vcpu *vcpu)
 {
 	if (moat_lapic_pending(vcpu) >= 0)
 		moat_request(vcpu, MOAT_REQ_EVENT);
+}
+
+/* An IOAPIC waits for the end of this vector: the kernel's, or userspace's. */
+static void lapic_tell_ioapic(struct moat_vcpu *vcpu, u8 vector)
+{
+	bool level = test_bit(vector_bit(vector), vector_bits(vcpu->lapic, APIC_TMR));
+
+	if (vcpu->vm->chips) {
+		moat_ioapic_eoi(vcpu->vm->chips, vector, level);
+	} else if (level) {
+		vcpu->eoi_vector = vector;
+		vcpu->eoi_pending = true;
+	}
 }
 
 static void lapic_eoi(struct moat_vcpu *vcpu)
@@ -295,10 +311,8 @@ static void lapic_eoi(struct moat_vcpu *vcpu)
 	lapic_set(lapic, word, left);
 	if (!left)
 		lapic->isr_sum &= ~BIT(vector / 32);
-	if (eoi_is_awaited(vcpu, vector)) {
-		vcpu->eoi_vector = vector;
-		vcpu->eoi_pending = true;
-	}
+	if (eoi_is_awaited(vcpu, vector))
+		lapic_tell_ioapic(vcpu, vector);
 	lapic_recheck(vcpu);
 }
 
@@ -596,6 +610,20 @@ int moat_irq_deliver(struct moat_vm *vm, struct moat_vcpu *source, const struct 
 	return vcpu && irq_receive(vcpu, irq);
 }
 
+bool moat_irq_in_progress(struct moat_vm *vm, const struct moat_irq *irq)
+{
+	unsigned int bit = vector_bit(irq->vector);
+	struct moat_vcpu *vcpu;
+	u32 id;
+
+	moat_for_each_vcpu(vm, vcpu, id)
+		if (irq_matches(vcpu, NULL, irq) &&
+		    (test_bit(bit, vector_bits(vcpu->lapic, APIC_IRR)) ||
+		     test_bit(bit, vector_bits(vcpu->lapic, APIC_ISR))))
+			return true;
+	return false;
+}
+
 int moat_lapic_send(struct moat_vcpu *vcpu, u32 icr, u32 dest, bool x2apic)
 {
 	struct moat_irq irq = {
@@ -700,6 +728,9 @@ static void lvt_write(struct moat_lapic *lapic, u32 offset, u32 value)
 	if (!lapic_enabled(lapic))
 		value |= APIC_LVT_MASKED;
 	lapic_set(lapic, offset, value);
+	/* The PIC may get through now. */
+	if (offset == APIC_LVT0)
+		moat_request(lapic->vcpu, MOAT_REQ_EVENT);
 }
 
 /* To and from the deadline mode disarms; between the others the count goes on. */
@@ -1071,8 +1102,10 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host)
 		return -EINVAL;
 	WRITE_ONCE(vcpu->msrs.apic_base, value);
 	/* An APIC that is switched off forgets. */
-	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE))
+	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE)) {
 		lapic_reset_regs(vcpu->lapic);
+		moat_request(vcpu, MOAT_REQ_EVENT);
+	}
 	return 0;
 }
 
@@ -1091,15 +1124,18 @@ static void state_set(struct kvm_lapic_state *state, u32 offset, u32 value)
 	memcpy(state->regs + offset, &value, sizeof(value));
 }
 
-void moat_lapic_get_state(struct moat_vcpu *vcpu, struct kvm_lapic_state *state)
+long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
 {
+	struct moat_vcpu *vcpu = object;
 	struct moat_lapic *lapic = vcpu->lapic;
 	u32 offset;
 
-	memset(state, 0, sizeof(*state));
+	if (!lapic)
+		return -EINVAL;
 	for (offset = 0; offset < KVM_APIC_REG_SIZE; offset += 16)
-		state_set(state, offset, reg_read(lapic, reg_find(offset), offset));
-	state_set(state, APIC_ID, vcpu->id << 24);
+		state_set(arg, offset, reg_read(lapic, reg_find(offset), offset));
+	state_set(arg, APIC_ID, vcpu->id << 24);
+	return 0;
 }
 
 static void timer_restore(struct moat_lapic *lapic, u32 count)
@@ -1116,12 +1152,15 @@ static void timer_restore(struct moat_lapic *lapic, u32 count)
 	timer_start(lapic, min(count, initial));
 }
 
-int moat_lapic_set_state(struct moat_vcpu *vcpu, const struct kvm_lapic_state *state)
+long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
 {
+	const struct kvm_lapic_state *state = arg;
+	struct moat_vcpu *vcpu = object;
 	struct moat_lapic *lapic = vcpu->lapic;
 	u32 offset;
 
-	lockdep_assert_held(&vcpu->lock);
+	if (!lapic)
+		return -EINVAL;
 	if (state_get(state, APIC_ID) != vcpu->id << 24)
 		return -EINVAL;
 	hrtimer_cancel(&lapic->timer);
@@ -1135,25 +1174,6 @@ int moat_lapic_set_state(struct moat_vcpu *vcpu, const struct kvm_lapic_state *s
 	timer_restore(lapic, state_get(state, APIC_TMCCT));
 	moat_request(vcpu, MOAT_REQ_EVENT);
 	return 0;
-}
-
-long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
-{
-	struct moat_vcpu *vcpu = object;
-
-	if (!vcpu->lapic)
-		return -EINVAL;
-	moat_lapic_get_state(vcpu, arg);
-	return 0;
-}
-
-long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
-{
-	struct moat_vcpu *vcpu = object;
-
-	if (!vcpu->lapic)
-		return -EINVAL;
-	return moat_lapic_set_state(vcpu, arg);
 }
 
 long moat_vcpu_set_vapic_addr(void *object, void *arg, unsigned long uarg)

@@ -156,7 +156,7 @@ static enum moat_exit exit_vintr(struct moat_vcpu *vcpu)
 {
 	svm_window_close(svm_of(vcpu));
 	moat_request(vcpu, MOAT_REQ_EVENT);
-	return READ_ONCE(vcpu->run->request_interrupt_window) ? MOAT_EXIT_AGAIN : GO_ON;
+	return moat_window_requested(vcpu) ? MOAT_EXIT_AGAIN : GO_ON;
 }
 
 /*
@@ -318,7 +318,7 @@ static enum moat_exit exit_ioio(struct moat_vcpu *vcpu)
 	vcpu->io.size = SVM_IO_SIZE(info);
 	vcpu->io.in = info & SVM_IO_IN;
 	vcpu->io.next_rip = vmcb->exit_info_2;
-	return MOAT_EXIT_IO;
+	return moat_io_in_kernel(vcpu) ? GO_ON : MOAT_EXIT_IO;
 }
 
 static enum moat_exit exit_npf(struct moat_vcpu *vcpu)
@@ -331,7 +331,9 @@ static enum moat_exit exit_npf(struct moat_vcpu *vcpu)
 	vcpu->fault.fetch = error & SVM_NPF_FETCH;
 	vcpu->fault.final = error & SVM_NPF_FINAL;
 	vcpu->fault.delivery = vmcb->exit_int_info & SVM_EVENT_VALID;
-	return MOAT_EXIT_FAULT;
+	if (!(vmcb->cs.attrib & SVM_SEGMENT_L))
+		return MOAT_EXIT_FAULT;
+	return moat_mmio_store(vcpu, vmcb->cr3, vmcb->cs.base + vcpu->rip);
 }
 
 static enum moat_exit exit_shutdown(struct moat_vcpu *vcpu)

@@ -230,7 +230,7 @@ static void svm_window_open(struct svm_vcpu *svm)
 /* Something waits that is not on its way: an interrupt, or userspace. */
 static bool window_is_wanted(struct moat_vcpu *vcpu)
 {
-	return moat_interrupt_pending(vcpu) >= 0 || READ_ONCE(vcpu->run->request_interrupt_window);
+	return moat_interrupt_pending(vcpu) || moat_window_requested(vcpu);
 }
 
 /*
@@ -317,12 +317,13 @@ static bool inject_nmi(struct moat_vcpu *vcpu)
 static void inject_interrupt(struct moat_vcpu *vcpu)
 {
 	struct moat_events *ev = &vcpu->events;
-	int vector = moat_interrupt_pending(vcpu);
+	int vector;
 
-	if (vector < 0 || !(vcpu->rflags & X86_EFLAGS_IF) || vcpu->irq_shadow ||
-	    interrupts_blocked(vcpu))
+	if (!(vcpu->rflags & X86_EFLAGS_IF) || vcpu->irq_shadow || interrupts_blocked(vcpu))
 		return;
-	moat_interrupt_accept(vcpu, vector);
+	vector = moat_interrupt_accept(vcpu);
+	if (vector < 0)
+		return;
 	ev->interrupt.injected = true;
 	ev->interrupt.soft = false;
 	ev->interrupt.vector = vector;

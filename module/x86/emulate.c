@@ -66,11 +66,6 @@ struct emu {
 
 /* Values of a size in bytes */
 
-static u64 size_mask(unsigned int size)
-{
-	return ~0ULL >> (64 - 8 * size);
-}
-
 static u64 sign_bit(unsigned int size)
 {
 	return BIT_ULL(8 * size - 1);
@@ -87,14 +82,12 @@ static u64 sign_extend(u64 value, unsigned int size)
 
 static u64 gpr_read(const struct emu *e, unsigned int reg, unsigned int size)
 {
-	if (size == 1 && !e->insn->rex && reg >= 4)
-		return (e->gpr[reg - 4] >> 8) & 0xff;
-	return e->gpr[reg] & size_mask(size);
+	return emu_gpr_read(e->insn, e->gpr, reg, size);
 }
 
 static void gpr_write(struct emu *e, unsigned int reg, unsigned int size, u64 value)
 {
-	u64 mask = size_mask(size);
+	u64 mask = emu_size_mask(size);
 
 	if (size == 1 && !e->insn->rex && reg >= 4)
 		e->gpr[reg - 4] = (e->gpr[reg - 4] & ~0xff00ULL) | (value & 0xff) << 8;
@@ -242,16 +235,8 @@ static int memory_update(const struct emu *e, u64 offset, const void *old, const
 /* The offset of the memory operand in its segment. */
 static u64 operand_offset(const struct emu *e)
 {
-	const struct moat_insn *insn = e->insn;
-	u64 offset = insn->disp + e->skew;
-
-	if (insn->base == INSN_RIP)
-		offset += e->state->regs.rip + insn->length;
-	else if (insn->base != INSN_NO_REG)
-		offset += e->gpr[insn->base];
-	if (insn->index != INSN_NO_REG)
-		offset += e->gpr[insn->index] << insn->shift;
-	return offset & size_mask(insn->address_size);
+	return (emu_operand_offset(e->insn, e->gpr, e->state->regs.rip) + e->skew) &
+	       emu_size_mask(e->insn->address_size);
 }
 
 static int operand_read(const struct emu *e, const struct moat_operand *operand, bool write_follows,
@@ -264,7 +249,7 @@ static int operand_read(const struct emu *e, const struct moat_operand *operand,
 		r = memory_read(e, e->insn->seg, operand_offset(e), &value, operand->size,
 				write_follows);
 	else if (operand->kind == OPERAND_IMM)
-		value = e->insn->imm & size_mask(operand->size);
+		value = e->insn->imm & emu_size_mask(operand->size);
 	else
 		value = gpr_read(e, operand->reg, operand->size);
 	if (!r)
@@ -307,7 +292,7 @@ static u64 flags_of_result(const struct emu *e, u64 result)
 	parity ^= parity >> 1;
 	if (!(parity & 1))
 		flags |= FLAG_PF;
-	if (!(result & size_mask(e->size)))
+	if (!(result & emu_size_mask(e->size)))
 		flags |= FLAG_ZF;
 	if (result & sign_bit(e->size))
 		flags |= FLAG_SF;
@@ -571,7 +556,7 @@ static unsigned int stack_size(const struct emu *e)
 static int run_push(struct emu *e)
 {
 	unsigned int width = stack_size(e);
-	u64 sp = (e->gpr[GPR_SP] - e->size) & size_mask(width);
+	u64 sp = (e->gpr[GPR_SP] - e->size) & emu_size_mask(width);
 	u64 value;
 	int r;
 
@@ -587,7 +572,7 @@ static int run_push(struct emu *e)
 static int run_pop(struct emu *e)
 {
 	unsigned int width = stack_size(e);
-	u64 sp = e->gpr[GPR_SP] & size_mask(width);
+	u64 sp = e->gpr[GPR_SP] & emu_size_mask(width);
 	int r;
 
 	r = memory_read(e, INSN_SS, sp, &e->dst, e->size, false);
@@ -677,7 +662,7 @@ static bool is_repeated(const struct emu *e)
 
 static u64 string_offset(const struct emu *e, unsigned int reg)
 {
-	return e->gpr[reg] & size_mask(e->insn->address_size);
+	return e->gpr[reg] & emu_size_mask(e->insn->address_size);
 }
 
 static void string_advance(struct emu *e, unsigned int reg, unsigned int items)
@@ -766,7 +751,7 @@ static int batch_plan(struct emu *e, u8 seg, u64 offset, bool write)
 	struct emu_state *state = e->state;
 	const struct emu_ops *ops = state->ops;
 	u64 items = is_repeated(e) ? string_offset(e, GPR_CX) : 1;
-	u64 room = size_mask(e->insn->address_size) - offset;
+	u64 room = emu_size_mask(e->insn->address_size) - offset;
 	u32 access = data_access(e, write);
 	u64 linear;
 	int r;
@@ -947,7 +932,7 @@ static void rip_advance(struct emu *e)
 
 	regs->rip += e->insn->length;
 	if (e->insn->mode != INSN_64)
-		regs->rip &= size_mask(e->insn->mode);
+		regs->rip &= emu_size_mask(e->insn->mode);
 	regs->rflags &= ~FLAG_RF;
 }
 

@@ -88,6 +88,34 @@ enum moat_insn_mode emu_mode(const struct kvm_sregs *sregs, u64 rflags);
 /* The linear address of the instruction at rip. */
 u64 emu_code_address(const struct kvm_sregs *sregs, u64 rip, enum moat_insn_mode mode);
 
+static inline u64 emu_size_mask(unsigned int size)
+{
+	return ~0ULL >> (64 - 8 * size);
+}
+
+/* A general register, as insn names it. */
+static inline u64 emu_gpr_read(const struct moat_insn *insn, const u64 *gpr, unsigned int reg,
+			       unsigned int size)
+{
+	if (size == 1 && !insn->rex && reg >= 4)
+		return (gpr[reg - 4] >> 8) & 0xff;
+	return gpr[reg] & emu_size_mask(size);
+}
+
+/* The offset of insn's memory operand in its segment, for insn at rip. */
+static inline u64 emu_operand_offset(const struct moat_insn *insn, const u64 *gpr, u64 rip)
+{
+	u64 offset = insn->disp;
+
+	if (insn->base == INSN_RIP)
+		offset += rip + insn->length;
+	else if (insn->base != INSN_NO_REG)
+		offset += gpr[insn->base];
+	if (insn->index != INSN_NO_REG)
+		offset += gpr[insn->index] << insn->shift;
+	return offset & emu_size_mask(insn->address_size);
+}
+
 /*
  * Executes insn, which is at regs.rip, or one round of it where it is a string instruction with
  * REP. An interrupt may be taken after each.
