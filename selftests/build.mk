@@ -3,6 +3,7 @@
 # Tests for the lab: static programs at a fixed address, since a guest runs a copy of their image (lib/guest.h).
 
 include selftests/unit/build.mk
+include selftests/abi/build.mk
 
 LAB_C := sys_ioctls vm_ioctls memory_slots paging regs exits mmio interrupts lapic cpuid_msr fpu_switch stress hostile
 LAB_SH := module_reload vmctl_run vmctl_disk vmctl_errors
