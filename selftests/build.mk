@@ -3,6 +3,7 @@
 # Tests for the lab: static programs at a fixed address, since a guest runs a copy of their image (lib/guest.h).
 
 include selftests/unit/build.mk
+include selftests/abi/build.mk
 
 LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs state exits mmio interrupts lapic \
 	irqchip pit irqfd ioeventfd pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
