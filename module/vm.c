@@ -62,10 +62,11 @@ static void vm_destroy(struct moat_vm *vm)
 	u32 id;
 
 	moat_debug_vm_remove(vm);
+	/* Before the vCPUs: until it is done the host's notifications come, and make requests. */
+	moat_mmu_destroy(vm);
 	for (id = 0; id < vm->vcpu_bound; id++)
 		if (moat_vm_vcpu(vm, id))
 			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
-	moat_mmu_destroy(vm);
 	kvfree(rcu_dereference_protected(vm->slots, true));
 	kvfree(rcu_dereference_protected(vm->routing, true));
 	cleanup_srcu_struct(&vm->srcu);

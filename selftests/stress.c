@@ -4,6 +4,7 @@
  * changes memory under the guest. The guests keep count of what they do, and find every count that
  * is lost.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -117,6 +118,59 @@ static void closes(void)
 			vcpus[0]->fd = -1;
 		machine_destroy();
 	}
+}
+
+/* ---- What was freed ---- */
+
+#define MANY_VCPUS	400
+#define KFENCE		"/sys/module/kfence/parameters/sample_interval"
+
+/* The kernel's detector of memory that is used after it was freed: an object a millisecond. */
+static bool kfence_set(const char *ms)
+{
+	int fd = open(KFENCE, O_WRONLY | O_CLOEXEC);
+	bool done = fd >= 0 && write(fd, ms, strlen(ms)) > 0;
+
+	close(fd);
+	return done;
+}
+
+/* Whether it found anything since the log was last read. */
+static bool kfence_found(int log)
+{
+	bool found = false;
+	char line[2048];
+	ssize_t n;
+
+	while ((n = read(log, line, sizeof(line) - 1)) > 0 || (n < 0 && errno == EPIPE)) {
+		line[n > 0 ? n : 0] = '\0';
+		found |= strstr(line, "BUG: KFENCE") != NULL;
+	}
+	return found;
+}
+
+/*
+ * A VM goes while its owner lives, with pages mapped into the guest: to take these away is to make
+ * requests to the vCPUs, which must be there still.
+ */
+static void requests_at_the_end(void)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	unsigned int i, n;
+
+	if (log < 0 || !kfence_set("1"))
+		SKIP("the kernel has no KFENCE");
+	lseek(log, 0, SEEK_END);
+	for (n = 0; n < 4 && !tap_failed(); n++) {
+		machine_create(1, busy_payload);
+		for (i = 1; i < MANY_VCPUS; i++)
+			close(ioctl(vm->fd, KVM_CREATE_VCPU, i));
+		CHECK_EQ(vcpu_run(vcpus[0]), 0);
+		machine_destroy();
+		CHECK(!kfence_found(log), "freed memory was used");
+	}
+	kfence_set("0");
+	close(log);
 }
 
 /* ---- Work whose result is known ---- */
@@ -424,6 +478,7 @@ static void atomics(void)
 static const struct tap_case cases[] = {
 	{ "killed_in_mid_run", kills },
 	{ "closes", closes },
+	{ "requests_at_the_end", requests_at_the_end },
 	{ "two_machines", two_machines },
 	{ "signal_storm", signal_storm },
 	{ "forks", forks },
