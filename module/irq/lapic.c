@@ -642,6 +642,8 @@ static void lvt_write(struct moat_lapic *lapic, u32 offset, u32 value)
 	if (!lapic_enabled(lapic))
 		value |= APIC_LVT_MASKED;
 	lapic_set(lapic, offset, value);
+	/* A PIC's interrupts may come through now. */
+	moat_request(lapic->vcpu, MOAT_REQ_EVENT);
 }
 
 /* To and from the deadline mode disarms; between the others the count goes on. */
@@ -973,6 +975,7 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host)
 	if (!base_is_legal(vcpu, value, host))
 		return -EINVAL;
 	WRITE_ONCE(vcpu->msrs.apic_base, value);
+	moat_request(vcpu, MOAT_REQ_EVENT);
 	/* An APIC that is switched off forgets. */
 	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE))
 		lapic_reset_regs(vcpu->lapic);

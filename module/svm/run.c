@@ -202,10 +202,16 @@ static void svm_window_open(struct svm_vcpu *svm)
 	svm->vmcb->intercept_misc1 |= SVM_VINTR;
 }
 
-/* Something waits that is not on its way: an interrupt, or userspace. */
+/*
+ * Something waits that is not on its way: an interrupt, or userspace. Not where the APIC would keep
+ * userspace's interrupt out: the window would open again and again, and the guest get nowhere.
+ */
 static bool window_is_wanted(struct moat_vcpu *vcpu)
 {
-	return moat_interrupt_pending(vcpu) >= 0 || READ_ONCE(vcpu->run->request_interrupt_window);
+	if (moat_interrupt_pending(vcpu) >= 0)
+		return true;
+	return READ_ONCE(vcpu->run->request_interrupt_window) &&
+	       (!vcpu->lapic || moat_lapic_accepts_pic(vcpu));
 }
 
 /*
