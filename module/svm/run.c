@@ -46,10 +46,20 @@ static void svm_tlb_flush(struct moat_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
-	if (svm_features.flush_by_asid)
-		svm->vmcb->tlb_control = SVM_TLB_FLUSH_ASID;
-	else
+	if (!svm_features.flush_by_asid)
 		asid_assign(svm, this_cpu_ptr(&svm_cpus));
+	else if (svm->vmcb->tlb_control != SVM_TLB_FLUSH_ALL)
+		svm->vmcb->tlb_control = SVM_TLB_FLUSH_ASID;
+}
+
+/*
+ * A new generation begins with a flush of all, at the entry of the vCPU that began it. Where that did
+ * not take place, the next vCPU to come by begins another.
+ */
+void svm_flush_missed(struct moat_vcpu *vcpu)
+{
+	svm_of(vcpu)->asid_generation = 0;
+	this_cpu_write(svm_cpus.asid_next, U32_MAX);
 }
 
 static void predictor_barrier(struct moat_vcpu *vcpu, struct svm_cpu *sc)
@@ -412,8 +422,11 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
 
-	if (READ_ONCE(vcpu->requests) && !svm_requests(vcpu))
+	if (READ_ONCE(vcpu->requests) && !svm_requests(vcpu)) {
+		if (vmcb->tlb_control == SVM_TLB_FLUSH_ALL)
+			svm_flush_missed(vcpu);
 		return MOAT_EXIT_AGAIN;
+	}
 	svm_state_enter(vcpu, vmcb);
 	trace_moat_entry(vcpu->id, vcpu->rip);
 
