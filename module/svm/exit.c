@@ -187,13 +187,17 @@ static enum moat_exit exit_db(struct moat_vcpu *vcpu)
 	if (svm_of(vcpu)->iret_step && iret_step_end(vcpu))
 		return GO_ON;
 	moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
-	return GO_ON;
+	return MOAT_EXIT_AGAIN;
 }
 
+/*
+ * Both may be raised again by their own delivery, before the CPU looks for interrupts: so the host
+ * takes its interrupts after each. AMD APM vol. 2, "Priorities Among Simultaneous Events".
+ */
 static enum moat_exit exit_ac(struct moat_vcpu *vcpu)
 {
 	moat_inject_exception(vcpu, X86_TRAP_AC, true, 0);
-	return GO_ON;
+	return MOAT_EXIT_AGAIN;
 }
 
 /* A machine check came while the guest ran: it is the host's, raised again for its handler. */
