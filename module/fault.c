@@ -112,9 +112,9 @@ static void vm_flush(struct moat_vm *vm)
 }
 
 /*
- * A piece of the range, as much as one hold of the lock may take. Returns where to go on. The lock is
- * held for the flush too: whoever has it next may find nothing left to take away, and takes that to
- * mean that no CPU can reach the pages any more.
+ * A piece of the range, as much as one hold of the lock may take. Returns where to go on. The lock
+ * is held for the flush too: whoever has it next may find nothing left to take away, and takes that
+ * to mean that no CPU can reach the pages any more.
  */
 static u64 vm_zap_piece(struct moat_vm *vm, u64 start, u64 end)
 {

@@ -458,8 +458,9 @@ static void kill_works(void)
 }
 
 /*
- * A signal mask that can be read in part only. What is left in force must not be that part: SIGKILL,
- * taken out of a mask when it is taken over as a whole, would be in it, and the guest for ever.
+ * A signal mask that can be read in part only. What is left in force must not be that part:
+ * SIGKILL, taken out of a mask when it is taken over as a whole, would be in it, and the guest go
+ * on for ever.
  */
 static void half_mask_child(void)
 {

@@ -242,7 +242,8 @@ static bool jobs_are_done(void)
 static void table_print(void)
 {
 	static const char *const outcomes[NR_OUTCOMES] = {
-		"ok", "EINVAL", "EFAULT", "ENOTTY", "EEXIST", "E2BIG", "EBADF", "EIO", "EINTR", "other",
+		"ok", "EINVAL", "EFAULT", "ENOTTY", "EEXIST", "E2BIG", "EBADF", "EIO", "EINTR",
+		"other",
 	};
 	unsigned int i, k;
 
@@ -372,7 +373,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "node_fuzz: %s\n", !geteuid() ? "not as root" : strerror(errno));
 		return EXIT_USAGE;
 	}
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
 	if (shared == MAP_FAILED)
 		return EXIT_USAGE;
 	seeds = seeds_run(start);

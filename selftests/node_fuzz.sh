@@ -29,6 +29,7 @@ host_stir() {
 	setting /sys/kernel/mm/ksm/run "$1"
 	setting /sys/kernel/mm/ksm/sleep_millisecs 20
 	setting /sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 100
+	setting /sys/kernel/mm/transparent_hugepage/shmem_enabled advise
 	setting /sys/module/kfence/parameters/sample_interval "$1"
 }
 

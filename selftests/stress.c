@@ -447,9 +447,9 @@ static void vanishing_slot(void)
 }
 
 /*
- * Two threads take the same memory away from the guest at once. Either may find that there is nothing
- * left to take, and give the pages back to the host: the guest must not reach them by then, though
- * it was the other that took them. What the host has next in these pages stays as it is.
+ * Two threads take the same memory away from the guest at once. Either may find that there is
+ * nothing left to take, and give the pages back to the host: the guest must not reach them by then,
+ * though it was the other that took them. What the host has next in these pages stays as it is.
  */
 #define TAKEN_WORD	0x6b6e6974
 #define TAKEN_PAGES	4

@@ -53,8 +53,8 @@ static void svm_tlb_flush(struct moat_vcpu *vcpu)
 }
 
 /*
- * A new generation begins with a flush of all, at the entry of the vCPU that began it. Where that did
- * not take place, the next vCPU to come by begins another.
+ * A new generation begins with a flush of all, at the entry of the vCPU that began it. Where that
+ * did not take place, the next vCPU to come by begins another.
  */
 void svm_flush_missed(struct moat_vcpu *vcpu)
 {

@@ -26,8 +26,14 @@
 #define TABLE_PT	(AT_TABLES + 0x8000)	/* the first 2 MiB in 4 KiB pages */
 #define TABLES_END	(AT_TABLES + 0x9000)
 
-#define PTE_TABLE	0x007
+/*
+ * What leads to the lowest pages is marked accessed from the start: a guest that runs through its
+ * own tables, with an instruction across the end of one, makes QEMU's TCG (11.1) wait for itself if
+ * the second page's translation has such a bit to set in the first.
+ */
+#define PTE_TABLE	0x067
 #define PTE_LARGE	0x087
+#define PTE_ACCESSED	0x020
 
 static void put(uint8_t *ram, uint64_t at, uint64_t value)
 {
@@ -52,7 +58,7 @@ static void pages_identical(uint8_t *ram)
 		put(ram, TABLE_PT + 8 * i, i * PAGE | PTE_TABLE);
 	put(ram, TABLE_PD, TABLE_PT | PTE_TABLE);
 	for (i = 0; i < 1024; i++) {
-		entry = i << 22 | PTE_LARGE;
+		entry = i << 22 | PTE_LARGE | PTE_ACCESSED;
 		memcpy(ram + TABLE_PD32 + 4 * i, &entry, 4);
 	}
 }
@@ -61,14 +67,16 @@ static void pages_identical(uint8_t *ram)
 static uint64_t entry_strange(struct rng *rng)
 {
 	static const uint64_t to[] = {
-		MMIO_GPA, ROM_GPA, APIC_GPA, TABLE_PML4, TABLE_PD, AT_CODE, CHAOS_GPA, RAM_SIZE - PAGE,
-		1ull << 40, 1ull << 51,
+		MMIO_GPA, ROM_GPA, APIC_GPA, TABLE_PML4, TABLE_PD, AT_CODE, CHAOS_GPA,
+		RAM_SIZE - PAGE, 1ull << 40, 1ull << 51,
 	};
 	uint64_t entry = RNG_PICK(rng, to) | (rng_next(rng) & 0xff);
 
 	if (rng_one_in(rng, 3))
 		entry |= 1ull << (40 + rng_below(rng, 24));
-	return rng_one_in(rng, 8) ? rng_next(rng) : entry | rng_below(rng, 2) * 7;
+	if (rng_one_in(rng, 8))
+		entry = rng_next(rng);
+	return entry | rng_below(rng, 2) * 7 | PTE_ACCESSED;
 }
 
 static void pages_spoil(struct rng *rng, uint8_t *ram)
@@ -155,8 +163,8 @@ uint64_t guest_number(struct rng *rng)
 	static const uint64_t places[] = {
 		MMIO_GPA, MMIO_GPA, MMIO_GPA + 0xffc, APIC_GPA, APIC_GPA + 0x300, APIC_GPA + 0xb0,
 		ROM_GPA, ROM_GPA + 0xff8, AT_DATA, AT_DATA + 0xffd, AT_CODE, AT_TABLES, AT_GDT,
-		CHAOS_GPA, CHAOS_GPA + 0x1ffffe, CHAOS_GPA + CHAOS_SIZE - 3, RAM_SIZE - 2, 0xfec00000,
-		0xfed00000, 1ull << 32, 0xffffff8000000000,
+		CHAOS_GPA, CHAOS_GPA + 0x1ffffe, CHAOS_GPA + CHAOS_SIZE - 3, RAM_SIZE - 2,
+		0xfec00000, 0xfed00000, 1ull << 32, 0xffffff8000000000,
 	};
 
 	if (rng_one_in(rng, 4))
@@ -203,7 +211,8 @@ static void emit(struct code *c, const void *bytes, size_t n)
 	}
 }
 
-#define EMIT(c, ...) emit(c, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
+#define EMIT(c, ...) \
+	emit(c, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }))
 
 static void emit_number(struct code *c, uint64_t value, size_t n)
 {
@@ -398,10 +407,10 @@ static void piece_system(struct code *c)
 static void piece_msr(struct code *c)
 {
 	static const uint32_t indices[] = {
-		0x10, 0x1b, 0x3b, 0x174, 0x1a0, 0x1d9, 0x277, 0x2ff, 0x6e0, 0x808, 0x80b, 0x80f, 0x830,
-		0x832, 0x838, 0x83e, 0x83f, 0x4b564d00, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04,
-		0xc0000080, 0xc0000081, 0xc0000084, 0xc0000100, 0xc0000102, 0xc0000103, 0xc0010015,
-		0xc0011029,
+		0x10, 0x1b, 0x3b, 0x174, 0x1a0, 0x1d9, 0x277, 0x2ff, 0x6e0, 0x808, 0x80b, 0x80f,
+		0x830, 0x832, 0x838, 0x83e, 0x83f, 0x4b564d00, 0x4b564d01, 0x4b564d02, 0x4b564d03,
+		0x4b564d04, 0xc0000080, 0xc0000081, 0xc0000084, 0xc0000100, 0xc0000102,
+		0xc0000103, 0xc0010015, 0xc0011029,
 	};
 	uint32_t index = rng_one_in(c->rng, 6) ? rng_number(c->rng) : RNG_PICK(c->rng, indices);
 	uint64_t low = guest_number(c->rng);
@@ -425,7 +434,9 @@ static void piece_cpuid(struct code *c)
 static void piece_control(struct code *c)
 {
 	static const uint8_t registers[] = { 0, 0, 3, 4, 4, 2 };
-	static const uint8_t bits[] = { 0, 1, 2, 3, 4, 5, 7, 9, 10, 11, 13, 16, 18, 20, 21, 29, 30, 31 };
+	static const uint8_t bits[] = {
+		0, 1, 2, 3, 4, 5, 7, 9, 10, 11, 13, 16, 18, 20, 21, 29, 30, 31,
+	};
 	uint8_t modrm = 0xc0 | RNG_PICK(c->rng, registers) << 3;
 
 	EMIT(c, 0x0f, 0x20, modrm);
@@ -439,13 +450,13 @@ static void piece_control(struct code *c)
 static void piece_apic(struct code *c)
 {
 	static const uint16_t registers[] = {
-		0x20, 0x80, 0xb0, 0xd0, 0xe0, 0xf0, 0x280, 0x300, 0x300, 0x310, 0x320, 0x350, 0x370, 0x380,
-		0x3e0, 0x3f0, 0x400,
+		0x20, 0x80, 0xb0, 0xd0, 0xe0, 0xf0, 0x280, 0x300, 0x300, 0x310, 0x320, 0x350,
+		0x370, 0x380, 0x3e0, 0x3f0, 0x400,
 	};
 	static const uint32_t values[] = {
-		0, 0x1ff, 0x30, 0x500, 0x4500, 0xc4500, 0x600 | AT_CODE >> 12, 0xc0600 | AT_CODE >> 12,
-		0x400, 0xc0400, 0x40030, 0x80031, 0xc0032, 0xc08e5, 0x200f0, 0x400f1, 0x1000000, 0xff000000,
-		0xffffffff, 1000, 0x10000,
+		0, 0x1ff, 0x30, 0x500, 0x4500, 0xc4500, 0x600 | AT_CODE >> 12,
+		0xc0600 | AT_CODE >> 12, 0x400, 0xc0400, 0x40030, 0x80031, 0xc0032, 0xc08e5,
+		0x200f0, 0x400f1, 0x1000000, 0xff000000, 0xffffffff, 1000, 0x10000,
 	};
 	uint16_t reg = RNG_PICK(c->rng, registers);
 	uint32_t value = rng_one_in(c->rng, 6) ? rng_number(c->rng) : RNG_PICK(c->rng, values);
@@ -471,7 +482,8 @@ static void piece_apic(struct code *c)
 static void piece_port(struct code *c)
 {
 	static const uint16_t ports[] = {
-		0x20, 0x21, 0xa0, 0x40, 0x43, 0x60, 0x61, 0x70, 0x80, 0x3f8, 0x510, 0xcf8, 0xfff, 0xffff,
+		0x20, 0x21, 0xa0, 0x40, 0x43, 0x60, 0x61, 0x70, 0x80, 0x3f8, 0x510, 0xcf8, 0xfff,
+		0xffff,
 	};
 
 	emit_load(c, 2, RNG_PICK(c->rng, ports));
@@ -525,8 +537,8 @@ static bool is_prefix_of_cr8(uint8_t byte)
 }
 
 /*
- * MOV to CR8, which REX.R or LOCK makes of a MOV to CR0, while a virtual interrupt waits: QEMU's TCG
- * (11.1) sets the interrupt again without its lock, and aborts. Becomes a MOV from it.
+ * MOV to CR8, which REX.R or LOCK makes of a MOV to CR0, while a virtual interrupt waits: QEMU's
+ * TCG (11.1) sets the interrupt again without its lock, and aborts. Becomes a MOV from it.
  */
 static void code_tame(struct code *c)
 {

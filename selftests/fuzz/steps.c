@@ -21,7 +21,7 @@
 #define MADV_COLLAPSE 25
 #endif
 
-#define PRIVATE_AT(n)	((uint8_t *)((1ull << 45) + (1ull << 44) + ((uint64_t)(n) << 36)))
+#define PRIVATE_AT(n)	((uint8_t *)((57ull << 40) + ((uint64_t)(n) << 36)))
 #define PRIVATE_SIZE	MIB(2)
 #define CANARY_SIZE	(64 * PAGE)
 
@@ -109,8 +109,8 @@ static void exit_check(struct actor *a, const struct kvm_run *run)
 		return;
 	if (run->exit_reason == KVM_EXIT_IO &&
 	    (run->io.size > 4 || size > PAGE || run->io.data_offset + size > a->world->run_size))
-		finding(a, "KVM_EXIT_IO of %u items of %u bytes at %#llx", run->io.count, run->io.size,
-			(unsigned long long)run->io.data_offset);
+		finding(a, "KVM_EXIT_IO of %u items of %u bytes at %#llx", run->io.count,
+			run->io.size, (unsigned long long)run->io.data_offset);
 	if (run->exit_reason == KVM_EXIT_MMIO && (!run->mmio.len || run->mmio.len > 8))
 		finding(a, "KVM_EXIT_MMIO of %u bytes", run->mmio.len);
 }
@@ -199,7 +199,8 @@ static void step_slots(struct actor *a)
 		vm_slot(vm, 1, CHAOS_GPA, CHAOS_SIZE, w->arena[ARENA_CHAOS], flags & 1);
 		break;
 	case 2:		/* where MMIO was */
-		vm_slot(vm, id, MMIO_GPA, PAGE << rng_below(&a->rng, 4), w->arena[ARENA_CHAOS], flags);
+		vm_slot(vm, id, MMIO_GPA, PAGE << rng_below(&a->rng, 4), w->arena[ARENA_CHAOS],
+			flags);
 		break;
 	case 3:		/* code that is kvm_run, and kvm_run that is a page table */
 		vm_slot(vm, id, gpa, 2 * PAGE, (void *)(world_address(a) & ~(PAGE - 1)), flags);
@@ -314,8 +315,8 @@ static void memory_advise(struct actor *a, uint8_t *at, size_t size)
 {
 	static const uint8_t advice[] = {
 		MADV_DONTNEED, MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_HUGEPAGE,
-		MADV_NOHUGEPAGE, MADV_COLLAPSE, MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_POPULATE_READ,
-		MADV_POPULATE_WRITE, MADV_REMOVE, MADV_DONTFORK, MADV_DOFORK,
+		MADV_NOHUGEPAGE, MADV_COLLAPSE, MADV_MERGEABLE, MADV_UNMERGEABLE,
+		MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_REMOVE, MADV_DONTFORK, MADV_DOFORK,
 	};
 
 	madvise(at, size, RNG_PICK(&a->rng, advice));
@@ -408,7 +409,7 @@ static void step_canary(struct actor *a)
 		word = (uint64_t *)a->canary;
 		for (i = 0; i < CANARY_SIZE / 8; i++)
 			if (word[i] != a->canary_value) {
-				finding(a, "memory of the worker's own was written: %#llx, not %#llx",
+				finding(a, "the worker's own memory was written: %#llx, not %#llx",
 					(unsigned long long)word[i],
 					(unsigned long long)a->canary_value);
 				break;
@@ -458,7 +459,8 @@ static void step_close(struct actor *a)
 {
 	struct world *w = a->world;
 	int *places[] = {
-		&RNG_PICK(&a->rng, w->vm), &RNG_PICK(&a->rng, w->vcpu), &RNG_PICK(&a->rng, w->other),
+		&RNG_PICK(&a->rng, w->vm), &RNG_PICK(&a->rng, w->vcpu),
+		&RNG_PICK(&a->rng, w->other),
 	};
 	int *place = RNG_PICK(&a->rng, places);
 	int fd = *place, copy;
@@ -552,6 +554,8 @@ struct machine {
 
 static bool machine_create(struct actor *a, struct machine *m)
 {
+	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
+
 	m->vcpu = -1;
 	m->run = MAP_FAILED;
 	m->ram = mmap(PRIVATE_AT(a->number), PRIVATE_SIZE, PROT_READ | PROT_WRITE,
@@ -560,8 +564,7 @@ static bool machine_create(struct actor *a, struct machine *m)
 	if (m->ram == MAP_FAILED || m->vm < 0)
 		return false;
 	if (rng_one_in(&a->rng, 2))
-		call_ioctl(m->vm, KVM_ENABLE_CAP,
-			   &(struct kvm_enable_cap){ .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } });
+		call_ioctl(m->vm, KVM_ENABLE_CAP, &split);
 	if (vm_slot(m->vm, 0, 0, PRIVATE_SIZE, m->ram, 0))
 		return false;
 	m->vcpu = call_number(m->vm, KVM_CREATE_VCPU, 0);

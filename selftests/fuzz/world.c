@@ -4,9 +4,10 @@
  *
  * Whatever a guest may be given as memory, and whatever a call may be given as an address, is in
  * arenas that lie terabytes apart, further than the largest slot reaches: so a guest never gets at
- * the worker's own memory, and a worker that dies in mid-air is a finding. kvm_run of each vCPU is
- * an arena too. The worker itself touches only what nobody takes away: its own mapping of the
- * guests' RAM, and kvm_run, whose mappings stay until it ends.
+ * the worker's own memory, nor at that of the threads' own machines, behind the arenas; and a worker
+ * that dies in mid-air is a finding. kvm_run of each vCPU is an arena too. The worker itself touches
+ * only what nobody takes away: its own mapping of the guests' RAM, and kvm_run, whose mappings stay
+ * until it ends.
  */
 #include <fcntl.h>
 #include <sys/eventfd.h>
@@ -86,7 +87,8 @@ uint64_t world_address(struct actor *a)
 		at = (uint64_t)RUN_AT(rng_below(&a->rng, runs_mapped + 1));
 		return at + rng_below(&a->rng, 3) * PAGE;
 	case 1:
-		return (uint64_t)ARENA_AT(rng_below(&a->rng, 7)) + rng_number(&a->rng) % (1ull << 42);
+		at = (uint64_t)ARENA_AT(rng_below(&a->rng, NR_ARENAS));
+		return at + rng_number(&a->rng) % (1ull << 42);
 	case 2:
 		return -rng_below(&a->rng, 1ull << 47);
 	case 3:
@@ -270,7 +272,7 @@ bool world_create(struct world *w, const char *node)
 	runs_mapped = 0;
 	memset(w->vm, -1, sizeof(w->vm));
 	memset(w->vcpu, -1, sizeof(w->vcpu));
-	w->node = open(node, O_RDWR | O_CLOEXEC);
+	w->node = open(node, (w->seed % 8 ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	if (w->node < 0)
 		return false;
 	size = call_number(w->node, KVM_GET_VCPU_MMAP_SIZE, 0);
