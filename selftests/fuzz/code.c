@@ -29,11 +29,14 @@
 /*
  * What leads to the lowest pages is marked accessed from the start: a guest that runs through its
  * own tables, with an instruction across the end of one, makes QEMU's TCG (11.1) wait for itself if
- * the second page's translation has such a bit to set in the first.
+ * the second page's translation has such a bit to set in the first. Nor can the tables be executed at
+ * the end of the address space, where they are mapped through themselves: an instruction across that
+ * end has the same effect.
  */
 #define PTE_TABLE	0x067
 #define PTE_LARGE	0x087
 #define PTE_ACCESSED	0x020
+#define PTE_NX		(1ull << 63)
 
 static void put(uint8_t *ram, uint64_t at, uint64_t value)
 {
@@ -47,7 +50,7 @@ static void pages_identical(uint8_t *ram)
 
 	memset(ram + AT_TABLES, 0, TABLES_END - AT_TABLES);
 	put(ram, TABLE_PML4, TABLE_PDPT | PTE_TABLE);
-	put(ram, TABLE_PML4 + 8 * 511, TABLE_PML4 | PTE_TABLE);	/* itself */
+	put(ram, TABLE_PML4 + 8 * 511, TABLE_PML4 | PTE_TABLE | PTE_NX);	/* itself */
 	for (i = 0; i < 4; i++) {
 		put(ram, TABLE_PDPT + 8 * i, (TABLE_PD + i * PAGE) | PTE_TABLE);
 		put(ram, TABLE_PDPT32 + 8 * i, (TABLE_PD + i * PAGE) | 1);
