@@ -121,6 +121,7 @@ static void host_debug_restore(const struct host_debug *host)
 	set_debugreg(host->dr[1], 1);
 	set_debugreg(host->dr[2], 2);
 	set_debugreg(host->dr[3], 3);
+	set_debugreg(DR6_RESERVED, 6);	/* or what the guest left there is taken for the thread's */
 	set_debugreg((unsigned long)__this_cpu_read(cpu_dr7), 7);
 }
 
