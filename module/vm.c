@@ -73,10 +73,11 @@ static void vm_destroy(struct moat_vm *vm)
 	moat_stats_vm_remove(vm);
 	moat_irqfd_destroy(vm);
 	moat_irqchip_destroy(vm);
+	/* Before the vCPUs: until it is done the host's notifications come, and make requests. */
+	moat_mmu_destroy(vm);
 	for (id = 0; id < vm->vcpu_bound; id++)
 		if (moat_vm_vcpu(vm, id))
 			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
-	moat_mmu_destroy(vm);
 	moat_ioeventfd_destroy(vm);
 	moat_slots_free(rcu_dereference_protected(vm->slots, true));
 	moat_msr_filter_free(rcu_dereference_protected(vm->msr_filter, true));

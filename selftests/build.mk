@@ -26,12 +26,33 @@ $(LAB_DIR)/%.o: selftests/%.c
 $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_HELPERS)): $(LAB_DIR)/%: $(LAB_DIR)/%.o $(LAB_LIB)
 	$(CC) $(LAB_LDFLAGS) -o $@ $^
 
+# Scripts are complete in themselves.
+define script_with_tap
+@mkdir -p $(@D)
+sed -e '/^\. selftests\/lib\/tap\.sh$$/{' -e 'r selftests/lib/tap.sh' -e 'd' -e '}' $< > $@
+chmod +x $@
+endef
+
 $(addprefix $(LAB_DIR)/,$(LAB_SH)): $(LAB_DIR)/%: selftests/%.sh selftests/lib/tap.sh
-	@mkdir -p $(@D)
-	sed -e '/^\. selftests\/lib\/tap\.sh$$/{' -e 'r selftests/lib/tap.sh' -e 'd' -e '}' $< > $@
-	chmod +x $@
+	$(script_with_tap)
+
+# The fuzzer of the node is a program of its own: no guest runs a copy of it. The test is the script
+# that judges what became of the host.
+FUZZ_OBJS := $(addprefix $(LAB_DIR)/,node_fuzz.o fuzz/calls.o fuzz/code.o fuzz/rng.o fuzz/steps.o \
+	fuzz/world.o)
+
+$(FUZZ_OBJS): LAB_CFLAGS :=
+
+$(LAB_DIR)/node_fuzz: $(FUZZ_OBJS)
+	$(CC) -static -pthread -o $@ $^
+
+$(LAB_DIR)/node_fuzz.sh: selftests/node_fuzz.sh selftests/lib/tap.sh $(LAB_DIR)/node_fuzz \
+		$(LAB_DIR)/exits
+	$(script_with_tap)
+
+LAB_TESTS += $(LAB_DIR)/node_fuzz.sh
 
 # A script that runs another program of the tests has it built.
 $(LAB_DIR)/module_reload: $(LAB_DIR)/spin $(LAB_DIR)/exits
 
--include $(wildcard $(LAB_DIR)/*.d $(LAB_DIR)/lib/*.d)
+-include $(wildcard $(LAB_DIR)/*.d $(LAB_DIR)/lib/*.d $(LAB_DIR)/fuzz/*.d)

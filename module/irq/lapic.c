@@ -1101,11 +1101,10 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host)
 	if (!base_is_legal(vcpu, value, host))
 		return -EINVAL;
 	WRITE_ONCE(vcpu->msrs.apic_base, value);
+	moat_request(vcpu, MOAT_REQ_EVENT);
 	/* An APIC that is switched off forgets. */
-	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE)) {
+	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE))
 		lapic_reset_regs(vcpu->lapic);
-		moat_request(vcpu, MOAT_REQ_EVENT);
-	}
 	return 0;
 }
 
