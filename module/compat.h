@@ -45,6 +45,7 @@
 
 #else /* C */
 
+#include <linux/eventfd.h>
 #include <linux/interrupt.h>
 #include <linux/kvm.h>
 #include <linux/thread_info.h>
@@ -56,6 +57,16 @@ static inline bool moat_immediate_exit(const struct kvm_run *run)
 	return READ_ONCE(run->immediate_exit__unsafe);
 #else
 	return READ_ONCE(run->immediate_exit);
+#endif
+}
+
+/* A signal counts for one; older kernels let the caller say for how many. */
+static inline void moat_eventfd_signal(struct eventfd_ctx *eventfd)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+	eventfd_signal(eventfd);
+#else
+	eventfd_signal(eventfd, 1);
 #endif
 }
 

@@ -16,12 +16,10 @@
  * A vCPU whose RIP userspace moves in the meantime gives up the instruction: it is somewhere else
  * now.
  */
-#include <linux/hash.h>
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
-#include <asm/debugreg.h>
 #include <asm/processor-flags.h>
 #include <asm/traps.h>
 
@@ -30,6 +28,10 @@
 #include "x86/emulate.h"
 #include "x86/walk.h"
 #include "x86/x86.h"
+
+#define PORT_VAPIC	0x7e
+#define MODRM_VMCALL	0xc1
+#define MODRM_VMMCALL	0xd9
 
 /* One pass over guest memory on behalf of an instruction. */
 struct access {
@@ -76,10 +78,8 @@ void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip)
 	vcpu->rip = rip;
 	vcpu->rflags &= ~X86_EFLAGS_RF;
 	vcpu->irq_shadow = false;
-	if (unlikely(vcpu->rflags & X86_EFLAGS_TF)) {
-		vcpu->dr6 |= DR_STEP;
-		moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
-	}
+	if (unlikely((vcpu->rflags | moat_debug_tf(vcpu)) & X86_EFLAGS_TF))
+		moat_debug_step(vcpu);
 }
 
 /* Memory */
@@ -99,7 +99,7 @@ static int walk_update_entry(void *ctx, u64 gpa, u64 old, u64 new, unsigned int 
 	/* The CPU has set the accessed bits of what it executes: there is nothing to update. */
 	if (a->atomic)
 		return -EFAULT;
-	return moat_guest_cmpxchg(a->vcpu->vm, gpa, &old, new, len);
+	return moat_guest_cmpxchg(a->vcpu, gpa, &old, new, len);
 }
 
 static void mmio_to_user(struct moat_vcpu *vcpu, u64 gpa, const void *data, unsigned int len,
@@ -115,20 +115,10 @@ static void mmio_to_user(struct moat_vcpu *vcpu, u64 gpa, const void *data, unsi
 		memcpy(run->mmio.data, data, len);
 }
 
-/* MMIO that the kernel itself answers. */
-static bool mmio_in_kernel(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len,
-			   bool write)
-{
-	if (!moat_lapic_covers(vcpu, gpa))
-		return false;
-	if (write)
-		moat_lapic_mmio_write(vcpu, gpa, data, len);
-	else
-		moat_lapic_mmio_read(vcpu, gpa, data, len);
-	return true;
-}
-
-/* One piece of at most 8 bytes of MMIO: from the log, the kernel, or, -EAGAIN, from userspace. */
+/*
+ * One piece of at most 8 bytes of MMIO: from the log, from the kernel's own devices, or, -EAGAIN,
+ * from userspace.
+ */
 static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
 {
 	struct moat_emulation *emul = &vcpu->emul;
@@ -148,7 +138,7 @@ static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int 
 	fragment->write = write;
 	if (write)
 		memcpy(fragment->data, data, len);
-	if (!mmio_in_kernel(vcpu, gpa, fragment->data, len, write)) {
+	if (!moat_iobus_mmio(vcpu, gpa, fragment->data, len, write)) {
 		mmio_to_user(vcpu, gpa, data, len, write);
 		return -EAGAIN;
 	}
@@ -186,7 +176,7 @@ static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 	    !moat_guest_has(vcpu->vm, gpa, write))
 		return mmio_access(vcpu, gpa, data, len, write);
 	if (write)
-		return moat_guest_write(vcpu->vm, gpa, data, len);
+		return moat_guest_write(vcpu, gpa, data, len);
 	return moat_guest_read(vcpu->vm, gpa, data, len);
 }
 
@@ -290,7 +280,7 @@ static int emu_cmpxchg(void *ctx, u64 linear, const void *old, const void *new, 
 		return -ENXIO;
 	memcpy(&before, old, len);
 	memcpy(&after, new, len);
-	r = moat_guest_cmpxchg(a->vcpu->vm, gpa, &before, after, len);
+	r = moat_guest_cmpxchg(a->vcpu, gpa, &before, after, len);
 	if (r == -EAGAIN)
 		return -EBUSY;
 	return r ? -EIO : 0;
@@ -311,12 +301,31 @@ static void pio_to_user(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 
 	run->io.data_offset = KVM_PIO_PAGE_OFFSET * PAGE_SIZE;
 }
 
+/* False where the kernel does not serve the port. Userspace may change pio_data at any time. */
+static bool pio_in_kernel(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 count)
+{
+	void *data = vcpu->pio_data;
+	u32 i, value = 0;
+
+	for (i = 0; i < count; i++, data += size) {
+		memcpy(&value, data, size);
+		if (!moat_iobus_port(vcpu->vm, port, &value, size, in) && !i)
+			return false;
+		if (in)
+			memcpy(data, &value, size);
+	}
+	return true;
+}
+
 static int pio_batch(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 count)
 {
 	struct moat_emulation *emul = &vcpu->emul;
 
-	if (emul->pio_count)	/* served: the data are where the emulator looks for them */
-		return emul->pio_count == count ? 0 : -EIO;
+	/* Served: the data are where the emulator looks for them. Userspace may have changed RCX. */
+	if (emul->pio_count)
+		return min(emul->pio_count, count);
+	if (pio_in_kernel(vcpu, port, size, in, count))
+		return count;
 	emul->pio_count = count;
 	pio_to_user(vcpu, port, size, in, count);
 	return -EAGAIN;
@@ -341,25 +350,36 @@ static const struct emu_ops emulation_ops = {
 	.pio_out = emu_pio_out,
 };
 
+static void io_finish(struct moat_vcpu *vcpu, u32 value)
+{
+	u64 mask = emu_size_mask(vcpu->io.size);
+
+	if (vcpu->io.in && vcpu->io.size == 4)
+		vcpu->gpr[RAX] = value;
+	else if (vcpu->io.in)
+		vcpu->gpr[RAX] = (vcpu->gpr[RAX] & ~mask) | (value & mask);
+	moat_insn_skip(vcpu, vcpu->io.next_rip);
+}
+
 static int io_complete(struct moat_vcpu *vcpu)
 {
-	u64 value = 0;
-
 	/*
 	 * Userspace may have moved RIP meanwhile; then this access is no longer where the guest
 	 * is.
 	 */
-	if (vcpu->rip != vcpu->io.rip)
-		return 1;
-	if (vcpu->io.in) {
-		memcpy(&value, vcpu->pio_data, vcpu->io.size);
-		if (vcpu->io.size == 4)
-			vcpu->gpr[RAX] = value;
-		else
-			memcpy(&vcpu->gpr[RAX], &value, vcpu->io.size);
-	}
-	moat_insn_skip(vcpu, vcpu->io.next_rip);
+	if (vcpu->rip == vcpu->io.rip)
+		io_finish(vcpu, READ_ONCE(*(u32 *)vcpu->pio_data));
 	return 1;
+}
+
+bool moat_io_in_kernel(struct moat_vcpu *vcpu)
+{
+	u32 value = vcpu->gpr[RAX] & emu_size_mask(vcpu->io.size);
+
+	if (!moat_iobus_port(vcpu->vm, vcpu->io.port, &value, vcpu->io.size, vcpu->io.in))
+		return false;
+	io_finish(vcpu, value);
+	return true;
 }
 
 int moat_io_exit(struct moat_vcpu *vcpu)
@@ -368,7 +388,11 @@ int moat_io_exit(struct moat_vcpu *vcpu)
 	if (!vcpu->io.in)
 		memcpy(vcpu->pio_data, &vcpu->gpr[RAX], vcpu->io.size);
 	pio_to_user(vcpu, vcpu->io.port, vcpu->io.size, vcpu->io.in, 1);
-	vcpu->complete = io_complete;
+	/* Userspace that patches the guest for KVM_SET_VAPIC_ADDR wants the end of the instruction. */
+	if (vcpu->io.port == PORT_VAPIC && !vcpu->io.in)
+		moat_insn_skip(vcpu, vcpu->io.next_rip);
+	else
+		vcpu->complete = io_complete;
 	return 0;
 }
 
@@ -549,6 +573,20 @@ const struct moat_insn *moat_insn_find(struct moat_vcpu *vcpu)
 	return insn_recall(vcpu, &code) ?: insn_read(vcpu, &code);
 }
 
+int moat_insn_mov_operands(struct moat_vcpu *vcpu, unsigned int *ret_reg, unsigned int *ret_gpr)
+{
+	const struct moat_insn *insn = moat_insn_find(vcpu);
+
+	if (!insn)
+		return 0;
+	if (insn->op != INSN_MOV_CR && insn->op != INSN_MOV_DR)
+		return -ENOENT;
+	/* With LOCK, CR0 is CR8: AMD's way to it outside 64-bit mode. */
+	*ret_reg = insn->prefixes & INSN_LOCK ? insn->reg | 8 : insn->reg;
+	*ret_gpr = insn->rm;
+	return insn->length;
+}
+
 int moat_insn_prefetch(struct moat_vcpu *vcpu)
 {
 	struct fetch fetch = { 0 };
@@ -559,6 +597,39 @@ int moat_insn_prefetch(struct moat_vcpu *vcpu)
 	access_init(&a, vcpu, false);
 	r = fetch_decode(&a, &fetch, &insn);
 	return r ? fetch_failed(&a, &fetch, r) : 1;
+}
+
+/*
+ * A hypercall by the other vendor's instruction, VMCALL for VMMCALL: its last byte is changed, and
+ * the guest executes the right one.
+ */
+static int hypercall_fix(struct access *a, const struct moat_insn *insn)
+{
+	u64 linear = emu_code_address(a->state.sregs, a->vcpu->rip, insn->mode), gpa;
+	u8 modrm = insn->modrm ^ (MODRM_VMCALL ^ MODRM_VMMCALL);
+	int r = translate_by_walk(a, linear + insn->length - 1,
+				  WALK_WRITE | (a->state.cpl == 3 ? WALK_USER : 0), &gpa);
+
+	if (r == -EFAULT)
+		return inject_noted(a);
+	if (!r && !moat_guest_write(a->vcpu, gpa, &modrm, 1))
+		return 1;
+	moat_inject_ud(a->vcpu);
+	return 1;
+}
+
+int moat_undefined(struct moat_vcpu *vcpu)
+{
+	struct fetch fetch = { 0 };
+	struct moat_insn insn;
+	struct access a;
+
+	access_init(&a, vcpu, false);
+	if (!fetch_decode(&a, &fetch, &insn) && insn.map == 1 && insn.opcode == 1 &&
+	    (insn.modrm == MODRM_VMCALL || insn.modrm == MODRM_VMMCALL))
+		return hypercall_fix(&a, &insn);
+	moat_inject_ud(vcpu);
+	return 1;
 }
 
 /* Emulation */
@@ -577,10 +648,8 @@ static void state_commit(struct moat_vcpu *vcpu, const struct emu_state *state)
 	vcpu->rip = state->regs.rip;
 	vcpu->rflags = state->regs.rflags;
 	vcpu->irq_shadow = false;
-	if (state->trap) {
-		vcpu->dr6 |= DR_STEP;
-		moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
-	}
+	if (state->trap || moat_debug_tf(vcpu))
+		moat_debug_step(vcpu);
 }
 
 static int emulation_continue(struct moat_vcpu *vcpu);
@@ -680,12 +749,12 @@ static bool move_is_at_fault(struct moat_vcpu *vcpu, const struct moat_insn *ins
 {
 	u64 base = 0;
 
-	if (!vcpu->fault.final || vcpu->fault.fetch ||
+	if (!vcpu->fault.final || vcpu->fault.fetch || vcpu->fault.delivery ||
 	    vcpu->fault.write != (insn->dst.kind == OPERAND_MEM))
 		return false;
 	if (insn->mode != INSN_64 || insn->seg >= INSN_FS)
 		base = emu_segment(moat_sregs(vcpu), insn->seg)->base;
-	return emu_move_is_at(insn, vcpu->gpr, base, vcpu->fault.gpa);
+	return emu_move_is_at(insn, vcpu->gpr, vcpu->rip, base, vcpu->fault.gpa);
 }
 
 static int move_complete(struct moat_vcpu *vcpu)
@@ -701,7 +770,7 @@ static int move_complete(struct moat_vcpu *vcpu)
 	return 1;
 }
 
-int moat_mmio_move(struct moat_vcpu *vcpu)
+enum moat_exit moat_mmio_move(struct moat_vcpu *vcpu)
 {
 	bool write = vcpu->fault.write, in_kernel;
 	u64 gpa = vcpu->fault.gpa, data;
@@ -710,20 +779,23 @@ int moat_mmio_move(struct moat_vcpu *vcpu)
 
 	moat_hw->code_find(vcpu, &code);
 	insn = insn_recall(vcpu, &code);
-	if (!insn || !move_is_at_fault(vcpu, insn))
-		return -ENOENT;
+	if (!insn || !move_is_at_fault(vcpu, insn) ||
+	    (!moat_lapic_covers(vcpu, gpa) && moat_guest_has(vcpu->vm, gpa, write)))
+		return MOAT_EXIT_FAULT;
 	data = write ? emu_move_value(insn, vcpu->gpr) : 0;
-	in_kernel = mmio_in_kernel(vcpu, gpa, &data, insn->src.size, write);
+	in_kernel = moat_iobus_mmio(vcpu, gpa, &data, insn->src.size, write);
 	if (!in_kernel)
 		mmio_to_user(vcpu, gpa, &data, insn->src.size, write);
 	if (!in_kernel && !write) {
 		vcpu->emul.insn = *insn;
 		vcpu->emul.rip = vcpu->rip;
 		vcpu->complete = move_complete;
-		return 0;
+		return MOAT_EXIT_USER;
 	}
 	if (!write)
 		emu_move_load(insn, vcpu->gpr, data);
 	moat_insn_skip(vcpu, moat_insn_next(vcpu, insn));
-	return in_kernel;
+	if (!in_kernel)
+		return MOAT_EXIT_USER;
+	return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : MOAT_NR_EXITS;
 }

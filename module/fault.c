@@ -7,7 +7,8 @@
  * mmu_invalidate_start(), which removes ours and waits until no CPU can use it. A fault looks up
  * the host's page without a lock, so it may come too late; hence it notes mmu_seq before the
  * look-up, and maps only if, under mmu_lock, no invalidation has ended since and none is under way
- * over that address.
+ * over that address. That is tried first with the guest's FPU still loaded and preemption off,
+ * which does where the host has the page; else again, from the core's loop, where it may sleep.
  *
  * Page-table pages are freed by RCU. vm_zap() holds rcu_read_lock() until every vCPU's request to
  * flush is set, so that a grace period begun by a freed table cannot end before; a CPU that is in
@@ -25,6 +26,9 @@
 
 #include "compat.h"
 #include "hw.h"
+#include "trace.h"
+
+#define WRPROTECT_PIECE	(4096ULL << PAGE_SHIFT)	/* in one hold of the lock */
 
 /*
  * arg is where a page for a new table is, made before the lock was taken, where nothing may sleep.
@@ -51,7 +55,7 @@ static void mmu_table_free(void *ctx, void *table)
 }
 
 /*
- * leaf_removed is not needed: a page is marked dirty when it is mapped writable, and the host
+ * leaf_removed is not needed: a page is marked dirty before it is mapped writable, and the host
  * takes the mapping away before it takes the mark away.
  */
 static const struct stage2_ops mmu_stage2_ops = {
@@ -83,7 +87,7 @@ static void vm_flush_request(struct moat_vm *vm, cpumask_t *mask)
 	}
 }
 
-static void vm_flush(struct moat_vm *vm)
+void moat_mmu_flush(struct moat_vm *vm)
 {
 	spin_lock(&vm->flush_lock);
 	vm->stats.tlb_flushes++;
@@ -92,18 +96,20 @@ static void vm_flush(struct moat_vm *vm)
 	spin_unlock(&vm->flush_lock);
 }
 
-/* A piece of the range, as much as one hold of the lock may take. Returns where to go on. */
+/*
+ * A piece of the range, as much as one hold of the lock may take. Returns where to go on. The lock
+ * is held for the flush too: whoever has it next may find nothing left to take away, and takes that
+ * to mean that no CPU can reach the pages any more.
+ */
 static u64 vm_zap_piece(struct moat_vm *vm, u64 start, u64 end)
 {
 	u64 next = end;
-	bool flush;
 
 	rcu_read_lock();
 	write_lock(&vm->mmu_lock);
-	flush = stage2_zap(&vm->stage2, start, end, &next);
+	if (stage2_zap(&vm->stage2, start, end, &next))
+		moat_mmu_flush(vm);
 	write_unlock(&vm->mmu_lock);
-	if (flush)
-		vm_flush(vm);
 	rcu_read_unlock();
 	return next;
 }
@@ -120,6 +126,19 @@ static void vm_zap(struct moat_vm *vm, u64 start, u64 end, bool may_block)
 void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages)
 {
 	vm_zap(vm, gfn << PAGE_SHIFT, (gfn + npages) << PAGE_SHIFT, true);
+}
+
+void moat_mmu_wrprotect(struct moat_vm *vm, u64 gfn, u64 npages)
+{
+	u64 at = gfn << PAGE_SHIFT, end = (gfn + npages) << PAGE_SHIFT;
+
+	for (; at < end; at += WRPROTECT_PIECE) {
+		write_lock(&vm->mmu_lock);
+		stage2_wrprotect(&vm->stage2, at, min(at + WRPROTECT_PIECE, end));
+		write_unlock(&vm->mmu_lock);
+		cond_resched();
+	}
+	moat_mmu_flush(vm);
 }
 
 /* The host's notifications */
@@ -215,7 +234,7 @@ static moat_young_t mmu_clear_flush_young(struct mmu_notifier *notifier, struct 
 	bool young = age_hva(vm, (struct hva_range) { start, end }, true);
 
 	if (young)
-		vm_flush(vm);
+		moat_mmu_flush(vm);
 	return young;
 }
 
@@ -287,32 +306,48 @@ void moat_mmu_destroy(struct moat_vm *vm)
 /* Faults */
 
 struct fault {
+	struct moat_vcpu *vcpu;
+	const struct moat_slot *slot;
 	u64 gpa;
 	unsigned long hva;
-	bool write;		/* the guest's access */
-	bool writable;		/* what the host's page allows */
 	struct page *page;
 	unsigned long seq;
 	int level;
+	bool write;		/* the guest's access */
+	bool writable;		/* what the host's page allows */
+	bool atomic;		/* must not sleep */
 };
 
-/* The host's page for hva, and a reference on it. */
+/*
+ * The host's page for hva, and a reference on it. A page that is read first is mostly written soon:
+ * it is mapped writable if that costs nothing.
+ */
 static int fault_get_page(struct fault *f)
 {
 	int r;
 
-	/*
-	 * A page that is read first is mostly written soon: map it writable if that costs nothing.
-	 */
-	f->writable = true;
-	if (get_user_pages_fast_only(f->hva, 1, FOLL_WRITE, &f->page) == 1)
-		return 0;
+	f->writable = f->atomic || f->write;
+	if (f->atomic)
+		return get_user_pages_fast_only(f->hva, 1, FOLL_WRITE, &f->page) == 1 ? 0 : -EAGAIN;
 	r = get_user_pages_unlocked(f->hva, 1, &f->page, f->write ? FOLL_WRITE : 0);
-	if (r == 1) {
-		f->writable = f->write;
+	if (r == 1)
 		return 0;
-	}
 	return r < 0 ? r : -EFAULT;
+}
+
+/*
+ * Marks the page as written, which it will be. False where that takes the page's lock: it may
+ * sleep. Anonymous memory needs none.
+ */
+static bool fault_mark(const struct fault *f)
+{
+	if (!f->writable || PageDirty(f->page))
+		return true;
+	if (PageAnon(f->page))
+		set_page_dirty(f->page);
+	else if (!f->atomic)
+		set_page_dirty_lock(f->page);
+	return PageAnon(f->page) || !f->atomic;
 }
 
 /*
@@ -350,23 +385,24 @@ out:
 }
 
 /* Whether the large page round gpa lies in the slot, and the host's is aligned as the guest's. */
-static bool slot_fits(const struct moat_slot *slot, u64 gpa, int level)
+static bool slot_fits(const struct fault *f, int level)
 {
-	u64 size = stage2_level_size(level), first = slot->gfn << PAGE_SHIFT;
-	u64 start = gpa & ~(size - 1);
+	u64 size = stage2_level_size(level), in_page = f->gpa & (size - 1);
+	u64 in_slot = f->hva - f->slot->hva;
 
-	return !((slot->hva ^ first) & (size - 1)) && start >= first &&
-	       start + size <= first + (slot->npages << PAGE_SHIFT);
+	return !((f->hva ^ f->gpa) & (size - 1)) && in_slot >= in_page &&
+	       in_slot - in_page + size <= f->slot->npages << PAGE_SHIFT;
 }
 
-static int fault_level(struct moat_vm *vm, const struct moat_slot *slot, const struct fault *f)
+/* What is logged is logged page by page; until it is written, a large mapping will do. */
+static int fault_level(struct moat_vm *vm, const struct fault *f)
 {
 	int level;
 
-	if (!PageCompound(f->page))
+	if (!PageCompound(f->page) || (f->writable && moat_slot_is_logged(f->slot)))
 		return 1;
 	level = host_level(vm->mm, f->hva);
-	while (level > 1 && !slot_fits(slot, f->gpa, level))
+	while (level > 1 && !slot_fits(f, level))
 		level--;
 	return level;
 }
@@ -391,8 +427,11 @@ static int fault_map(struct moat_vm *vm, const struct fault *f, void **spare)
 	int r = 0;
 
 	read_lock(&vm->mmu_lock);
-	if (!fault_is_stale(vm, f))
+	if (!fault_is_stale(vm, f)) {
+		if (f->writable && moat_slot_is_logged(f->slot))
+			moat_dirty_mark(f->vcpu, f->slot, f->gpa >> PAGE_SHIFT);
 		r = stage2_map(&vm->stage2, f->gpa & ~mask, hpa & ~mask, f->level, prot, spare);
+	}
 	read_unlock(&vm->mmu_lock);
 	return r;
 }
@@ -403,7 +442,8 @@ static bool fault_goes_on(struct fault *f, int r, void **spare)
 	if (r == -EEXIST)
 		return --f->level > 0;
 	if (r == -ENOMEM)
-		*spare = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+		*spare = (void *)get_zeroed_page(f->atomic ? GFP_NOWAIT | __GFP_ACCOUNT :
+							     GFP_KERNEL_ACCOUNT);
 	return r == -ENOMEM && *spare;
 }
 
@@ -415,7 +455,7 @@ static int fault_map_page(struct moat_vm *vm, struct fault *f)
 	do {
 		r = fault_map(vm, f, &spare);
 	} while (fault_goes_on(f, r, &spare));
-	if (r == -EAGAIN) {
+	if (r == -EAGAIN && !f->atomic) {
 		vm_zap(vm, f->gpa & PAGE_MASK, (f->gpa & PAGE_MASK) + PAGE_SIZE, true);
 		r = 0;		/* the guest tries again */
 	}
@@ -423,39 +463,44 @@ static int fault_map_page(struct moat_vm *vm, struct fault *f)
 	return r;
 }
 
-static int fault_in_slot(struct moat_vm *vm, const struct moat_slot *slot, struct fault *f)
+static int fault_in_slot(struct moat_vcpu *vcpu, const struct moat_slot *slot, bool atomic)
 {
+	u64 gpa = vcpu->fault.gpa & PAGE_MASK;
+	struct moat_vm *vm = vcpu->vm;
+	struct fault f = {
+		.vcpu = vcpu, .slot = slot, .gpa = gpa, .hva = moat_slot_hva(slot, gpa),
+		.seq = READ_ONCE(vm->mmu_seq), .write = vcpu->fault.write, .atomic = atomic,
+	};
 	int r;
 
-	f->seq = READ_ONCE(vm->mmu_seq);
 	/* mmu_seq before the host's page tables; pairs with mmu_lock in the notifier. */
 	smp_rmb();
-	r = fault_get_page(f);
+	r = fault_get_page(&f);
 	if (r)
 		return r;
-	if (slot->flags & KVM_MEM_READONLY)
-		f->writable = false;
-	f->level = fault_level(vm, slot, f);
-	r = fault_map_page(vm, f);
-	if (!r && f->writable && !PageDirty(f->page))
-		set_page_dirty_lock(f->page);
-	put_page(f->page);
+	if ((slot->flags & KVM_MEM_READONLY) || (!f.write && moat_slot_is_logged(slot)))
+		f.writable = false;
+	f.level = fault_level(vm, &f);
+	r = fault_mark(&f) ? fault_map_page(vm, &f) : -EAGAIN;
+	put_page(f.page);
 	return r;
 }
 
-int moat_mmu_fault(struct moat_vcpu *vcpu, u64 gpa, bool write, bool fetch)
+int moat_mmu_fault(struct moat_vcpu *vcpu, bool atomic)
 {
 	struct moat_vm *vm = vcpu->vm;
 	const struct moat_slot *slot;
-	struct fault f = { .gpa = gpa & PAGE_MASK, .write = write };
 	int idx = srcu_read_lock(&vm->srcu);
 	int r = -ENOENT;
 
-	slot = moat_slot_find(srcu_dereference(vm->slots, &vm->srcu), gpa >> PAGE_SHIFT);
-	if (slot && !(write && (slot->flags & KVM_MEM_READONLY))) {
-		f.hva = slot->hva + (f.gpa - (slot->gfn << PAGE_SHIFT));
-		r = fault_in_slot(vm, slot, &f);
+	if (atomic) {
+		vcpu->stats.faults++;
+		trace_moat_fault(vcpu->id, vcpu->fault.gpa, vcpu->fault.write, vcpu->fault.fetch);
 	}
+	slot = moat_slot_find(srcu_dereference(vm->slots, &vm->srcu),
+			      vcpu->fault.gpa >> PAGE_SHIFT);
+	if (slot && !(vcpu->fault.write && (slot->flags & KVM_MEM_READONLY)))
+		r = fault_in_slot(vcpu, slot, atomic);
 	srcu_read_unlock(&vm->srcu, idx);
 	return r;
 }

@@ -24,6 +24,21 @@
  * (initial count and divider, deadline, change between deadline and count modes) only after
  * hrtimer_cancel(), which waits for a callback under way. The callback itself takes no lock.
  *
+ * Paravirtual end of interrupt. When an interrupt goes in whose end concerns nobody but the APIC,
+ * and none waits behind it, a byte of the guest's memory is set: the offer to clear it in place of
+ * a write to EOI, which would be an exit. Whether the guest took the offer is found out by
+ * withdrawing it, no sooner than something depends on it: a request (whatever may change which
+ * interrupt comes next makes one), the guest's access to its APIC, the end of hw->run. So there is
+ * no offer while the vCPU does not run, and who saves the vCPU and its memory finds each interrupt
+ * in service or ended. Inside hw->run nothing may sleep: where the byte is not present just then,
+ * MOAT_REQ_KICK ends the run, and the offer is withdrawn after it. An EOI that is counted late is
+ * counted all the same.
+ *
+ * A guest that changes its task priority all the time, by MMIO, can be patched by userspace to
+ * change it in a page (KVM_SET_VAPIC_ADDR) that also shows what is in service and requested. Such
+ * guests are few and old: MOAT_REQ_VAPIC, which nobody takes, makes each exit the last of its run,
+ * and the core looks at the page after it and writes to the page before the next.
+ *
  * EOI broadcast suppression is not offered (bit 24 of the version): it needs an I/O APIC with an
  * EOI register, and userspace's may have none. So SVR bit 12 is reserved.
  */
@@ -36,7 +51,9 @@
 #include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/uaccess.h>
 #include <asm/apicdef.h>
+#include <asm/kvm_para.h>
 #include <asm/msr-index.h>
 #include <asm/tsc.h>
 
@@ -224,14 +241,41 @@ int moat_lapic_pending(struct moat_vcpu *vcpu)
 	return vector;
 }
 
-void moat_lapic_accept(struct moat_vcpu *vcpu, u8 vector)
+/* Whether somebody else than the APIC waits for the end of this interrupt. */
+static bool eoi_is_awaited(const struct moat_vcpu *vcpu, u8 vector)
+{
+	return unlikely(test_bit(vector, vcpu->vm->eoi_vectors));
+}
+
+/* The byte in guest memory by which an interrupt can be ended: 1 it is offered, 0 not, or taken. */
+static int pv_eoi_change(struct moat_vcpu *vcpu, u64 msr, u64 old, u64 new)
+{
+	return moat_guest_cmpxchg(vcpu, msr & ~(u64)KVM_MSR_ENABLED, &old, new, 1);
+}
+
+static void pv_eoi_offer(struct moat_vcpu *vcpu)
+{
+	pagefault_disable();
+	if (!pv_eoi_change(vcpu, vcpu->msrs.pv_eoi, 0, 1))
+		vcpu->pv_eoi_offer = vcpu->msrs.pv_eoi;
+	pagefault_enable();
+}
+
+int moat_lapic_accept(struct moat_vcpu *vcpu)
 {
 	struct moat_lapic *lapic = vcpu->lapic;
+	int vector = moat_lapic_pending(vcpu);
 	u32 word = vector_word(APIC_ISR, vector);
 
+	if (vector < 0)
+		return -1;
 	irr_clear(lapic, vector);
 	lapic_set(lapic, word, lapic_get(lapic, word) | BIT(vector % 32));
 	lapic->isr_sum |= BIT(vector / 32);
+	if ((vcpu->msrs.pv_eoi & KVM_MSR_ENABLED) && irr_highest(lapic) < 0 &&
+	    !eoi_is_awaited(vcpu, vector))
+		pv_eoi_offer(vcpu);
+	return vector;
 }
 
 /* Less may be held back than before. */
@@ -239,6 +283,19 @@ static void lapic_recheck(struct moat_vcpu *vcpu)
 {
 	if (moat_lapic_pending(vcpu) >= 0)
 		moat_request(vcpu, MOAT_REQ_EVENT);
+}
+
+/* An IOAPIC waits for the end of this vector: the kernel's, or userspace's. */
+static void lapic_tell_ioapic(struct moat_vcpu *vcpu, u8 vector)
+{
+	bool level = test_bit(vector_bit(vector), vector_bits(vcpu->lapic, APIC_TMR));
+
+	if (vcpu->vm->chips) {
+		moat_ioapic_eoi(vcpu->vm->chips, vector, level);
+	} else if (level) {
+		vcpu->eoi_vector = vector;
+		vcpu->eoi_pending = true;
+	}
 }
 
 static void lapic_eoi(struct moat_vcpu *vcpu)
@@ -254,12 +311,27 @@ static void lapic_eoi(struct moat_vcpu *vcpu)
 	lapic_set(lapic, word, left);
 	if (!left)
 		lapic->isr_sum &= ~BIT(vector / 32);
-	if (test_bit(vector_bit(vector), vector_bits(lapic, APIC_TMR)) &&
-	    moat_routing_wants_eoi(vcpu, vector)) {
-		vcpu->eoi_vector = vector;
-		vcpu->eoi_pending = true;
-	}
+	if (eoi_is_awaited(vcpu, vector))
+		lapic_tell_ioapic(vcpu, vector);
 	lapic_recheck(vcpu);
+}
+
+void moat_pv_eoi_withdraw(struct moat_vcpu *vcpu, bool may_sleep)
+{
+	int r;
+
+	if (!may_sleep)
+		pagefault_disable();
+	r = pv_eoi_change(vcpu, vcpu->pv_eoi_offer, 1, 0);
+	if (!may_sleep)
+		pagefault_enable();
+	if (r == -EFAULT && !may_sleep) {
+		moat_request(vcpu, MOAT_REQ_KICK);
+		return;
+	}
+	vcpu->pv_eoi_offer = 0;
+	if (r)
+		lapic_eoi(vcpu);
 }
 
 /* Local interrupts: errors, timer */
@@ -538,7 +610,21 @@ int moat_irq_deliver(struct moat_vm *vm, struct moat_vcpu *source, const struct 
 	return vcpu && irq_receive(vcpu, irq);
 }
 
-static void icr_send(struct moat_vcpu *vcpu, u32 icr, u32 dest)
+bool moat_irq_in_progress(struct moat_vm *vm, const struct moat_irq *irq)
+{
+	unsigned int bit = vector_bit(irq->vector);
+	struct moat_vcpu *vcpu;
+	u32 id;
+
+	moat_for_each_vcpu(vm, vcpu, id)
+		if (irq_matches(vcpu, NULL, irq) &&
+		    (test_bit(bit, vector_bits(vcpu->lapic, APIC_IRR)) ||
+		     test_bit(bit, vector_bits(vcpu->lapic, APIC_ISR))))
+			return true;
+	return false;
+}
+
+int moat_lapic_send(struct moat_vcpu *vcpu, u32 icr, u32 dest, bool x2apic)
 {
 	struct moat_irq irq = {
 		.dest = dest,
@@ -547,17 +633,17 @@ static void icr_send(struct moat_vcpu *vcpu, u32 icr, u32 dest)
 		.logical = icr & APIC_DEST_LOGICAL,
 		.assert = icr & APIC_INT_ASSERT,
 		.shorthand = icr >> 18 & 3,
-		.x2apic = lapic_is_x2apic(vcpu),
+		.x2apic = x2apic,
 	};
 
 	if (irq.delivery <= APIC_DELIVERY_MODE_LOWESTPRIO && irq.vector < VECTOR_MIN) {
 		lapic_error(vcpu->lapic, APIC_ESR_SENDILL);
-		return;
+		return 0;
 	}
 	/* All other IPIs are edge-triggered, whatever the bit says. */
 	if (irq.delivery == APIC_DELIVERY_MODE_INIT)
 		irq.level = icr & APIC_INT_LEVELTRIG;
-	moat_irq_deliver(vcpu->vm, vcpu, &irq);
+	return moat_irq_deliver(vcpu->vm, vcpu, &irq);
 }
 
 /* Register access */
@@ -635,7 +721,7 @@ static void esr_write(struct moat_lapic *lapic, u32 offset, u32 value)
 static void icr_write(struct moat_lapic *lapic, u32 offset, u32 value)
 {
 	lapic_set(lapic, offset, value);
-	icr_send(lapic->vcpu, value, lapic_get(lapic, APIC_ICR2) >> 24);
+	moat_lapic_send(lapic->vcpu, value, lapic_get(lapic, APIC_ICR2) >> 24, false);
 }
 
 static void lvt_write(struct moat_lapic *lapic, u32 offset, u32 value)
@@ -643,6 +729,9 @@ static void lvt_write(struct moat_lapic *lapic, u32 offset, u32 value)
 	if (!lapic_enabled(lapic))
 		value |= APIC_LVT_MASKED;
 	lapic_set(lapic, offset, value);
+	/* The PIC may get through now. */
+	if (offset == APIC_LVT0)
+		moat_request(lapic->vcpu, MOAT_REQ_EVENT);
 }
 
 /* To and from the deadline mode disarms; between the others the count goes on. */
@@ -677,7 +766,7 @@ static void tdcr_write(struct moat_lapic *lapic, u32 offset, u32 value)
 
 static void self_ipi_write(struct moat_lapic *lapic, u32 offset, u32 value)
 {
-	icr_send(lapic->vcpu, APIC_DEST_SELF | value, 0);
+	moat_lapic_send(lapic->vcpu, APIC_DEST_SELF | value, 0, true);
 }
 
 #define LVT(bits, quiet, fn)									\
@@ -763,6 +852,16 @@ static const struct lapic_reg *mmio_find(struct moat_lapic *lapic, u64 gpa, unsi
 	return reg->access & access ? reg : NULL;
 }
 
+/* Userspace may want to hear of each access to the task priority. */
+static void tpr_report(struct moat_vcpu *vcpu, u64 gpa, bool write)
+{
+	if (!vcpu->tpr_reporting || offset_in_page(gpa) != APIC_TASKPRI)
+		return;
+	vcpu->tpr_access.rip = vcpu->rip;
+	vcpu->tpr_access.is_write = write;
+	moat_request(vcpu, MOAT_REQ_TPR_ACCESS);
+}
+
 void moat_lapic_mmio_read(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len)
 {
 	const struct lapic_reg *reg = mmio_find(vcpu->lapic, gpa, len, XAPIC_R);
@@ -771,6 +870,7 @@ void moat_lapic_mmio_read(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned 
 	memset(data, 0, len);
 	if (!reg)
 		return;
+	tpr_report(vcpu, gpa, false);
 	value = reg_read(vcpu->lapic, reg, offset_in_page(gpa));
 	memcpy(data, &value, sizeof(value));
 }
@@ -782,6 +882,7 @@ void moat_lapic_mmio_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, un
 
 	if (!reg)
 		return;
+	tpr_report(vcpu, gpa, true);
 	memcpy(&value, data, sizeof(value));
 	reg_write(vcpu->lapic, reg, offset_in_page(gpa), value);
 }
@@ -794,6 +895,8 @@ int moat_lapic_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
 
 	if (!lapic || !lapic_is_x2apic(vcpu) || !(reg->access & X2APIC_R))
 		return -EINVAL;
+	if (vcpu->pv_eoi_offer)
+		moat_pv_eoi_withdraw(vcpu, false);
 	*value = reg_read(lapic, reg, offset);
 	if (offset == APIC_ICR)
 		*value |= (u64)lapic_get(lapic, APIC_ICR2) << 32;
@@ -806,7 +909,7 @@ static int icr_write_x2apic(struct moat_vcpu *vcpu, u64 value)
 		return -EINVAL;
 	lapic_set(vcpu->lapic, APIC_ICR, (u32)value & ~APIC_ICR_BUSY);
 	lapic_set(vcpu->lapic, APIC_ICR2, value >> 32);
-	icr_send(vcpu, value, value >> 32);
+	moat_lapic_send(vcpu, value, value >> 32, true);
 	return 0;
 }
 
@@ -819,6 +922,8 @@ int moat_lapic_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 	if (!vcpu->lapic || !lapic_is_x2apic(vcpu))
 		return -EINVAL;
 	if (offset == APIC_EOI && !value) {
+		if (vcpu->pv_eoi_offer)
+			moat_pv_eoi_withdraw(vcpu, false);
 		lapic_eoi(vcpu);
 		return 0;
 	}
@@ -834,6 +939,28 @@ int moat_lapic_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 void moat_lapic_set_cr8(struct moat_vcpu *vcpu, u8 cr8)
 {
 	tpr_write(vcpu->lapic, APIC_TASKPRI, cr8 << 4);
+}
+
+void moat_vapic_look(struct moat_vcpu *vcpu)
+{
+	u8 tpr;
+
+	if (moat_guest_read(vcpu->vm, vcpu->vapic_gpa, &tpr, sizeof(tpr)) ||
+	    tpr == (u8)vcpu->vapic_shown)
+		return;
+	vcpu->vapic_shown = (vcpu->vapic_shown & ~0xff) | tpr;
+	tpr_write(vcpu->lapic, APIC_TASKPRI, tpr);
+}
+
+void moat_vapic_show(struct moat_vcpu *vcpu)
+{
+	struct moat_lapic *lapic = vcpu->lapic;
+	u32 isr = max(isr_highest(lapic), 0), irr = max(irr_highest(lapic), 0);
+	u32 word = lapic_get(lapic, APIC_TASKPRI) | (isr & 0xf0) << 8 | irr << 24;
+
+	if (word != vcpu->vapic_shown &&
+	    !moat_guest_write(vcpu, vcpu->vapic_gpa, &word, sizeof(word)))
+		vcpu->vapic_shown = word;
 }
 
 bool moat_lapic_accepts_pic(struct moat_vcpu *vcpu)
@@ -877,6 +1004,7 @@ void moat_lapic_reset(struct moat_vcpu *vcpu, bool init)
 		WRITE_ONCE(vcpu->lapic->events, 0);
 	}
 	lapic_reset_regs(vcpu->lapic);
+	clear_bit(MOAT_REQ_VAPIC, &vcpu->requests);
 }
 
 int moat_lapic_create(struct moat_vcpu *vcpu)
@@ -962,6 +1090,7 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host)
 	if (!base_is_legal(vcpu, value, host))
 		return -EINVAL;
 	WRITE_ONCE(vcpu->msrs.apic_base, value);
+	moat_request(vcpu, MOAT_REQ_EVENT);
 	/* An APIC that is switched off forgets. */
 	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE))
 		lapic_reset_regs(vcpu->lapic);
@@ -983,15 +1112,18 @@ static void state_set(struct kvm_lapic_state *state, u32 offset, u32 value)
 	memcpy(state->regs + offset, &value, sizeof(value));
 }
 
-void moat_lapic_get_state(struct moat_vcpu *vcpu, struct kvm_lapic_state *state)
+long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
 {
+	struct moat_vcpu *vcpu = object;
 	struct moat_lapic *lapic = vcpu->lapic;
 	u32 offset;
 
-	memset(state, 0, sizeof(*state));
+	if (!lapic)
+		return -EINVAL;
 	for (offset = 0; offset < KVM_APIC_REG_SIZE; offset += 16)
-		state_set(state, offset, reg_read(lapic, reg_find(offset), offset));
-	state_set(state, APIC_ID, vcpu->id << 24);
+		state_set(arg, offset, reg_read(lapic, reg_find(offset), offset));
+	state_set(arg, APIC_ID, vcpu->id << 24);
+	return 0;
 }
 
 static void timer_restore(struct moat_lapic *lapic, u32 count)
@@ -1008,12 +1140,15 @@ static void timer_restore(struct moat_lapic *lapic, u32 count)
 	timer_start(lapic, min(count, initial));
 }
 
-int moat_lapic_set_state(struct moat_vcpu *vcpu, const struct kvm_lapic_state *state)
+long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
 {
+	const struct kvm_lapic_state *state = arg;
+	struct moat_vcpu *vcpu = object;
 	struct moat_lapic *lapic = vcpu->lapic;
 	u32 offset;
 
-	lockdep_assert_held(&vcpu->lock);
+	if (!lapic)
+		return -EINVAL;
 	if (state_get(state, APIC_ID) != vcpu->id << 24)
 		return -EINVAL;
 	hrtimer_cancel(&lapic->timer);
@@ -1030,21 +1165,28 @@ int moat_lapic_set_state(struct moat_vcpu *vcpu, const struct kvm_lapic_state *s
 	return 0;
 }
 
-long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
+long moat_vcpu_set_vapic_addr(void *object, void *arg, unsigned long uarg)
 {
+	u64 gpa = ((const struct kvm_vapic_addr *)arg)->vapic_addr;
 	struct moat_vcpu *vcpu = object;
 
-	if (!vcpu->lapic)
+	if (!vcpu->lapic || (gpa && !moat_guest_has(vcpu->vm, gpa, true)))
 		return -EINVAL;
-	moat_lapic_get_state(vcpu, arg);
+	vcpu->vapic_gpa = gpa;
+	vcpu->vapic_shown = ~0;		/* reserved bits: no page is like this */
+	assign_bit(MOAT_REQ_VAPIC, &vcpu->requests, gpa);
+	if (gpa)
+		moat_vapic_show(vcpu);
 	return 0;
 }
 
-long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
+long moat_vcpu_tpr_access_reporting(void *object, void *arg, unsigned long uarg)
 {
+	const struct kvm_tpr_access_ctl *control = arg;
 	struct moat_vcpu *vcpu = object;
 
-	if (!vcpu->lapic)
+	if (control->flags)
 		return -EINVAL;
-	return moat_lapic_set_state(vcpu, arg);
+	vcpu->tpr_reporting = control->enabled;
+	return 0;
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Interrupts from outside of the guest's CPUs: messages, and the lines (GSIs) that are routed to
- * messages. There is no I/O APIC in the kernel: its pins are the first GSIs, for each of which the
- * userspace I/O APIC sets the message that the pin's redirection entry stands for.
+ * Interrupts from outside of the guest's CPUs: messages, and lines (GSIs), which are routed to
+ * messages or to pins of the interrupt controllers. With these in userspace (split), the first GSIs
+ * are the pins of its I/O APIC, which sets for each the message that the pin's redirection entry
+ * stands for.
  *
  * The table of routes is made whole, published under vm->lock, and read under vm->srcu: an
  * interrupt goes by the old table or by the new one.
@@ -39,51 +40,100 @@ int moat_msi_deliver(struct moat_vm *vm, u64 address, u32 data)
 	return moat_irq_deliver(vm, NULL, &irq);
 }
 
-/* False where the GSI leads nowhere. */
-static bool route_find(struct moat_vm *vm, u32 gsi, struct moat_route *route)
+static const struct moat_route *route_find(struct moat_vm *vm, u32 gsi)
 {
-	const struct moat_routing *routing;
-	int index = srcu_read_lock(&vm->srcu);
+	const struct moat_routing *routing = srcu_dereference(vm->routing, &vm->srcu);
 
-	route->valid = false;
-	routing = srcu_dereference(vm->routing, &vm->srcu);
-	if (routing && gsi < routing->count)
-		*route = routing->route[array_index_nospec(gsi, routing->count)];
-	srcu_read_unlock(&vm->srcu, index);
-	return route->valid;
+	if (!routing || gsi >= routing->count)
+		return NULL;
+	return &routing->route[array_index_nospec(gsi, routing->count)];
 }
 
-/*
- * By the vector alone, as an EOI message of the bus says no more: that the pin's message has been
- * aimed at another vCPU since does not matter.
- */
-bool moat_routing_wants_eoi(struct moat_vcpu *vcpu, u8 vector)
+/* The pins that a line leads to, each up as long as somebody holds it up. */
+static int pins_set(struct moat_chips *chips, const struct moat_route *route, u8 source, bool level,
+		    bool exact)
 {
-	struct moat_vm *vm = vcpu->vm;
-	const struct moat_routing *routing;
-	int index = srcu_read_lock(&vm->srcu);
-	bool wants;
+	unsigned int chip, pin;
+	int r, status = -1;
+	u8 *holders;
 
-	routing = srcu_dereference(vm->routing, &vm->srcu);
-	wants = routing && test_bit(vector, routing->eoi_vectors);
-	srcu_read_unlock(&vm->srcu, index);
-	return wants;
+	for (chip = 0; chip < KVM_NR_IRQCHIPS; chip++) {
+		if (!route->pin[chip])
+			continue;
+		pin = route->pin[chip] - 1;
+		holders = &chips->holders[chip][pin];
+		*holders = level ? *holders | BIT(source) : *holders & ~BIT(source);
+		r = chip == KVM_IRQCHIP_IOAPIC ? moat_ioapic_line(chips, pin, *holders, exact) :
+						 moat_pic_line(chips, chip * 8 + pin, *holders);
+		if (r >= 0)
+			status = max(status, 0) + r;
+	}
+	return status;
 }
 
-static int entry_check(const struct kvm_irq_routing_entry *entry)
+/* A line that is routed to a message is an edge: it says something when it is raised. */
+static int route_set(struct moat_vm *vm, const struct moat_route *route, u8 source, bool level,
+		     bool exact)
 {
-	if (entry->gsi >= MOAT_NR_GSIS || entry->type != KVM_IRQ_ROUTING_MSI)
+	unsigned long flags;
+	int status;
+
+	if (route->msi)
+		return level ? moat_msi_deliver(vm, route->address, route->data) : -1;
+	if (!vm->chips)
+		return -1;
+	flags = moat_chips_lock(vm->chips);
+	status = pins_set(vm->chips, route, source, level, exact);
+	moat_chips_unlock(vm->chips, flags);
+	return status;
+}
+
+int moat_gsi_set(struct moat_vm *vm, u32 gsi, u8 source, bool level, bool exact)
+{
+	int index = srcu_read_lock(&vm->srcu);
+	const struct moat_route *route = route_find(vm, gsi);
+	int status = route ? route_set(vm, route, source, level, exact) : -1;
+
+	srcu_read_unlock(&vm->srcu, index);
+	return status;
+}
+
+void moat_pin_acked(struct moat_vm *vm, unsigned int chip, unsigned int pin)
+{
+	int index = srcu_read_lock(&vm->srcu);
+	u32 gsi = srcu_dereference(vm->routing, &vm->srcu)->gsi[chip][pin];
+
+	srcu_read_unlock(&vm->srcu, index);
+	if (gsi == GSI_TIMER + 1 && vm->chips->pit)
+		moat_pit_acked(vm->chips->pit);
+	if (gsi)
+		moat_irqfd_acked(vm, gsi - 1);
+}
+
+/* Making a table */
+
+static int entry_check(const struct moat_vm *vm, const struct kvm_irq_routing_entry *entry)
+{
+	u32 pin = entry->u.irqchip.pin, chip = entry->u.irqchip.irqchip;
+
+	if (entry->gsi >= MOAT_NR_GSIS)
 		return -EINVAL;
-	return entry->flags & ~KVM_MSI_VALID_DEVID ? -EINVAL : 0;
+	if (entry->type == KVM_IRQ_ROUTING_MSI)
+		return entry->flags & ~KVM_MSI_VALID_DEVID ? -EINVAL : 0;
+	if (entry->type != KVM_IRQ_ROUTING_IRQCHIP || entry->flags || !vm->chips ||
+	    chip >= KVM_NR_IRQCHIPS)
+		return -EINVAL;
+	return pin < (chip == KVM_IRQCHIP_IOAPIC ? KVM_IOAPIC_NUM_PINS : 8) ? 0 : -EINVAL;
 }
 
-static struct moat_routing *routing_alloc(const struct kvm_irq_routing_entry *entries, u32 nr)
+static struct moat_routing *routing_alloc(const struct moat_vm *vm,
+					  const struct kvm_irq_routing_entry *entries, u32 nr)
 {
 	struct moat_routing *routing;
 	u32 i, count = 0;
 
 	for (i = 0; i < nr; i++) {
-		if (entry_check(&entries[i]))
+		if (entry_check(vm, &entries[i]))
 			return ERR_PTR(-EINVAL);
 		count = max(count, entries[i].gsi + 1);
 	}
@@ -94,25 +144,40 @@ static struct moat_routing *routing_alloc(const struct kvm_irq_routing_entry *en
 	return routing;
 }
 
-/* -EINVAL where a GSI comes twice: it can stand for one message only. */
-static int routing_fill(struct moat_routing *routing, const struct kvm_irq_routing_entry *entries,
-			u32 nr, u32 ioapic_pins)
+/* -EINVAL where a GSI would stand for two messages, for two pins of a chip, or for both kinds. */
+static int routing_add(struct moat_routing *routing, const struct kvm_irq_routing_entry *entry)
 {
+	struct moat_route *route = &routing->route[entry->gsi];
+	u32 pin = entry->u.irqchip.pin, chip = entry->u.irqchip.irqchip;
+
+	if (route->msi)
+		return -EINVAL;
+	if (entry->type == KVM_IRQ_ROUTING_IRQCHIP) {
+		if (route->pin[chip])
+			return -EINVAL;
+		route->pin[chip] = pin + 1;
+		routing->gsi[chip][pin] = entry->gsi + 1;
+		return 0;
+	}
+	if (memchr_inv(route->pin, 0, sizeof(route->pin)))
+		return -EINVAL;
+	route->msi = true;
+	route->address = (u64)entry->u.msi.address_hi << 32 | entry->u.msi.address_lo;
+	route->data = entry->u.msi.data;
+	return 0;
+}
+
+/* Of which vectors a userspace IOAPIC is told the end: those of its pins' levels. */
+static void routing_scan(struct moat_vm *vm, const struct moat_routing *routing)
+{
+	unsigned long vectors[ARRAY_SIZE(vm->eoi_vectors)] = { 0 };
 	u32 i;
 
-	for (i = 0; i < nr; i++) {
-		const struct kvm_irq_routing_entry *entry = &entries[i];
-		struct moat_route *route = &routing->route[entry->gsi];
-
-		if (route->valid)
-			return -EINVAL;
-		route->valid = true;
-		route->address = (u64)entry->u.msi.address_hi << 32 | entry->u.msi.address_lo;
-		route->data = entry->u.msi.data;
-		if (entry->gsi < ioapic_pins && (route->data & MSI_DATA_LEVEL))
-			__set_bit(route->data & 0xff, routing->eoi_vectors);
-	}
-	return 0;
+	for (i = 0; i < min(routing->count, vm->ioapic_pins); i++)
+		if (routing->route[i].data & MSI_DATA_LEVEL)
+			__set_bit(routing->route[i].data & 0xff, vectors);
+	for (i = 0; i < ARRAY_SIZE(vectors) && !vm->chips; i++)
+		WRITE_ONCE(vm->eoi_vectors[i], vectors[i]);
 }
 
 static void routing_publish(struct moat_vm *vm, struct moat_routing *routing)
@@ -121,25 +186,53 @@ static void routing_publish(struct moat_vm *vm, struct moat_routing *routing)
 
 	lockdep_assert_held(&vm->lock);
 	old = rcu_replace_pointer(vm->routing, routing, lockdep_is_held(&vm->lock));
-	synchronize_srcu(&vm->srcu);
+	routing_scan(vm, routing);
+	synchronize_srcu_expedited(&vm->srcu);
 	kvfree(old);
 }
 
 static int routing_set(struct moat_vm *vm, const struct kvm_irq_routing_entry *entries, u32 nr)
 {
-	struct moat_routing *routing = routing_alloc(entries, nr);
-	int r;
+	struct moat_routing *routing = routing_alloc(vm, entries, nr);
+	u32 i;
 
 	if (IS_ERR(routing))
 		return PTR_ERR(routing);
-	r = routing_fill(routing, entries, nr, vm->ioapic_pins);
-	if (r) {
-		kvfree(routing);
-		return r;
+	for (i = 0; i < nr; i++)
+		if (routing_add(routing, &entries[i])) {
+			kvfree(routing);
+			return -EINVAL;
+		}
+	routing_publish(vm, routing);
+	return 0;
+}
+
+/* As a PC's pins are wired, where nobody says otherwise: GSIs are pins. */
+int moat_routing_create(struct moat_vm *vm)
+{
+	struct kvm_irq_routing_entry entry = { .type = KVM_IRQ_ROUTING_IRQCHIP };
+	struct moat_routing *routing;
+
+	entry.gsi = KVM_IOAPIC_NUM_PINS - 1;
+	entry.u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+	routing = routing_alloc(vm, &entry, 1);
+	if (IS_ERR(routing))
+		return PTR_ERR(routing);
+	for (entry.gsi = 0; entry.gsi < KVM_IOAPIC_NUM_PINS; entry.gsi++) {
+		entry.u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+		entry.u.irqchip.pin = entry.gsi;
+		routing_add(routing, &entry);
+		if (entry.gsi >= 16)
+			continue;
+		entry.u.irqchip.irqchip = entry.gsi / 8;
+		entry.u.irqchip.pin = entry.gsi % 8;
+		routing_add(routing, &entry);
 	}
 	routing_publish(vm, routing);
 	return 0;
 }
+
+/* Ioctls */
 
 long moat_vm_set_gsi_routing(void *object, void *arg, unsigned long uarg)
 {
@@ -149,7 +242,7 @@ long moat_vm_set_gsi_routing(void *object, void *arg, unsigned long uarg)
 	struct moat_vm *vm = object;
 	int r;
 
-	if (!vm->split_irqchip || head->nr > MOAT_NR_GSIS || head->flags)
+	if (!vm->irqchip || head->nr > MOAT_NR_GSIS || head->flags)
 		return -EINVAL;
 	if (!head->nr)
 		return routing_set(vm, NULL, 0);
@@ -166,21 +259,32 @@ long moat_vm_signal_msi(void *object, void *arg, unsigned long uarg)
 	const struct kvm_msi *msi = arg;
 	struct moat_vm *vm = object;
 
-	if (!READ_ONCE(vm->split_irqchip) || (msi->flags & ~KVM_MSI_VALID_DEVID))
+	if (!moat_irqchip(vm) || (msi->flags & ~KVM_MSI_VALID_DEVID))
 		return -EINVAL;
 	return moat_msi_deliver(vm, (u64)msi->address_hi << 32 | msi->address_lo, msi->data);
 }
 
-/* A line that is routed to a message is an edge: it says something when it is raised. */
 long moat_vm_irq_line(void *object, void *arg, unsigned long uarg)
 {
 	const struct kvm_irq_level *line = arg;
-	struct moat_vm *vm = object;
-	struct moat_route route;
 
-	if (!READ_ONCE(vm->split_irqchip))
+	if (!moat_irqchip(object))
 		return -ENXIO;
-	if (line->level && route_find(vm, line->irq, &route))
-		moat_msi_deliver(vm, route.address, route.data);
+	moat_gsi_set(object, line->irq, MOAT_LINE_USER, line->level, false);
+	return 0;
+}
+
+/*
+ * Who asks wants to make up for lost ticks of the clock at pin 8; of other lines, an edge that
+ * comes before the end of the last must not be lost.
+ */
+long moat_vm_irq_line_status(void *object, void *arg, unsigned long uarg)
+{
+	struct kvm_irq_level *line = arg;
+
+	if (!moat_irqchip(object))
+		return -ENXIO;
+	line->status = moat_gsi_set(object, line->irq, MOAT_LINE_USER, line->level,
+				    line->irq == GSI_RTC);
 	return 0;
 }

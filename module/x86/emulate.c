@@ -66,11 +66,6 @@ struct emu {
 
 /* Values of a size in bytes */
 
-static u64 size_mask(unsigned int size)
-{
-	return ~0ULL >> (64 - 8 * size);
-}
-
 static u64 sign_bit(unsigned int size)
 {
 	return BIT_ULL(8 * size - 1);
@@ -87,14 +82,12 @@ static u64 sign_extend(u64 value, unsigned int size)
 
 static u64 gpr_read(const struct emu *e, unsigned int reg, unsigned int size)
 {
-	if (size == 1 && !e->insn->rex && reg >= 4)
-		return (e->gpr[reg - 4] >> 8) & 0xff;
-	return e->gpr[reg] & size_mask(size);
+	return emu_gpr_read(e->insn, e->gpr, reg, size);
 }
 
 static void gpr_write(struct emu *e, unsigned int reg, unsigned int size, u64 value)
 {
-	u64 mask = size_mask(size);
+	u64 mask = emu_size_mask(size);
 
 	if (size == 1 && !e->insn->rex && reg >= 4)
 		e->gpr[reg - 4] = (e->gpr[reg - 4] & ~0xff00ULL) | (value & 0xff) << 8;
@@ -242,16 +235,8 @@ static int memory_update(const struct emu *e, u64 offset, const void *old, const
 /* The offset of the memory operand in its segment. */
 static u64 operand_offset(const struct emu *e)
 {
-	const struct moat_insn *insn = e->insn;
-	u64 offset = insn->disp + e->skew;
-
-	if (insn->base == INSN_RIP)
-		offset += e->state->regs.rip + insn->length;
-	else if (insn->base != INSN_NO_REG)
-		offset += e->gpr[insn->base];
-	if (insn->index != INSN_NO_REG)
-		offset += e->gpr[insn->index] << insn->shift;
-	return offset & size_mask(insn->address_size);
+	return (emu_operand_offset(e->insn, e->gpr, e->state->regs.rip) + e->skew) &
+	       emu_size_mask(e->insn->address_size);
 }
 
 static int operand_read(const struct emu *e, const struct moat_operand *operand, bool write_follows,
@@ -264,7 +249,7 @@ static int operand_read(const struct emu *e, const struct moat_operand *operand,
 		r = memory_read(e, e->insn->seg, operand_offset(e), &value, operand->size,
 				write_follows);
 	else if (operand->kind == OPERAND_IMM)
-		value = e->insn->imm & size_mask(operand->size);
+		value = e->insn->imm & emu_size_mask(operand->size);
 	else
 		value = gpr_read(e, operand->reg, operand->size);
 	if (!r)
@@ -285,24 +270,20 @@ static int operand_write(struct emu *e, const struct moat_operand *operand, bool
 
 /* Plain moves */
 
-bool emu_move_is_at(const struct moat_insn *insn, const u64 *gpr, u64 base, u64 address)
+bool emu_move_is_at(const struct moat_insn *insn, const u64 *gpr, u64 rip, u64 base, u64 address)
 {
-	const struct emu e = { .insn = insn, .gpr = (u64 *)gpr };
-
-	if ((insn->op != INSN_MOV && insn->op != INSN_MOVZX) || insn->base == INSN_RIP ||
+	if ((insn->op != INSN_MOV && insn->op != INSN_MOVZX) ||
 	    (insn->dst.kind != OPERAND_MEM && insn->src.kind != OPERAND_MEM))
 		return false;
-	return !((operand_offset(&e) + base - address) & 4095) &&
+	return !((emu_operand_offset(insn, gpr, rip) + base - address) & 4095) &&
 	       (address & 4095) + insn->src.size <= 4096;
 }
 
 u64 emu_move_value(const struct moat_insn *insn, const u64 *gpr)
 {
-	const struct emu e = { .insn = insn, .gpr = (u64 *)gpr };
-	u64 value = 0;
-
-	operand_read(&e, &insn->src, false, &value);
-	return value;
+	if (insn->src.kind == OPERAND_IMM)
+		return insn->imm & emu_size_mask(insn->src.size);
+	return emu_gpr_read(insn, gpr, insn->src.reg, insn->src.size);
 }
 
 void emu_move_load(const struct moat_insn *insn, u64 *gpr, u64 value)
@@ -336,7 +317,7 @@ static u64 flags_of_result(const struct emu *e, u64 result)
 	parity ^= parity >> 1;
 	if (!(parity & 1))
 		flags |= FLAG_PF;
-	if (!(result & size_mask(e->size)))
+	if (!(result & emu_size_mask(e->size)))
 		flags |= FLAG_ZF;
 	if (result & sign_bit(e->size))
 		flags |= FLAG_SF;
@@ -600,7 +581,7 @@ static unsigned int stack_size(const struct emu *e)
 static int run_push(struct emu *e)
 {
 	unsigned int width = stack_size(e);
-	u64 sp = (e->gpr[GPR_SP] - e->size) & size_mask(width);
+	u64 sp = (e->gpr[GPR_SP] - e->size) & emu_size_mask(width);
 	u64 value;
 	int r;
 
@@ -616,7 +597,7 @@ static int run_push(struct emu *e)
 static int run_pop(struct emu *e)
 {
 	unsigned int width = stack_size(e);
-	u64 sp = e->gpr[GPR_SP] & size_mask(width);
+	u64 sp = e->gpr[GPR_SP] & emu_size_mask(width);
 	int r;
 
 	r = memory_read(e, INSN_SS, sp, &e->dst, e->size, false);
@@ -678,7 +659,7 @@ static int run_in(struct emu *e)
 
 	r = port_check(e, port) ?:
 	    state->ops->pio_in(state->ctx, port, e->size, state->pio_data, 1);
-	if (r)
+	if (r < 0)
 		return r;
 	memcpy(&value, state->pio_data, e->size);
 	gpr_write(e, GPR_AX, e->size, value);
@@ -689,10 +670,12 @@ static int run_out(struct emu *e)
 {
 	struct emu_state *state = e->state;
 	u16 port = port_number(e);
+	int r;
 
 	memcpy(state->pio_data, &e->gpr[GPR_AX], e->size);
-	return port_check(e, port) ?:
-	       state->ops->pio_out(state->ctx, port, e->size, state->pio_data, 1);
+	r = port_check(e, port) ?:
+	    state->ops->pio_out(state->ctx, port, e->size, state->pio_data, 1);
+	return min(r, 0);
 }
 
 /* Strings */
@@ -704,7 +687,7 @@ static bool is_repeated(const struct emu *e)
 
 static u64 string_offset(const struct emu *e, unsigned int reg)
 {
-	return e->gpr[reg] & size_mask(e->insn->address_size);
+	return e->gpr[reg] & emu_size_mask(e->insn->address_size);
 }
 
 static void string_advance(struct emu *e, unsigned int reg, unsigned int items)
@@ -793,7 +776,7 @@ static int batch_plan(struct emu *e, u8 seg, u64 offset, bool write)
 	struct emu_state *state = e->state;
 	const struct emu_ops *ops = state->ops;
 	u64 items = is_repeated(e) ? string_offset(e, GPR_CX) : 1;
-	u64 room = size_mask(e->insn->address_size) - offset;
+	u64 room = emu_size_mask(e->insn->address_size) - offset;
 	u32 access = data_access(e, write);
 	u64 linear;
 	int r;
@@ -827,8 +810,10 @@ static int round_ins(struct emu *e)
 		r = batch_plan(e, INSN_ES, offset, true);
 	if (!r)
 		r = state->ops->pio_in(state->ctx, port, e->size, state->pio_data, e->items);
-	if (!r)
-		r = memory_write(e, INSN_ES, offset, state->pio_data, e->items * e->size);
+	if (r < 0)
+		return r;
+	e->items = r;
+	r = memory_write(e, INSN_ES, offset, state->pio_data, e->items * e->size);
 	if (!r)
 		string_advance(e, GPR_DI, e->items);
 	return r;
@@ -849,9 +834,11 @@ static int round_outs(struct emu *e)
 		r = memory_read(e, seg, offset, state->pio_data, e->items * e->size, false);
 	if (!r)
 		r = state->ops->pio_out(state->ctx, port, e->size, state->pio_data, e->items);
-	if (!r)
-		string_advance(e, GPR_SI, e->items);
-	return r;
+	if (r < 0)
+		return r;
+	e->items = r;
+	string_advance(e, GPR_SI, e->items);
+	return 0;
 }
 
 /* The operations */
@@ -970,7 +957,7 @@ static void rip_advance(struct emu *e)
 
 	regs->rip += e->insn->length;
 	if (e->insn->mode != INSN_64)
-		regs->rip &= size_mask(e->insn->mode);
+		regs->rip &= emu_size_mask(e->insn->mode);
 	regs->rflags &= ~FLAG_RF;
 }
 

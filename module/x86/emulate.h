@@ -35,8 +35,8 @@ enum emu_result {
  * @probe: checks an access without making it. -ENXIO where it is allowed, but not all plain memory.
  * @cmpxchg: writes new if old is there still, at once. -EBUSY where it is not, -ENXIO where this
  *	is not plain memory or cannot be done at once: then write follows.
- * @pio_in, @pio_out: count items of size bytes from or to a port, once all checks are done. data is
- *	emu_state.pio_data.
+ * @pio_in, @pio_out: items of size bytes from or to a port, once all checks are done: how many were
+ *	moved, 1 to count. data is emu_state.pio_data.
  */
 struct emu_ops {
 	int (*read)(void *ctx, u64 linear, void *data, unsigned int len, u32 access);
@@ -88,6 +88,34 @@ enum moat_insn_mode emu_mode(const struct kvm_sregs *sregs, u64 rflags);
 /* The linear address of the instruction at rip. */
 u64 emu_code_address(const struct kvm_sregs *sregs, u64 rip, enum moat_insn_mode mode);
 
+static inline u64 emu_size_mask(unsigned int size)
+{
+	return ~0ULL >> (64 - 8 * size);
+}
+
+/* A general register, as insn names it. */
+static inline u64 emu_gpr_read(const struct moat_insn *insn, const u64 *gpr, unsigned int reg,
+			       unsigned int size)
+{
+	if (size == 1 && !insn->rex && reg >= 4)
+		return (gpr[reg - 4] >> 8) & 0xff;
+	return gpr[reg] & emu_size_mask(size);
+}
+
+/* The offset of insn's memory operand in its segment, for insn at rip. */
+static inline u64 emu_operand_offset(const struct moat_insn *insn, const u64 *gpr, u64 rip)
+{
+	u64 offset = insn->disp;
+
+	if (insn->base == INSN_RIP)
+		offset += rip + insn->length;
+	else if (insn->base != INSN_NO_REG)
+		offset += gpr[insn->base];
+	if (insn->index != INSN_NO_REG)
+		offset += gpr[insn->index] << insn->shift;
+	return offset & emu_size_mask(insn->address_size);
+}
+
 /*
  * Executes insn, which is at regs.rip, or one round of it where it is a string instruction with
  * REP. An interrupt may be taken after each.
@@ -98,10 +126,10 @@ const struct kvm_segment *emu_segment(const struct kvm_sregs *sregs, u8 seg);
 
 /*
  * Plain moves, MOV and MOVZX with memory on one side, for whoever makes the access himself: whether
- * insn is one, and all of its memory operand is at this address of a page (base is that of its
- * segment); what it writes to memory; and what it does with what it reads there.
+ * insn, at rip, is one, and all of its memory operand is at this address of a page (base is that of
+ * its segment); what it writes to memory; and what it does with what it reads there.
  */
-bool emu_move_is_at(const struct moat_insn *insn, const u64 *gpr, u64 base, u64 address);
+bool emu_move_is_at(const struct moat_insn *insn, const u64 *gpr, u64 rip, u64 base, u64 address);
 u64 emu_move_value(const struct moat_insn *insn, const u64 *gpr);
 void emu_move_load(const struct moat_insn *insn, u64 *gpr, u64 value);
 

@@ -242,23 +242,25 @@ static void vm_cpuid_read(struct vm *vm)
 	if (ioctl(vm->node, KVM_GET_SUPPORTED_CPUID, vm->cpuid))
 		tap_bail("KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
 	leaf = vm_cpuid(vm, 1, 0);
-	if (vm->lapic && leaf && ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0)
+	if (vm->irqchip && leaf && ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0)
 		leaf->ecx |= 1u << 24;
 }
 
-struct vm *vm_create(uint64_t ram_size, bool lapic)
+struct vm *vm_create(uint64_t ram_size, enum irqchip irqchip)
 {
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
 	struct vm *vm = vm_create_bare();
 
-	vm->lapic = lapic;
+	vm->irqchip = irqchip;
 	vm->ram_size = ram_size;
 	vm->ram = mmap(NULL, ram_size, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (vm->ram == MAP_FAILED)
 		tap_bail("mmap: %s", strerror(errno));
-	if (lapic && ioctl(vm->fd, KVM_ENABLE_CAP, &split))
+	if (irqchip == IRQCHIP_SPLIT && ioctl(vm->fd, KVM_ENABLE_CAP, &split))
 		tap_bail("KVM_CAP_SPLIT_IRQCHIP: %s", strerror(errno));
+	if (irqchip == IRQCHIP_KERNEL && ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0))
+		tap_bail("KVM_CREATE_IRQCHIP: %s", strerror(errno));
 	if (vm_slot(vm, 0, 0, ram_size, vm->ram, 0))
 		tap_bail("KVM_SET_USER_MEMORY_REGION: %s", strerror(errno));
 	vm_load(vm);

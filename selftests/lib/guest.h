@@ -60,12 +60,15 @@
 #define GUEST_CS16	0x30
 #define GUEST_DS16	0x38
 
+/* Interrupt controllers in the kernel: none, local APICs (KVM_CAP_SPLIT_IRQCHIP), all. */
+enum irqchip { IRQCHIP_NONE, IRQCHIP_SPLIT, IRQCHIP_KERNEL };
+
 struct vm {
 	int node;		/* the system's descriptor */
 	int fd;
 	uint8_t *ram;		/* backs slot 0 */
 	uint64_t ram_size;
-	bool lapic;		/* local APICs in the kernel */
+	enum irqchip irqchip;
 	struct kvm_cpuid2 *cpuid;
 };
 
@@ -110,8 +113,8 @@ bool node_is_moat(void);
 /* CHECK_EXTENSION on the system's descriptor. */
 int node_has(int cap);
 
-/* A VM with memory and image; lapic is for KVM_CAP_SPLIT_IRQCHIP. Ends the program on failure. */
-struct vm *vm_create(uint64_t ram_size, bool lapic);
+/* A VM with memory and image. Ends the program on failure. */
+struct vm *vm_create(uint64_t ram_size, enum irqchip irqchip);
 /* Nothing but a descriptor. */
 struct vm *vm_create_bare(void);
 void vm_destroy(struct vm *vm);
