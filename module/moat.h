@@ -36,6 +36,7 @@
 #define MOAT_MAX_CPUID_ENTRIES	256
 #define MOAT_NR_GSIS		4096
 #define MOAT_NR_MTRR_RANGES	8
+#define MOAT_X2APIC_API	(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 
 struct moat_chips;
 struct moat_io_table;
@@ -101,7 +102,6 @@ struct moat_irq {
 	bool level;		/* trigger mode */
 	bool assert;
 	u8 shorthand;		/* 0 none, 1 self, 2 all, 3 all but self */
-	bool x2apic;		/* dest is a 32-bit x2APIC id, never the xAPIC broadcast 0xff */
 };
 
 /* Which interrupt controllers are in the kernel. */
@@ -170,6 +170,7 @@ struct moat_vm {
 	u32 vcpu_count;				/* (m) */
 	u32 bsp_id;				/* (m) */
 	enum moat_irqchip irqchip;		/* (m) set once, before any vCPU */
+	u32 x2apic_api;				/* (a) KVM_X2APIC_API_*, set for good */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
 	unsigned long eoi_vectors[4];		/* (a) a bit each, whose EOI an IOAPIC wants */
 	struct moat_chips *chips;		/* (m) IOAPIC and PICs, set with irqchip */

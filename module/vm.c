@@ -169,6 +169,14 @@ static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_
 	return 0;
 }
 
+static long vm_enable_x2apic_api(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	if (cap->args[0] & ~(u64)MOAT_X2APIC_API)
+		return -EINVAL;
+	WRITE_ONCE(vm->x2apic_api, vm->x2apic_api | cap->args[0]);
+	return 0;
+}
+
 static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
 {
 	const struct kvm_enable_cap *cap = arg;
@@ -177,6 +185,8 @@ static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
 		return -EINVAL;
 	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
 		return vm_enable_split_irqchip(object, cap);
+	if (cap->cap == KVM_CAP_X2APIC_API)
+		return vm_enable_x2apic_api(object, cap);
 	return -EINVAL;
 }
 

@@ -4,7 +4,7 @@
 
 include selftests/unit/build.mk
 
-LAB_C := sys_ioctls vm_ioctls memory_slots paging regs exits mmio interrupts lapic irqchip pit irqfd ioeventfd cpuid_msr fpu_switch stress hostile
+LAB_C := sys_ioctls vm_ioctls memory_slots paging regs exits mmio interrupts lapic irqchip pit irqfd ioeventfd x2apic cpuid_msr fpu_switch stress hostile
 LAB_SH := module_reload vmctl_run vmctl_disk vmctl_errors
 
 LAB_DIR := $(B)/selftests

@@ -45,6 +45,9 @@ bool moat_lapic_has_events(struct moat_vcpu *vcpu);
 /* Whether external interrupts from a PIC reach this vCPU (LVT0 ExtINT, or APIC off). */
 bool moat_lapic_accepts_pic(struct moat_vcpu *vcpu);
 
+/* moat_irq.shorthand */
+enum { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
+
 /*
  * Sends an interrupt to the vCPUs that it names; source is who sent it, or NULL for a device, which
  * uses no shorthand. Returns how many accepted it, as KVM_SIGNAL_MSI answers; one that had the

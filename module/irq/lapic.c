@@ -58,11 +58,12 @@
 #define CPUID_1_ECX_X2APIC	BIT(21)
 #define CPUID_1_ECX_DEADLINE	BIT(24)
 
+#define XAPIC_BROADCAST		0xff
+#define X2APIC_BROADCAST	U32_MAX
+
 #define VECTOR_MIN	16		/* lower ones are exceptions' */
 #define BUS_CYCLE_NS	1		/* as KVM's APIC bus, 1 GHz */
 #define PERIOD_MIN_NS	200000		/* a periodic timer must not keep the host busy */
-
-enum { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
 
 /* Bits of lapic->events. */
 enum { EVENT_INIT, EVENT_SIPI };
@@ -480,9 +481,19 @@ static bool irq_receive(struct moat_vcpu *vcpu, const struct moat_irq *irq)
 	}
 }
 
-static bool irq_is_broadcast(const struct moat_irq *irq)
+/*
+ * To everybody in its mode. Unless userspace says that it knows better, devices reach all by the
+ * xAPIC's broadcast.
+ */
+static bool irq_is_broadcast(const struct moat_vcpu *vcpu, const struct moat_vcpu *source,
+			     const struct moat_irq *irq)
 {
-	return irq->dest == (irq->x2apic ? U32_MAX : 0xff);
+	bool quirk = !source && !(READ_ONCE(vcpu->vm->x2apic_api) &
+				  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+
+	if (!lapic_is_x2apic(vcpu))
+		return irq->dest == XAPIC_BROADCAST;
+	return irq->dest == X2APIC_BROADCAST || (quirk && irq->dest == XAPIC_BROADCAST);
 }
 
 static u32 x2apic_ldr(u32 id)
@@ -510,7 +521,7 @@ static bool irq_matches(const struct moat_vcpu *vcpu, const struct moat_vcpu *so
 {
 	if (irq->shorthand == SHORTHAND_OTHERS)
 		return vcpu != source;
-	if (irq->shorthand == SHORTHAND_ALL || irq_is_broadcast(irq))
+	if (irq->shorthand == SHORTHAND_ALL || irq_is_broadcast(vcpu, source, irq))
 		return true;
 	return irq->logical ? irq_matches_logical(vcpu, irq->dest) : vcpu->id == irq->dest;
 }
@@ -544,7 +555,8 @@ int moat_irq_deliver(struct moat_vm *vm, struct moat_vcpu *source, const struct 
 
 	if (irq->shorthand == SHORTHAND_SELF)
 		return irq_receive(source, irq);
-	if (irq->shorthand || irq->logical || irq_is_broadcast(irq))
+	if (irq->shorthand || irq->logical || irq->dest == XAPIC_BROADCAST ||
+	    irq->dest == X2APIC_BROADCAST)
 		return irq_multicast(vm, source, irq);
 	if (irq->dest >= MOAT_MAX_VCPUS)
 		return 0;
@@ -575,7 +587,6 @@ static void icr_send(struct moat_vcpu *vcpu, u32 icr, u32 dest)
 		.logical = icr & APIC_DEST_LOGICAL,
 		.assert = icr & APIC_INT_ASSERT,
 		.shorthand = icr >> 18 & 3,
-		.x2apic = lapic_is_x2apic(vcpu),
 	};
 
 	if (irq.delivery <= APIC_DELIVERY_MODE_LOWESTPRIO && irq.vector < VECTOR_MIN) {
@@ -1012,7 +1023,7 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host)
 	return 0;
 }
 
-/* State, as KVM documents it: id in bits 31 to 24 and ICR in two halves, in x2APIC mode too. */
+/* State, as KVM documents it: ICR in two halves, in x2APIC mode too. */
 
 static u32 state_get(const struct kvm_lapic_state *state, u32 offset)
 {
@@ -1027,6 +1038,14 @@ static void state_set(struct kvm_lapic_state *state, u32 offset, u32 value)
 	memcpy(state->regs + offset, &value, sizeof(value));
 }
 
+/* An x2APIC's id has 32 bits there for those who asked for it. */
+static u32 state_id(const struct moat_vcpu *vcpu)
+{
+	bool wide = READ_ONCE(vcpu->vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS;
+
+	return wide && lapic_is_x2apic(vcpu) ? vcpu->id : vcpu->id << 24;
+}
+
 long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
 {
 	struct moat_vcpu *vcpu = object;
@@ -1037,7 +1056,7 @@ long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
 		return -EINVAL;
 	for (offset = 0; offset < KVM_APIC_REG_SIZE; offset += 16)
 		state_set(arg, offset, reg_read(lapic, reg_find(offset), offset));
-	state_set(arg, APIC_ID, vcpu->id << 24);
+	state_set(arg, APIC_ID, state_id(vcpu));
 	return 0;
 }
 
@@ -1064,7 +1083,7 @@ long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
 
 	if (!lapic)
 		return -EINVAL;
-	if (state_get(state, APIC_ID) != vcpu->id << 24)
+	if (state_get(state, APIC_ID) != state_id(vcpu))
 		return -EINVAL;
 	hrtimer_cancel(&lapic->timer);
 	for (offset = 0; offset < KVM_APIC_REG_SIZE; offset += 16) {

@@ -23,10 +23,24 @@
 #define MSI_ADDRESS_REDIRECT	BIT_ULL(3)
 #define MSI_DATA_LEVEL		BIT(15)
 
+static bool msi_is_wide(const struct moat_vm *vm)
+{
+	return READ_ONCE(vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS;
+}
+
+/* The upper half of an address: bits 31 to 8 are those of the destination. */
+static int msi_check(const struct moat_vm *vm, u32 flags, u32 address_hi)
+{
+	if (flags & ~KVM_MSI_VALID_DEVID)
+		return -EINVAL;
+	return msi_is_wide(vm) && (address_hi & 0xff) ? -EINVAL : 0;
+}
+
 int moat_msi_deliver(struct moat_vm *vm, u64 address, u32 data)
 {
+	u32 wide = msi_is_wide(vm) ? address >> 32 & ~0xffu : 0;
 	struct moat_irq irq = {
-		.dest = address >> 12 & 0xff,
+		.dest = wide | (address >> 12 & 0xff),
 		.vector = data & 0xff,
 		.delivery = data >> 8 & 7,
 		.logical = address & MSI_ADDRESS_LOGICAL,
@@ -119,7 +133,7 @@ static int entry_check(const struct moat_vm *vm, const struct kvm_irq_routing_en
 	if (entry->gsi >= MOAT_NR_GSIS)
 		return -EINVAL;
 	if (entry->type == KVM_IRQ_ROUTING_MSI)
-		return entry->flags & ~KVM_MSI_VALID_DEVID ? -EINVAL : 0;
+		return msi_check(vm, entry->flags, entry->u.msi.address_hi);
 	if (entry->type != KVM_IRQ_ROUTING_IRQCHIP || entry->flags || !vm->chips ||
 	    chip >= KVM_NR_IRQCHIPS)
 		return -EINVAL;
@@ -259,7 +273,7 @@ long moat_vm_signal_msi(void *object, void *arg, unsigned long uarg)
 	const struct kvm_msi *msi = arg;
 	struct moat_vm *vm = object;
 
-	if (!moat_irqchip(vm) || (msi->flags & ~KVM_MSI_VALID_DEVID))
+	if (!moat_irqchip(vm) || msi_check(vm, msi->flags, msi->address_hi))
 		return -EINVAL;
 	return moat_msi_deliver(vm, (u64)msi->address_hi << 32 | msi->address_lo, msi->data);
 }
