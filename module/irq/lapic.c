@@ -812,27 +812,24 @@ static const struct lapic_reg *mmio_find(struct moat_lapic *lapic, u64 gpa, unsi
 	return reg->access & access ? reg : NULL;
 }
 
-void moat_lapic_mmio_read(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len)
+bool moat_lapic_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
 {
-	const struct lapic_reg *reg = mmio_find(vcpu->lapic, gpa, len, XAPIC_R);
+	const struct lapic_reg *reg;
 	u32 value;
 
-	memset(data, 0, len);
-	if (!reg)
-		return;
-	value = reg_read(vcpu->lapic, reg, offset_in_page(gpa));
-	memcpy(data, &value, sizeof(value));
-}
-
-void moat_lapic_mmio_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, unsigned int len)
-{
-	const struct lapic_reg *reg = mmio_find(vcpu->lapic, gpa, len, XAPIC_W);
-	u32 value;
-
-	if (!reg)
-		return;
-	memcpy(&value, data, sizeof(value));
-	reg_write(vcpu->lapic, reg, offset_in_page(gpa), value);
+	if (!moat_lapic_covers(vcpu, gpa))
+		return false;
+	reg = mmio_find(vcpu->lapic, gpa, len, write ? XAPIC_W : XAPIC_R);
+	if (reg && write) {
+		memcpy(&value, data, sizeof(value));
+		reg_write(vcpu->lapic, reg, offset_in_page(gpa), value);
+	} else if (reg) {
+		value = reg_read(vcpu->lapic, reg, offset_in_page(gpa));
+		memcpy(data, &value, sizeof(value));
+	} else if (!write) {
+		memset(data, 0, len);
+	}
+	return true;
 }
 
 int moat_lapic_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value)

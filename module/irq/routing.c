@@ -158,23 +158,26 @@ static struct moat_routing *routing_alloc(const struct moat_vm *vm,
 	return routing;
 }
 
+static void routing_add_pin(struct moat_routing *routing, u32 gsi, u32 chip, u32 pin)
+{
+	routing->route[gsi].pin[chip] = pin + 1;
+	routing->gsi[chip][pin] = gsi + 1;
+}
+
 /* -EINVAL where a GSI would stand for two messages, for two pins of a chip, or for both kinds. */
 static int routing_add(struct moat_routing *routing, const struct kvm_irq_routing_entry *entry)
 {
 	struct moat_route *route = &routing->route[entry->gsi];
-	u32 pin = entry->u.irqchip.pin, chip = entry->u.irqchip.irqchip;
+	bool pin = entry->type == KVM_IRQ_ROUTING_IRQCHIP;
 
-	if (route->msi)
+	if (route->msi || (pin ? route->pin[entry->u.irqchip.irqchip] :
+				 memchr_inv(route->pin, 0, sizeof(route->pin)) != NULL))
 		return -EINVAL;
-	if (entry->type == KVM_IRQ_ROUTING_IRQCHIP) {
-		if (route->pin[chip])
-			return -EINVAL;
-		route->pin[chip] = pin + 1;
-		routing->gsi[chip][pin] = entry->gsi + 1;
+	if (pin) {
+		routing_add_pin(routing, entry->gsi, entry->u.irqchip.irqchip,
+				entry->u.irqchip.pin);
 		return 0;
 	}
-	if (memchr_inv(route->pin, 0, sizeof(route->pin)))
-		return -EINVAL;
 	route->msi = true;
 	route->address = (u64)entry->u.msi.address_hi << 32 | entry->u.msi.address_lo;
 	route->data = entry->u.msi.data;
@@ -224,23 +227,17 @@ static int routing_set(struct moat_vm *vm, const struct kvm_irq_routing_entry *e
 /* As a PC's pins are wired, where nobody says otherwise: GSIs are pins. */
 int moat_routing_create(struct moat_vm *vm)
 {
-	struct kvm_irq_routing_entry entry = { .type = KVM_IRQ_ROUTING_IRQCHIP };
 	struct moat_routing *routing;
+	u32 gsi;
 
-	entry.gsi = KVM_IOAPIC_NUM_PINS - 1;
-	entry.u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
-	routing = routing_alloc(vm, &entry, 1);
-	if (IS_ERR(routing))
-		return PTR_ERR(routing);
-	for (entry.gsi = 0; entry.gsi < KVM_IOAPIC_NUM_PINS; entry.gsi++) {
-		entry.u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
-		entry.u.irqchip.pin = entry.gsi;
-		routing_add(routing, &entry);
-		if (entry.gsi >= 16)
-			continue;
-		entry.u.irqchip.irqchip = entry.gsi / 8;
-		entry.u.irqchip.pin = entry.gsi % 8;
-		routing_add(routing, &entry);
+	routing = kvzalloc(struct_size(routing, route, KVM_IOAPIC_NUM_PINS), GFP_KERNEL_ACCOUNT);
+	if (!routing)
+		return -ENOMEM;
+	routing->count = KVM_IOAPIC_NUM_PINS;
+	for (gsi = 0; gsi < KVM_IOAPIC_NUM_PINS; gsi++) {
+		routing_add_pin(routing, gsi, KVM_IRQCHIP_IOAPIC, gsi);
+		if (gsi < 16)
+			routing_add_pin(routing, gsi, gsi / 8, gsi % 8);
 	}
 	routing_publish(vm, routing);
 	return 0;
