@@ -17,7 +17,6 @@
 #include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
-#include <asm/debugreg.h>
 #include <asm/processor-flags.h>
 #include <asm/traps.h>
 
@@ -26,6 +25,10 @@
 #include "x86/emulate.h"
 #include "x86/walk.h"
 #include "x86/x86.h"
+
+#define PORT_VAPIC	0x7e
+#define MODRM_VMCALL	0xc1
+#define MODRM_VMMCALL	0xd9
 
 /* One pass over guest memory on behalf of an instruction. */
 struct access {
@@ -71,10 +74,8 @@ void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip)
 {
 	vcpu->rip = rip;
 	vcpu->irq_shadow = false;
-	if (unlikely(vcpu->rflags & X86_EFLAGS_TF)) {
-		vcpu->dr6 |= DR_STEP;
-		moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
-	}
+	if (unlikely((vcpu->rflags | moat_debug_tf(vcpu)) & X86_EFLAGS_TF))
+		moat_debug_step(vcpu);
 }
 
 /* Memory */
@@ -94,7 +95,7 @@ static int walk_update_entry(void *ctx, u64 gpa, u64 old, u64 new, unsigned int 
 	/* The CPU has set the accessed bits of what it executes: there is nothing to update. */
 	if (a->atomic)
 		return -EFAULT;
-	return moat_guest_cmpxchg(a->vcpu->vm, gpa, &old, new, len);
+	return moat_guest_cmpxchg(a->vcpu, gpa, &old, new, len);
 }
 
 static void fragment_to_user(struct moat_vcpu *vcpu, const struct moat_fragment *fragment)
@@ -171,7 +172,7 @@ static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 	    !moat_guest_has(vcpu->vm, gpa, write))
 		return mmio_access(vcpu, gpa, data, len, write);
 	if (write)
-		return moat_guest_write(vcpu->vm, gpa, data, len);
+		return moat_guest_write(vcpu, gpa, data, len);
 	return moat_guest_read(vcpu->vm, gpa, data, len);
 }
 
@@ -296,7 +297,7 @@ static int emu_cmpxchg(void *ctx, u64 linear, const void *old, const void *new, 
 		return -ENXIO;
 	memcpy(&before, old, len);
 	memcpy(&after, new, len);
-	r = moat_guest_cmpxchg(a->vcpu->vm, gpa, &before, after, len);
+	r = moat_guest_cmpxchg(a->vcpu, gpa, &before, after, len);
 	if (r == -EAGAIN)
 		return -EBUSY;
 	return r ? -EIO : 0;
@@ -337,10 +338,11 @@ static int pio_batch(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 cou
 {
 	struct moat_emulation *emul = &vcpu->emul;
 
-	if (emul->pio_count)	/* served: the data are where the emulator looks for them */
-		return emul->pio_count == count ? 0 : -EIO;
+	/* Served: the data are where the emulator looks for them. Userspace may have changed RCX. */
+	if (emul->pio_count)
+		return min(emul->pio_count, count);
 	if (pio_in_kernel(vcpu, port, size, in, count))
-		return 0;
+		return count;
 	emul->pio_count = count;
 	pio_to_user(vcpu, port, size, in, count);
 	return -EAGAIN;
@@ -403,7 +405,11 @@ int moat_io_exit(struct moat_vcpu *vcpu)
 	if (!vcpu->io.in)
 		memcpy(vcpu->pio_data, &vcpu->gpr[RAX], vcpu->io.size);
 	pio_to_user(vcpu, vcpu->io.port, vcpu->io.size, vcpu->io.in, 1);
-	vcpu->complete = io_complete;
+	/* Userspace that patches the guest for KVM_SET_VAPIC_ADDR wants the end of the instruction. */
+	if (vcpu->io.port == PORT_VAPIC && !vcpu->io.in)
+		moat_insn_skip(vcpu, vcpu->io.next_rip);
+	else
+		vcpu->complete = io_complete;
 	return 0;
 }
 
@@ -560,7 +566,7 @@ unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 	return insn.length;
 }
 
-int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
+int moat_insn_mov_operands(struct moat_vcpu *vcpu, unsigned int *ret_reg, unsigned int *ret_gpr)
 {
 	struct fetch fetch = { 0 };
 	struct moat_insn insn;
@@ -569,8 +575,10 @@ int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr)
 	access_init(&a, vcpu, true);
 	if (fetch_decode(&a, &fetch, &insn))
 		return 0;
-	if (insn.op != INSN_MOV_CR)
+	if (insn.op != INSN_MOV_CR && insn.op != INSN_MOV_DR)
 		return -ENOENT;
+	/* With LOCK, CR0 is CR8: AMD's way to it outside 64-bit mode. */
+	*ret_reg = insn.prefixes & INSN_LOCK ? insn.reg | 8 : insn.reg;
 	*ret_gpr = insn.rm;
 	return insn.length;
 }
@@ -585,6 +593,39 @@ int moat_insn_prefetch(struct moat_vcpu *vcpu)
 	access_init(&a, vcpu, false);
 	r = fetch_decode(&a, &fetch, &insn);
 	return r ? fetch_failed(&a, &fetch, r) : 1;
+}
+
+/*
+ * A hypercall by the other vendor's instruction, VMCALL for VMMCALL: its last byte is changed, and
+ * the guest executes the right one.
+ */
+static int hypercall_fix(struct access *a, const struct moat_insn *insn)
+{
+	u64 linear = emu_code_address(a->state.sregs, a->vcpu->rip, insn->mode), gpa;
+	u8 modrm = insn->modrm ^ (MODRM_VMCALL ^ MODRM_VMMCALL);
+	int r = translate_by_walk(a, linear + insn->length - 1,
+				  WALK_WRITE | (a->state.cpl == 3 ? WALK_USER : 0), &gpa);
+
+	if (r == -EFAULT)
+		return inject_noted(a);
+	if (!r && !moat_guest_write(a->vcpu, gpa, &modrm, 1))
+		return 1;
+	moat_inject_ud(a->vcpu);
+	return 1;
+}
+
+int moat_undefined(struct moat_vcpu *vcpu)
+{
+	struct fetch fetch = { 0 };
+	struct moat_insn insn;
+	struct access a;
+
+	access_init(&a, vcpu, false);
+	if (!fetch_decode(&a, &fetch, &insn) && insn.map == 1 && insn.opcode == 1 &&
+	    (insn.modrm == MODRM_VMCALL || insn.modrm == MODRM_VMMCALL))
+		return hypercall_fix(&a, &insn);
+	moat_inject_ud(vcpu);
+	return 1;
 }
 
 /*
@@ -605,6 +646,7 @@ enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 {
 	struct moat_fragment store = { .gpa = vcpu->fault.gpa, .write = true };
 	const struct moat_insn *insn;
+	bool served;
 	u64 value;
 
 	if (!vcpu->fault.write || !vcpu->fault.final || vcpu->fault.delivery ||
@@ -617,11 +659,13 @@ enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 		emu_gpr_read(insn, vcpu->gpr, insn->src.reg, insn->src.size);
 	memcpy(store.data, &value, sizeof(value));
 	store.len = insn->dst.size;
+	served = moat_iobus_mmio(vcpu, store.gpa, store.data, store.len, true);
+	if (!served)
+		fragment_to_user(vcpu, &store);
 	moat_insn_skip(vcpu, vcpu->rip + insn->length);
-	if (moat_iobus_mmio(vcpu, store.gpa, store.data, store.len, true))
-		return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : MOAT_NR_EXITS;
-	fragment_to_user(vcpu, &store);
-	return MOAT_EXIT_POSTED;
+	if (!served)
+		return MOAT_EXIT_USER;
+	return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : MOAT_NR_EXITS;
 }
 
 /* Emulation */
@@ -642,10 +686,8 @@ static void state_commit(struct moat_vcpu *vcpu, const struct emu_state *state)
 	vcpu->rip = state->regs.rip;
 	vcpu->rflags = state->regs.rflags;
 	vcpu->irq_shadow = false;
-	if (state->trap) {
-		vcpu->dr6 |= DR_STEP;
-		moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
-	}
+	if (state->trap || moat_debug_tf(vcpu))
+		moat_debug_step(vcpu);
 }
 
 static int emulation_continue(struct moat_vcpu *vcpu);

@@ -26,6 +26,8 @@
 #include "compat.h"
 #include "hw.h"
 
+#define WRPROTECT_PIECE	(4096ULL << PAGE_SHIFT)	/* in one hold of the lock */
+
 /* Pages for new tables, made before the lock is taken, where nothing may sleep. */
 struct table_cache {
 	unsigned int count;
@@ -102,7 +104,7 @@ static void vm_flush_request(struct moat_vm *vm, cpumask_t *mask)
 	}
 }
 
-static void vm_flush(struct moat_vm *vm)
+void moat_mmu_flush(struct moat_vm *vm)
 {
 	spin_lock(&vm->flush_lock);
 	vm->stats.tlb_flushes++;
@@ -122,7 +124,7 @@ static u64 vm_zap_piece(struct moat_vm *vm, u64 start, u64 end)
 	flush = stage2_zap(&vm->stage2, start, end, &next);
 	write_unlock(&vm->mmu_lock);
 	if (flush)
-		vm_flush(vm);
+		moat_mmu_flush(vm);
 	rcu_read_unlock();
 	return next;
 }
@@ -139,6 +141,19 @@ static void vm_zap(struct moat_vm *vm, u64 start, u64 end, bool may_block)
 void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages)
 {
 	vm_zap(vm, gfn << PAGE_SHIFT, (gfn + npages) << PAGE_SHIFT, true);
+}
+
+void moat_mmu_wrprotect(struct moat_vm *vm, u64 gfn, u64 npages)
+{
+	u64 at = gfn << PAGE_SHIFT, end = (gfn + npages) << PAGE_SHIFT;
+
+	for (; at < end; at += WRPROTECT_PIECE) {
+		write_lock(&vm->mmu_lock);
+		stage2_wrprotect(&vm->stage2, at, min(at + WRPROTECT_PIECE, end));
+		write_unlock(&vm->mmu_lock);
+		cond_resched();
+	}
+	moat_mmu_flush(vm);
 }
 
 /* The host's notifications */
@@ -234,7 +249,7 @@ static moat_young_t mmu_clear_flush_young(struct mmu_notifier *notifier, struct 
 	bool young = age_hva(vm, (struct hva_range) { start, end }, true);
 
 	if (young)
-		vm_flush(vm);
+		moat_mmu_flush(vm);
 	return young;
 }
 
@@ -306,6 +321,8 @@ void moat_mmu_destroy(struct moat_vm *vm)
 /* Faults */
 
 struct fault {
+	struct moat_vcpu *vcpu;
+	const struct moat_slot *slot;
 	u64 gpa;
 	unsigned long hva;
 	bool write;		/* the guest's access */
@@ -379,14 +396,15 @@ static bool slot_fits(const struct moat_slot *slot, u64 gpa, int level)
 	       start + size <= first + (slot->npages << PAGE_SHIFT);
 }
 
-static int fault_level(struct moat_vm *vm, const struct moat_slot *slot, const struct fault *f)
+/* What is logged is logged page by page; until it is written, a large mapping will do. */
+static int fault_level(struct moat_vm *vm, const struct fault *f)
 {
 	int level;
 
-	if (!PageCompound(f->page))
+	if (!PageCompound(f->page) || (f->writable && moat_slot_is_logged(f->slot)))
 		return 1;
 	level = host_level(vm->mm, f->hva);
-	while (level > 1 && !slot_fits(slot, f->gpa, level))
+	while (level > 1 && !slot_fits(f->slot, f->gpa, level))
 		level--;
 	return level;
 }
@@ -411,8 +429,11 @@ static int fault_map(struct moat_vm *vm, const struct fault *f, struct table_cac
 	int r = 0;
 
 	read_lock(&vm->mmu_lock);
-	if (!fault_is_stale(vm, f))
+	if (!fault_is_stale(vm, f)) {
+		if (f->writable)
+			moat_dirty_mark(f->vcpu, f->slot, f->gpa >> PAGE_SHIFT);
 		r = stage2_map(&vm->stage2, f->gpa & ~mask, hpa & ~mask, f->level, prot, cache);
+	}
 	read_unlock(&vm->mmu_lock);
 	return r;
 }
@@ -437,7 +458,7 @@ static int fault_map_page(struct moat_vm *vm, struct fault *f)
 	return r;
 }
 
-static int fault_in_slot(struct moat_vm *vm, const struct moat_slot *slot, struct fault *f)
+static int fault_in_slot(struct moat_vm *vm, struct fault *f)
 {
 	int r;
 
@@ -447,9 +468,9 @@ static int fault_in_slot(struct moat_vm *vm, const struct moat_slot *slot, struc
 	r = fault_get_page(f);
 	if (r)
 		return r;
-	if (slot->flags & KVM_MEM_READONLY)
+	if ((f->slot->flags & KVM_MEM_READONLY) || (!f->write && moat_slot_is_logged(f->slot)))
 		f->writable = false;
-	f->level = fault_level(vm, slot, f);
+	f->level = fault_level(vm, f);
 	r = fault_map_page(vm, f);
 	if (!r && f->writable && !PageDirty(f->page))
 		set_page_dirty_lock(f->page);
@@ -460,15 +481,14 @@ static int fault_in_slot(struct moat_vm *vm, const struct moat_slot *slot, struc
 int moat_mmu_fault(struct moat_vcpu *vcpu, u64 gpa, bool write, bool fetch)
 {
 	struct moat_vm *vm = vcpu->vm;
-	const struct moat_slot *slot;
-	struct fault f = { .gpa = gpa & PAGE_MASK, .write = write };
+	struct fault f = { .vcpu = vcpu, .gpa = gpa & PAGE_MASK, .write = write };
 	int idx = srcu_read_lock(&vm->srcu);
 	int r = -ENOENT;
 
-	slot = moat_slot_find(srcu_dereference(vm->slots, &vm->srcu), gpa >> PAGE_SHIFT);
-	if (slot && !(write && (slot->flags & KVM_MEM_READONLY))) {
-		f.hva = slot->hva + (f.gpa - (slot->gfn << PAGE_SHIFT));
-		r = fault_in_slot(vm, slot, &f);
+	f.slot = moat_slot_find(srcu_dereference(vm->slots, &vm->srcu), gpa >> PAGE_SHIFT);
+	if (f.slot && !(write && (f.slot->flags & KVM_MEM_READONLY))) {
+		f.hva = moat_slot_hva(f.slot, f.gpa);
+		r = fault_in_slot(vm, &f);
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return r;

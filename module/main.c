@@ -7,6 +7,7 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/rcupdate.h>
+#include <linux/uaccess.h>
 
 #include "hw.h"
 #include "ioctl.h"
@@ -30,7 +31,30 @@ static const struct moat_cap moat_caps[] = {
 	{ KVM_CAP_MULTI_ADDRESS_SPACE, 1 },
 	{ KVM_CAP_SYNC_MMU, 1 },
 	{ KVM_CAP_READONLY_MEM, 1 },
+	{ KVM_CAP_EXCEPTION_PAYLOAD, 1 },
+	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1 },
+	{ KVM_CAP_X86_USER_SPACE_MSR, 1 },
+	{ KVM_CAP_X86_MSR_FILTER, 1 },
+	{ KVM_CAP_MSR_PLATFORM_INFO, 1 },
+	{ KVM_CAP_GET_MSR_FEATURES, 1 },
+	{ KVM_CAP_DISABLE_QUIRKS2, MOAT_QUIRKS },
+	{ KVM_CAP_SET_GUEST_DEBUG, 1 },
+	{ KVM_CAP_SET_GUEST_DEBUG2, MOAT_GUEST_DEBUG },
+	{ KVM_CAP_X86_ROBUST_SINGLESTEP, 1 },
+	{ KVM_CAP_SYNC_REGS, KVM_SYNC_X86_VALID_FIELDS },
+	{ KVM_CAP_SREGS2, 1 },
+	{ KVM_CAP_MMU_SHADOW_CACHE_CONTROL, 1 },
+	{ KVM_CAP_XSAVE2, sizeof(struct kvm_xsave) },
+	{ KVM_CAP_MCE, MOAT_MAX_MCE_BANKS },
+	{ KVM_CAP_BINARY_STATS_FD, 1 },
+	{ KVM_CAP_VCPU_ATTRIBUTES, 1 },
+	{ KVM_CAP_SYS_ATTRIBUTES, 1 },
+	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, MOAT_DIRTY_MANUAL },
+	{ KVM_CAP_DIRTY_LOG_RING, MOAT_DIRTY_RING_BYTES },
+	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, MOAT_DIRTY_RING_BYTES },
 	{ KVM_CAP_EXT_CPUID, 1 },
+	{ KVM_CAP_XSAVE, 1 },
+	{ KVM_CAP_XCRS, 1 },
 	{ KVM_CAP_MP_STATE, 1 },
 	{ KVM_CAP_USER_NMI, 1 },
 	{ KVM_CAP_DEBUGREGS, 1 },
@@ -60,7 +84,12 @@ static const struct moat_cap moat_caps[] = {
 	{ KVM_CAP_SIGNAL_MSI, 1 },
 	{ KVM_CAP_SET_BOOT_CPU_ID, 1 },
 	{ KVM_CAP_IRQ_ROUTING, MOAT_NR_GSIS },
+	{ KVM_CAP_ENABLE_CAP, 1 },
 	{ KVM_CAP_ENABLE_CAP_VM, 1 },
+	{ KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1 },
+	{ KVM_CAP_HALT_POLL, 1 },
+	{ KVM_CAP_KVMCLOCK_CTRL, 1 },
+	{ KVM_CAP_VAPIC, 1 },
 	{ KVM_CAP_CHECK_EXTENSION_VM, 1 },
 	{ KVM_CAP_NR_MEMSLOTS, MOAT_MAX_SLOTS },
 	{ KVM_CAP_MAX_VCPUS, MOAT_MAX_VCPUS },
@@ -73,8 +102,9 @@ long moat_capability(struct moat_vm *vm, unsigned long cap)
 
 	if (cap == KVM_CAP_NR_VCPUS)
 		return min_t(unsigned int, num_online_cpus(), MOAT_MAX_VCPUS);
-	if (cap == KVM_CAP_XSAVE || cap == KVM_CAP_XCRS)
-		return boot_cpu_has(X86_FEATURE_XSAVE);
+	if ((cap == KVM_CAP_XSAVE || cap == KVM_CAP_XSAVE2 || cap == KVM_CAP_XCRS) &&
+	    !boot_cpu_has(X86_FEATURE_XSAVE))
+		return 0;
 	for (i = 0; i < ARRAY_SIZE(moat_caps); i++)
 		if (moat_caps[i].cap == cap)
 			return moat_caps[i].value;
@@ -102,6 +132,22 @@ static long system_create_vm(void *object, void *arg, unsigned long uarg)
 	return moat_vm_create(uarg);
 }
 
+/* The one attribute of the system: the XSAVE features that guests may have. */
+static long system_has_device_attr(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_device_attr *attr = arg;
+
+	return attr->flags || attr->group || attr->attr != KVM_X86_XCOMP_GUEST_SUPP ? -ENXIO : 0;
+}
+
+static long system_get_device_attr(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_device_attr *attr = arg;
+
+	return system_has_device_attr(object, arg, 0) ?:
+	       put_user(moat_fpu_features(), (u64 __user *)attr->addr);
+}
+
 const struct moat_ioctl moat_system_ioctls[] = {
 	{ KVM_GET_API_VERSION, MOAT_LOCK_NONE, system_get_api_version },
 	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, system_check_extension },
@@ -109,6 +155,11 @@ const struct moat_ioctl moat_system_ioctls[] = {
 	{ KVM_CREATE_VM, MOAT_LOCK_NONE, system_create_vm },
 	{ KVM_GET_SUPPORTED_CPUID, MOAT_LOCK_NONE, moat_system_get_supported_cpuid },
 	{ KVM_GET_MSR_INDEX_LIST, MOAT_LOCK_NONE, moat_system_get_msr_index_list },
+	{ KVM_GET_MSR_FEATURE_INDEX_LIST, MOAT_LOCK_NONE, moat_system_get_msr_feature_list },
+	{ KVM_GET_MSRS, MOAT_LOCK_NONE, moat_system_get_msrs },
+	{ KVM_X86_GET_MCE_CAP_SUPPORTED, MOAT_LOCK_NONE, moat_system_get_mce_cap },
+	{ KVM_HAS_DEVICE_ATTR, MOAT_LOCK_NONE, system_has_device_attr },
+	{ KVM_GET_DEVICE_ATTR, MOAT_LOCK_NONE, system_get_device_attr },
 	{ }
 };
 
@@ -131,6 +182,44 @@ static struct miscdevice moat_node = {
 	.mode = 0660,
 };
 
+/* The same under KVM's own name and number, for software that knows no other. */
+static struct miscdevice kvm_node = {
+	.minor = KVM_MINOR,
+	.name = "kvm",
+	.fops = &moat_node_fops,
+	.mode = 0660,
+};
+
+static bool use_kvm_node;
+module_param_named(kvm_node, use_kvm_node, bool, 0444);
+MODULE_PARM_DESC(kvm_node, "Register /dev/kvm too, as KVM would");
+
+static int nodes_register(void)
+{
+	int r = misc_register(&moat_node);
+
+	if (r) {
+		pr_err("cannot register /dev/moat: error %d\n", r);
+		return r;
+	}
+	if (!use_kvm_node)
+		return 0;
+	r = misc_register(&kvm_node);
+	if (r) {
+		pr_err("cannot register /dev/kvm: error %d: unload what holds it, or leave out kvm_node=1\n",
+		       r);
+		misc_deregister(&moat_node);
+	}
+	return r;
+}
+
+static void nodes_deregister(void)
+{
+	if (use_kvm_node)
+		misc_deregister(&kvm_node);
+	misc_deregister(&moat_node);
+}
+
 static int __init moat_init(void)
 {
 	int r;
@@ -142,16 +231,14 @@ static int __init moat_init(void)
 	r = moat_host_init();
 	if (r)
 		goto exit_fpu;
-	moat_debug_init();
-	r = misc_register(&moat_node);
-	if (r) {
-		pr_err("cannot register /dev/moat: error %d\n", r);
-		goto exit_debug;
-	}
+	moat_stats_init();
+	r = nodes_register();
+	if (r)
+		goto exit_stats;
 	return 0;
 
-exit_debug:
-	moat_debug_exit();
+exit_stats:
+	moat_stats_exit();
 	moat_host_exit();
 exit_fpu:
 	moat_fpu_exit();
@@ -160,8 +247,8 @@ exit_fpu:
 
 static void __exit moat_exit(void)
 {
-	misc_deregister(&moat_node);
-	moat_debug_exit();
+	nodes_deregister();
+	moat_stats_exit();
 	moat_host_exit();
 	moat_fpu_exit();
 	rcu_barrier();	/* tables of the last VM may still wait to be freed by our function */

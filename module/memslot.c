@@ -34,7 +34,7 @@ const struct moat_slot *moat_slot_find(const struct moat_slots *slots, u64 gfn)
 	return &slots->slot[low - 1];
 }
 
-static const struct moat_slot *slot_by_id(const struct moat_slots *slots, u32 id)
+const struct moat_slot *moat_slot_by_id(const struct moat_slots *slots, u32 id)
 {
 	u32 i;
 
@@ -95,8 +95,12 @@ static int slot_replace(struct moat_vm *vm, const struct moat_slot *old,
 		return -ENOMEM;
 	rcu_assign_pointer(vm->slots, after);
 	synchronize_srcu_expedited(&vm->srcu);
-	if (old)
+	if (old && new && old->gfn == new->gfn && moat_slot_is_logged(new))
+		moat_dirty_begin(vm, new);
+	else if (old)	/* large pages come back, where logging has ended */
 		moat_mmu_zap(vm, old->gfn, old->npages);
+	if (old && !(new && new->dirty == old->dirty))
+		kvfree(old->dirty);
 	kvfree(before);
 	return 0;
 }
@@ -105,7 +109,7 @@ static int region_check(struct moat_vm *vm, const struct kvm_userspace_memory_re
 {
 	u64 end;
 
-	if (region->flags & ~KVM_MEM_READONLY)
+	if (region->flags & ~(KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES))
 		return -EINVAL;
 	/* The upper half names an address space, of which there is only number 0. */
 	if (region->slot >= MOAT_MAX_SLOTS)
@@ -129,12 +133,13 @@ static int slot_delete(struct moat_vm *vm, const struct moat_slot *old)
 }
 
 /*
- * A slot that exists can move in the guest; its size, its backing and being read-only are for
- * life.
+ * A slot that exists can move in the guest, and be logged or not; its size, its backing and being
+ * read-only are for life.
  */
 static bool slot_may_become(const struct moat_slot *old, const struct moat_slot *new)
 {
-	return old->npages == new->npages && old->hva == new->hva && old->flags == new->flags;
+	return old->npages == new->npages && old->hva == new->hva &&
+	       !((old->flags ^ new->flags) & KVM_MEM_READONLY);
 }
 
 int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region)
@@ -146,7 +151,7 @@ int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *
 
 	if (r)
 		return r;
-	old = slot_by_id(slots, region->slot);
+	old = moat_slot_by_id(slots, region->slot);
 	if (!region->memory_size)
 		return slot_delete(vm, old);
 	new = (struct moat_slot) {
@@ -158,46 +163,54 @@ int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *
 	};
 	if (old && !slot_may_become(old, &new))
 		return -EINVAL;
-	if (old && old->gfn == new.gfn)
+	if (old && old->gfn == new.gfn && old->flags == new.flags)
 		return 0;
 	if (slot_overlaps(slots, &new))
 		return -EEXIST;
-	return slot_replace(vm, old, &new);
+	r = moat_dirty_prepare(vm, old, &new);
+	if (r)
+		return r;
+	r = slot_replace(vm, old, &new);
+	if (r && !(old && old->dirty == new.dirty))
+		kvfree(new.dirty);
+	return r;
 }
 
-/*
- * The owner's address of gpa, and how much of len lies in the same page; 0 for no memory, or memory
- * that the guest may not write. Inside a read section of vm->srcu.
- */
-static unsigned long guest_hva(struct moat_vm *vm, u64 gpa, bool write, size_t *len)
+void moat_slots_free(struct moat_slots *slots)
+{
+	u32 i;
+
+	for (i = 0; i < slots->count; i++)
+		kvfree(slots->slot[i].dirty);
+	kvfree(slots);
+}
+
+/* The slot that holds gpa, where the guest may read it, or write it. Inside vm->srcu. */
+static const struct moat_slot *guest_slot(struct moat_vm *vm, u64 gpa, bool write)
 {
 	const struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
 	const struct moat_slot *slot = moat_slot_find(slots, gpa >> PAGE_SHIFT);
 
-	if (!slot || (write && (slot->flags & KVM_MEM_READONLY)))
-		return 0;
-	*len = min_t(size_t, *len, PAGE_SIZE - offset_in_page(gpa));
-	return slot->hva + (gpa - (slot->gfn << PAGE_SHIFT));
+	return slot && write && (slot->flags & KVM_MEM_READONLY) ? NULL : slot;
 }
 
-static unsigned long guest_hva_now(struct moat_vm *vm, u64 gpa, bool write)
+unsigned long moat_guest_hva(struct moat_vm *vm, u64 gpa)
 {
 	int idx = srcu_read_lock(&vm->srcu);
-	size_t len = 1;
-	unsigned long hva = guest_hva(vm, gpa, write, &len);
+	const struct moat_slot *slot = guest_slot(vm, gpa, false);
+	unsigned long hva = slot ? moat_slot_hva(slot, gpa) : 0;
 
 	srcu_read_unlock(&vm->srcu, idx);
 	return hva;
 }
 
-unsigned long moat_guest_hva(struct moat_vm *vm, u64 gpa)
-{
-	return guest_hva_now(vm, gpa, false);
-}
-
 bool moat_guest_has(struct moat_vm *vm, u64 gpa, bool write)
 {
-	return guest_hva_now(vm, gpa, write);
+	int idx = srcu_read_lock(&vm->srcu);
+	bool has = guest_slot(vm, gpa, write);
+
+	srcu_read_unlock(&vm->srcu, idx);
+	return has;
 }
 
 typedef unsigned long (*guest_copy_fn)(unsigned long hva, void *data, size_t len);
@@ -217,20 +230,21 @@ static unsigned long copy_out(unsigned long hva, void *data, size_t len)
 	return copy_to_user((void __user *)hva, data, len);
 }
 
-static int guest_copy(struct moat_vm *vm, u64 gpa, void *data, size_t len, bool write,
-		      guest_copy_fn copy)
+/* Reads, or, for a vCPU, writes. A page that could be written only in part is logged too. */
+static int guest_copy(struct moat_vm *vm, struct moat_vcpu *writer, u64 gpa, void *data,
+		      size_t len, guest_copy_fn copy)
 {
 	int idx = srcu_read_lock(&vm->srcu);
 	int r = 0;
 
-	while (len) {
-		size_t n = len;
-		unsigned long hva = guest_hva(vm, gpa, write, &n);
+	while (len && !r) {
+		const struct moat_slot *slot = guest_slot(vm, gpa, writer);
+		size_t n = min_t(size_t, len, PAGE_SIZE - offset_in_page(gpa));
 
-		if (!hva || copy(hva, data, n)) {
+		if (!slot || copy(moat_slot_hva(slot, gpa), data, n))
 			r = -EFAULT;
-			break;
-		}
+		if (slot && writer)
+			moat_dirty_mark(writer, slot, gpa >> PAGE_SHIFT);
 		gpa += n;
 		data += n;
 		len -= n;
@@ -241,17 +255,17 @@ static int guest_copy(struct moat_vm *vm, u64 gpa, void *data, size_t len, bool 
 
 int moat_guest_read(struct moat_vm *vm, u64 gpa, void *data, size_t len)
 {
-	return guest_copy(vm, gpa, data, len, false, copy_in);
+	return guest_copy(vm, NULL, gpa, data, len, copy_in);
 }
 
 int moat_guest_read_atomic(struct moat_vm *vm, u64 gpa, void *data, size_t len)
 {
-	return guest_copy(vm, gpa, data, len, false, copy_in_atomic);
+	return guest_copy(vm, NULL, gpa, data, len, copy_in_atomic);
 }
 
-int moat_guest_write(struct moat_vm *vm, u64 gpa, const void *data, size_t len)
+int moat_guest_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, size_t len)
 {
-	return guest_copy(vm, gpa, (void *)data, len, true, copy_out);
+	return guest_copy(vcpu->vm, vcpu, gpa, (void *)data, len, copy_out);
 }
 
 static int cmpxchg_sized(unsigned long hva, u64 *old, u64 new, unsigned int len)
@@ -269,16 +283,24 @@ static int cmpxchg_sized(unsigned long hva, u64 *old, u64 new, unsigned int len)
 	return -EINVAL;
 }
 
-/* 0 exchanged; -EAGAIN not, *old is what was there; -EFAULT. Aligned to its length. */
-int moat_guest_cmpxchg(struct moat_vm *vm, u64 gpa, u64 *old, u64 new, unsigned int len)
+/*
+ * 0 exchanged; -EAGAIN not, *old is what was there, or there is no room to log it; -EFAULT. Aligned
+ * to its length.
+ */
+int moat_guest_cmpxchg(struct moat_vcpu *vcpu, u64 gpa, u64 *old, u64 new, unsigned int len)
 {
+	struct moat_vm *vm = vcpu->vm;
 	int idx = srcu_read_lock(&vm->srcu);
-	size_t n = len;
-	unsigned long hva = guest_hva(vm, gpa, true, &n);
+	const struct moat_slot *slot = guest_slot(vm, gpa, true);
 	int r = -EFAULT;
 
-	if (hva && n == len && IS_ALIGNED(gpa, len) && access_ok((void __user *)hva, len)) {
-		r = cmpxchg_sized(hva, old, new, len);
+	if (moat_dirty_ring_is_short(vcpu, MOAT_RING_FOR_DATA)) {
+		r = -EAGAIN;
+	} else if (slot && IS_ALIGNED(gpa, len) &&
+	    access_ok((void __user *)moat_slot_hva(slot, gpa), len)) {
+		r = cmpxchg_sized(moat_slot_hva(slot, gpa), old, new, len);
+		if (!r)
+			moat_dirty_mark(vcpu, slot, gpa >> PAGE_SHIFT);
 		if (r > 0)
 			r = -EAGAIN;
 	}

@@ -37,10 +37,20 @@
 #define MOAT_NR_GSIS		4096
 #define MOAT_NR_MTRR_RANGES	8
 #define MOAT_X2APIC_API	(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
+#define MOAT_MAX_MCE_BANKS	32
+/* The control bits of KVM_SET_GUEST_DEBUG, and the quirks of KVM's that can be disabled. */
+#define MOAT_GUEST_DEBUG	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP |	\
+				 KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_USE_HW_BP |	\
+				 KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP |	\
+				 KVM_GUESTDBG_BLOCKIRQ)
+#define MOAT_QUIRKS		(KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT |			\
+				 KVM_X86_QUIRK_FIX_HYPERCALL_INSN |			\
+				 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 
 struct moat_chips;
 struct moat_io_table;
 struct moat_lapic;
+struct moat_msr_filter;
 struct moat_vcpu;
 
 /* General registers, in the order of their encoding in instructions. */
@@ -56,11 +66,10 @@ enum moat_exit {
 	MOAT_EXIT_EMULATE,	/* the instruction at RIP needs the emulator (string I/O) */
 	MOAT_EXIT_PREFETCH,	/* the instruction at RIP could not be read without sleeping */
 	MOAT_EXIT_IO,		/* one port access: vcpu->io */
-	MOAT_EXIT_POSTED,	/* a write to memory for userspace to make: run->mmio is filled in */
+	MOAT_EXIT_UNDEFINED,	/* the guest's #UD, perhaps a hypercall: moat_undefined() */
 	MOAT_EXIT_HLT,		/* halted, nothing deliverable */
 	MOAT_EXIT_SHUTDOWN,	/* triple fault */
-	MOAT_EXIT_FAIL_ENTRY,	/* the CPU refused the state: run->fail_entry is filled in */
-	MOAT_EXIT_INTERNAL,	/* run->internal is filled in */
+	MOAT_EXIT_USER,		/* for userspace: run is filled in */
 	MOAT_NR_EXITS
 };
 
@@ -71,9 +80,18 @@ enum moat_request {
 	MOAT_REQ_CLOCK,		/* write the guest's pvclock page */
 	MOAT_REQ_APIC,		/* INIT or SIPI arrived: moat_lapic_accept_events() */
 	MOAT_REQ_TRIPLE_FAULT,
+	MOAT_REQ_DEBUG,		/* moat_debug_to_user() */
+	MOAT_REQ_RING_FULL,	/* no room for more dirty pages: moat_dirty_ring_exit() */
+	MOAT_REQ_YIELD,		/* let other threads run */
+	MOAT_REQ_STEAL,		/* write the guest's steal time page */
+	MOAT_REQ_TPR_ACCESS,	/* tell userspace of vcpu->tpr_access */
+	MOAT_REQ_VAPIC,		/* stays: one exit a run, a page has the task priority */
 	MOAT_REQ_KICK,		/* leave the guest and look; no work of its own */
 	MOAT_NR_REQS
 };
+
+/* Those that the vendor's loop serves. */
+#define MOAT_REQS_FAST	(BIT(MOAT_REQ_EVENT) | BIT(MOAT_REQ_TLB_FLUSH) | BIT(MOAT_REQ_VAPIC))
 
 /* Where a vCPU's thread is, as seen by whoever wants its attention. */
 enum moat_mode { MOAT_OUTSIDE, MOAT_IN_GUEST };
@@ -85,6 +103,7 @@ struct moat_slot {
 	u64 gfn;		/* first guest frame */
 	u64 npages;
 	unsigned long hva;
+	unsigned long *dirty;	/* a bit a page (a), then as much room again (m); or NULL */
 };
 
 /* All slots at one moment, sorted by gfn, never changed once published. */
@@ -101,7 +120,8 @@ struct moat_irq {
 	bool logical;		/* destination mode */
 	bool level;		/* trigger mode */
 	bool assert;
-	u8 shorthand;		/* 0 none, 1 self, 2 all, 3 all but self */
+	u8 shorthand;		/* SHORTHAND_* */
+	bool x2apic;		/* dest is a 32-bit id: 0xff is vCPU 255, not everybody */
 };
 
 /* Which interrupt controllers are in the kernel. */
@@ -156,6 +176,7 @@ struct moat_vm {
 	struct srcu_struct srcu;
 	struct moat_slots __rcu *slots;		/* (s) */
 	struct moat_routing __rcu *routing;	/* (s) */
+	struct moat_msr_filter __rcu *msr_filter;	/* (s) NULL: the guest may have all MSRs */
 
 	rwlock_t mmu_lock;
 	struct stage2 stage2;			/* (u) */
@@ -169,8 +190,10 @@ struct moat_vm {
 	u32 vcpu_bound;				/* (m) one above the highest id in use */
 	u32 vcpu_count;				/* (m) */
 	u32 bsp_id;				/* (m) */
+	u32 max_vcpu_ids;			/* (m) */
 	enum moat_irqchip irqchip;		/* (m) set once, before any vCPU */
 	u32 x2apic_api;				/* (a) KVM_X2APIC_API_*, set for good */
+	s64 halt_poll_ns;			/* (a) the VM's own limit; -1: the module's */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
 	unsigned long eoi_vectors[4];		/* (a) a bit each, whose EOI an IOAPIC wants */
 	struct moat_chips *chips;		/* (m) IOAPIC and PICs, set with irqchip */
@@ -179,6 +202,16 @@ struct moat_vm {
 	struct kvm_coalesced_mmio_ring *ring;	/* (c) shared with userspace: read once */
 	struct list_head irqfds;		/* (s) */
 	struct work_struct irqfd_reap;
+	u32 dirty_ring_bytes;			/* (m) 0: bitmaps; before any vCPU */
+
+	/* What userspace has switched by KVM_ENABLE_CAP. (m) to write */
+	u64 dirty_manual;			/* KVM_DIRTY_LOG_*: GET leaves the bits to CLEAR */
+	u32 user_msrs;				/* KVM_MSR_EXIT_REASON_* */
+	u32 quirks_off;				/* KVM_X86_QUIRK_* */
+	u32 mmu_pages;				/* of shadow tables, of which there are none */
+	bool exception_payload;
+	bool triple_fault_event;
+	bool platform_info_hidden;
 
 	struct moat_clock clock;
 	u64 wall_clock_msr;			/* (a) */
@@ -192,8 +225,10 @@ struct moat_events {
 		bool pending;		/* found, delivery not begun */
 		bool injected;		/* delivery was cut short by an exit: goes first */
 		bool has_error;
+		bool has_payload;	/* as userspace gave it: for DR6 or CR2, when it begins */
 		u8 vector;
 		u32 error;
+		u64 payload;
 	} exception;
 	struct {
 		bool injected;		/* taken from the APIC or cut short */
@@ -218,11 +253,20 @@ struct moat_msrs {
 	u64 spec_ctrl;
 	u64 misc_enable;
 	u64 hwcr;
+	u64 mcg_cap;
+	u64 mcg_ctl;
 	u64 mcg_status;
+	u64 arch_capabilities;
+	u64 ucode_rev;
+	u64 platform_info;
+	u64 power_ctl;
 	u64 mtrr_def_type;
 	u64 mtrr_fixed[11];
 	u64 mtrr_var[2 * MOAT_NR_MTRR_RANGES];
 	u64 pv_system_time;	/* MSR_KVM_SYSTEM_TIME_NEW as written */
+	u64 steal_time;		/* these too */
+	u64 pv_eoi;
+	u64 poll_control;
 };
 
 /* A piece of one instruction's memory or port traffic that userspace serves. */
@@ -275,6 +319,14 @@ struct moat_insn_place {
 	struct moat_insn insn;	/* length 0: none */
 };
 
+/* A vCPU's dirty pages, for userspace. The numbers only grow; modulo the size they are indices. */
+struct moat_dirty_ring {
+	struct kvm_dirty_gfn *entry;	/* (c) shared with userspace: read once; NULL: no ring */
+	u32 size;			/* (c) a power of two */
+	u32 head;			/* (v) of the next entry */
+	u32 tail;			/* (m) of the first that is not taken back */
+};
+
 struct moat_vcpu_stats {
 	u64 exits;
 	u64 slow_exits;
@@ -306,6 +358,7 @@ struct moat_vcpu {
 	struct kvm_sregs sregs;		/* only with moat_sregs(), apic_base and cr8 not used */
 	u64 dr[4], dr6, dr7;
 	struct moat_msrs msrs;
+	u64 mce[4 * MOAT_MAX_MCE_BANKS];	/* by MSR index, from MC0_CTL on (v) */
 	u64 xcr0;
 	void *fpu;			/* XSAVE area, standard format, of moat_fpu_size bytes */
 
@@ -341,7 +394,18 @@ struct moat_vcpu {
 	u64 pv_time_gpa;
 	bool pv_time_on;
 	bool pv_wall_clock_due;		/* the wall clock's page is to be written */
-	u32 pv_version;
+	bool pv_stopped;		/* the page is to say once that the guest was stopped */
+
+	/* The other paravirtual features: x86/paravirt.c. */
+	bool pv_enforced;		/* (v) only those that the guest's CPUID names */
+	bool pv_unhalted;		/* (a) kicked: the next HLT ends at once */
+	u64 pv_eoi_offer;		/* (r) msrs.pv_eoi as of an offer to the guest, or 0 */
+	bool steal_marked;		/* (v) the page says, or may say, that it was preempted */
+	u64 steal_run_delay;		/* (v) of its thread, as told */
+	u64 vapic_gpa;			/* (v) with MOAT_REQ_VAPIC */
+	u32 vapic_shown;		/* (v) what the page was last seen to show */
+	bool tpr_reporting;		/* (v) */
+	typeof_member(struct kvm_run, tpr_access) tpr_access;	/* (v) with MOAT_REQ_TPR_ACCESS */
 
 	struct {
 		u64 gpa;
@@ -356,10 +420,19 @@ struct moat_vcpu {
 		u64 rip, next_rip;
 	} io;				/* (r) for MOAT_EXIT_IO */
 
+	/* KVM_SET_GUEST_DEBUG, and what the exit that is requested tells. (v) */
+	struct {
+		u32 control;	/* KVM_GUESTDBG_* */
+		u64 dr[4], dr7;	/* with KVM_GUESTDBG_USE_HW_BP, in place of the guest's */
+		u8 vector;
+		u64 dr6;
+	} debug;
+
 	/* How a userspace exit is completed at the next KVM_RUN. (v) */
 	int (*complete)(struct moat_vcpu *vcpu);
 	struct moat_emulation emul;
 	struct moat_insn_place insn_places[8];	/* (v) */
+	struct moat_dirty_ring ring;
 
 	sigset_t sigset;		/* (v) */
 	bool sigset_active;
@@ -377,6 +450,8 @@ extern const struct file_operations moat_vm_fops;
 int moat_vm_create(unsigned long type);
 void moat_vm_get(struct moat_vm *vm);
 void moat_vm_put(struct moat_vm *vm);
+/* The same request to all its vCPUs, running or not. */
+void moat_vm_request(struct moat_vm *vm, enum moat_request req);
 
 /* Each vCPU that exists, in the order of ids. A vCPU once seen stays for the life of the VM. */
 static inline struct moat_vcpu *moat_vm_vcpu(struct moat_vm *vm, u32 id)
@@ -395,6 +470,8 @@ int moat_vcpu_create(struct moat_vm *vm, u32 id);
 void moat_vcpu_destroy(struct moat_vcpu *vcpu);
 /* Power-on (init false) or INIT state; the vCPU's own thread or before it first runs. */
 void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init);
+/* Wakes a halted vCPU, does not disturb one that runs. Any context. */
+void moat_vcpu_wake(struct moat_vcpu *vcpu);
 /* Get the vCPU out of the guest, or out of HLT, so that it sees its requests. Any context. */
 void moat_vcpu_kick(struct moat_vcpu *vcpu);
 
@@ -427,8 +504,6 @@ bool moat_window_requested(struct moat_vcpu *vcpu);
 bool moat_interrupt_due(struct moat_vcpu *vcpu);
 /* Takes in the NMIs that others sent. */
 void moat_nmi_collect(struct moat_vcpu *vcpu);
-/* VMMCALL or VMCALL, by KVM's convention. */
-void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl);
 u8 moat_cr8_get(struct moat_vcpu *vcpu);
 void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8);
 
@@ -438,10 +513,19 @@ void moat_inject_gp(struct moat_vcpu *vcpu);
 void moat_inject_ud(struct moat_vcpu *vcpu);
 void moat_inject_pf(struct moat_vcpu *vcpu, u64 address, u32 error);
 void moat_inject_nmi(struct moat_vcpu *vcpu);
+/* The exception that is pending goes in: what it writes to DR6 or CR2 is written. */
+void moat_exception_begin(struct moat_vcpu *vcpu);
 
 /* memslot.c */
 int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region);
+void moat_slots_free(struct moat_slots *slots);
 const struct moat_slot *moat_slot_find(const struct moat_slots *slots, u64 gfn);
+const struct moat_slot *moat_slot_by_id(const struct moat_slots *slots, u32 id);
+static inline unsigned long moat_slot_hva(const struct moat_slot *slot, u64 gpa)
+{
+	return slot->hva + (gpa - (slot->gfn << PAGE_SHIFT));
+}
+
 /* The owner's address of the memory at gpa, 0 for none. */
 unsigned long moat_guest_hva(struct moat_vm *vm, u64 gpa);
 /* Whether there is memory at gpa that the guest may read, or write; else it is MMIO. */
@@ -449,13 +533,13 @@ bool moat_guest_has(struct moat_vm *vm, u64 gpa, bool write);
 /*
  * Guest memory by physical address, from the thread that runs the vCPU or serves the VM's ioctl,
  * in the address space of the owner. -EFAULT where no memory is (or, for writes, where it is
- * read-only).
+ * read-only). Writes are the vCPU's, and logged.
  */
 int moat_guest_read(struct moat_vm *vm, u64 gpa, void *data, size_t len);
-int moat_guest_write(struct moat_vm *vm, u64 gpa, const void *data, size_t len);
+int moat_guest_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, size_t len);
 /* The same without sleeping: -EFAULT also where a page is not present just now. */
 int moat_guest_read_atomic(struct moat_vm *vm, u64 gpa, void *data, size_t len);
-int moat_guest_cmpxchg(struct moat_vm *vm, u64 gpa, u64 *old, u64 new, unsigned int len);
+int moat_guest_cmpxchg(struct moat_vcpu *vcpu, u64 gpa, u64 *old, u64 new, unsigned int len);
 
 /* fault.c */
 int moat_mmu_create(struct moat_vm *vm);
@@ -464,6 +548,41 @@ void moat_mmu_destroy(struct moat_vm *vm);
 int moat_mmu_fault(struct moat_vcpu *vcpu, u64 gpa, bool write, bool fetch);
 /* Takes away whatever is mapped at gfn..gfn+npages and waits until no vCPU can use it. */
 void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages);
+/* The same with the right to write. */
+void moat_mmu_wrprotect(struct moat_vm *vm, u64 gfn, u64 npages);
+/* Waits until no vCPU can use what was changed before in the tables. */
+void moat_mmu_flush(struct moat_vm *vm);
+
+/* dirty.c */
+#define MOAT_DIRTY_MANUAL	(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+#define MOAT_DIRTY_RING_BYTES	(65536 * sizeof(struct kvm_dirty_gfn))	/* at most */
+/* Entries at the ring's end that are kept for what is under way; of these, for writes to data. */
+#define MOAT_RING_RESERVED	64
+#define MOAT_RING_FOR_DATA	16
+
+static inline bool moat_slot_is_logged(const struct moat_slot *slot)
+{
+	return slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
+}
+
+/* Gives the new slot what its log takes: that of the old one, where there is one. 0 or -ENOMEM. */
+int moat_dirty_prepare(struct moat_vm *vm, const struct moat_slot *old, struct moat_slot *new);
+/* The slot, which is there already, is logged from now on. */
+void moat_dirty_begin(struct moat_vm *vm, const struct moat_slot *slot);
+/* Logs a page, where its slot is logged: see dirty.c for when. */
+void moat_dirty_mark(struct moat_vcpu *vcpu, const struct moat_slot *slot, u64 gfn);
+long moat_dirty_enable_manual(struct moat_vm *vm, const struct kvm_enable_cap *cap);
+long moat_vm_get_dirty_log(void *object, void *arg, unsigned long uarg);
+long moat_vm_clear_dirty_log(void *object, void *arg, unsigned long uarg);
+long moat_dirty_enable_ring(struct moat_vm *vm, const struct kvm_enable_cap *cap);
+int moat_dirty_ring_create(struct moat_vcpu *vcpu);
+/* True where no more than so many entries are left, and there is a ring. */
+bool moat_dirty_ring_is_short(struct moat_vcpu *vcpu, u32 left);
+/* Serves MOAT_REQ_RING_FULL: true where userspace must take entries before the guest goes on. */
+bool moat_dirty_ring_exit(struct moat_vcpu *vcpu);
+/* The ring's page at this page offset of the vCPU's mapping, NULL for none. */
+struct page *moat_dirty_ring_page(struct moat_vcpu *vcpu, unsigned long pgoff);
+long moat_vm_reset_dirty_rings(void *object, void *arg, unsigned long uarg);
 
 /* emulation.c */
 /*
@@ -484,21 +603,25 @@ enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
 /* Brings in the bytes at RIP, for which the two below had to sleep. */
 int moat_insn_prefetch(struct moat_vcpu *vcpu);
 /*
- * Without sleeping: the length of the instruction at RIP; that of a MOV to a control register and
- * its source, or -ENOENT where it is another instruction. 0 where the bytes are not present just
- * now. cr3 and linear, RIP's address, are what the first remembers a length by.
+ * Without sleeping: the length of the instruction at RIP; that of a MOV of a control or debug
+ * register, which one, and the general register, or -ENOENT where it is another instruction. 0 where the bytes
+ * are not present just now. cr3 and linear, RIP's address, are what the first remembers a length by.
  */
 unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
-int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr);
+int moat_insn_mov_operands(struct moat_vcpu *vcpu, unsigned int *ret_reg, unsigned int *ret_gpr);
 /* Goes on behind the instruction at RIP, with what comes at the end of each. */
 void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip);
+/* #UD by the instruction at RIP: 1, or a negative error. */
+int moat_undefined(struct moat_vcpu *vcpu);
 int moat_internal_error(struct moat_vcpu *vcpu, u32 suberror);
 
-/* debug.c */
-void moat_debug_init(void);
-void moat_debug_exit(void);
-void moat_debug_vm_add(struct moat_vm *vm);
-void moat_debug_vm_remove(struct moat_vm *vm);
-void moat_debug_vcpu_add(struct moat_vcpu *vcpu);
+/* stats.c */
+void moat_stats_init(void);
+void moat_stats_exit(void);
+void moat_stats_vm_add(struct moat_vm *vm);
+void moat_stats_vm_remove(struct moat_vm *vm);
+void moat_stats_vcpu_add(struct moat_vcpu *vcpu);
+long moat_vm_get_stats_fd(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_stats_fd(void *object, void *arg, unsigned long uarg);
 
 #endif

@@ -15,7 +15,6 @@
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/kvm_para.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
@@ -25,7 +24,10 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 #include <trace/events/ipi.h>
+#include <asm/debugreg.h>
+#include <asm/kvm_para.h>
 #include <asm/processor-flags.h>
 #include <asm/traps.h>
 #include <asm/tsc.h>
@@ -50,6 +52,7 @@ static void vcpu_free(struct moat_vcpu *vcpu)
 	moat_hw->vcpu_destroy(vcpu);
 	moat_lapic_destroy(vcpu);
 	moat_fpu_destroy(vcpu);
+	vfree(vcpu->ring.entry);
 	kvfree(vcpu->cpuid);
 	free_page((unsigned long)vcpu->pio_data);
 	free_page((unsigned long)vcpu->run);
@@ -64,7 +67,9 @@ static int vcpu_alloc_parts(struct moat_vcpu *vcpu)
 	vcpu->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!vcpu->run || !vcpu->pio_data)
 		return -ENOMEM;
-	r = moat_fpu_create(vcpu);
+	r = moat_dirty_ring_create(vcpu);
+	if (!r)
+		r = moat_fpu_create(vcpu);
 	if (!r && vcpu->vm->irqchip)
 		r = moat_lapic_create(vcpu);
 	if (!r)
@@ -98,6 +103,7 @@ void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 	vcpu->events = (struct moat_events) { .external = -1 };
 	vcpu->emul.active = false;
 	vcpu->complete = NULL;
+	WRITE_ONCE(vcpu->pv_unhalted, false);
 	moat_hw->vcpu_reset(vcpu, init);
 	moat_fpu_reset(vcpu, init);
 	moat_msr_reset(vcpu, init);
@@ -141,7 +147,7 @@ int moat_vcpu_create(struct moat_vm *vm, u32 id)
 	vm->vcpu_count++;
 	/* Whoever sees the bound sees the vCPU. */
 	smp_store_release(&vm->vcpu_bound, max(vm->vcpu_bound, id + 1));
-	moat_debug_vcpu_add(vcpu);
+	moat_stats_vcpu_add(vcpu);
 	fd_install(fd, file);
 	return fd;
 
@@ -160,8 +166,7 @@ void moat_vcpu_destroy(struct moat_vcpu *vcpu)
 
 /* Attention */
 
-/* Wakes a halted vCPU, does not disturb one that runs. */
-static void vcpu_wake(struct moat_vcpu *vcpu)
+void moat_vcpu_wake(struct moat_vcpu *vcpu)
 {
 	if (rcuwait_wake_up(&vcpu->wait))
 		vcpu->stats.wakeups++;
@@ -172,7 +177,7 @@ void moat_vcpu_kick(struct moat_vcpu *vcpu)
 	int cpu, me;
 
 	/* A full barrier between the request and the reading of the mode. */
-	vcpu_wake(vcpu);
+	moat_vcpu_wake(vcpu);
 	if (READ_ONCE(vcpu->mode) != MOAT_IN_GUEST)
 		return;
 	me = get_cpu();
@@ -200,6 +205,21 @@ static bool exception_doubles(u8 first, u8 second)
 	       (exception_is_contributory(first) || first == X86_TRAP_PF);
 }
 
+void moat_exception_begin(struct moat_vcpu *vcpu)
+{
+	struct moat_events *ev = &vcpu->events;
+
+	ev->exception.pending = false;
+	ev->exception.injected = true;
+	if (!ev->exception.has_payload)
+		return;
+	ev->exception.has_payload = false;
+	if (ev->exception.vector == X86_TRAP_PF)
+		moat_sregs_change(vcpu)->cr2 = ev->exception.payload;
+	else if (ev->exception.vector == X86_TRAP_DB)
+		vcpu->dr6 = (vcpu->dr6 & ~DR_TRAP_BITS) | ev->exception.payload;
+}
+
 void moat_inject_exception(struct moat_vcpu *vcpu, u8 vector, bool has_error, u32 error)
 {
 	struct moat_events *ev = &vcpu->events;
@@ -217,6 +237,7 @@ void moat_inject_exception(struct moat_vcpu *vcpu, u8 vector, bool has_error, u3
 	}
 	ev->exception.pending = true;
 	ev->exception.injected = false;
+	ev->exception.has_payload = false;
 	ev->exception.vector = vector;
 	/* Real mode has no error codes. */
 	ev->exception.has_error = has_error && (moat_sregs(vcpu)->cr0 & X86_CR0_PE);
@@ -309,26 +330,14 @@ void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8)
 		vcpu->cr8 = cr8;
 }
 
-/* KVM's calling convention: number in RAX, answer in RAX. No feature that needs one is offered. */
-void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl)
-{
-	u64 nr = vcpu->gpr[RAX];
-	long answer = -KVM_ENOSYS;
-
-	if (cpl)
-		answer = -KVM_EPERM;
-	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
-		answer = 0;
-	vcpu->gpr[RAX] = answer;
-}
-
 /* Waiting */
 
 static bool vcpu_has_event(struct moat_vcpu *vcpu)
 {
 	const struct moat_events *ev = &vcpu->events;
 
-	if (atomic_read(&vcpu->nmi_queued) || (ev->nmi.pending && !ev->nmi.masked))
+	if (atomic_read(&vcpu->nmi_queued) || (ev->nmi.pending && !ev->nmi.masked) ||
+	    READ_ONCE(vcpu->pv_unhalted))
 		return true;
 	if (vcpu->lapic && moat_lapic_has_events(vcpu))
 		return true;
@@ -369,9 +378,19 @@ static bool vcpu_poll(struct moat_vcpu *vcpu)
 	return false;
 }
 
+static u32 vcpu_poll_limit(struct moat_vcpu *vcpu)
+{
+	s64 limit = READ_ONCE(vcpu->vm->halt_poll_ns);
+
+	/* The guest may say that it polls itself. */
+	if (!(vcpu->msrs.poll_control & KVM_MSR_ENABLED))
+		return 0;
+	return limit < 0 ? READ_ONCE(halt_poll_ns) : limit;
+}
+
 static void vcpu_poll_adapt(struct moat_vcpu *vcpu, u64 slept_ns)
 {
-	u32 most = READ_ONCE(halt_poll_ns);
+	u32 most = vcpu_poll_limit(vcpu);
 
 	if (slept_ns > most)
 		vcpu->poll_ns = 0;
@@ -401,8 +420,10 @@ static int vcpu_wait(struct moat_vcpu *vcpu)
 		vcpu_sleep(vcpu);
 	if (!vcpu_must_wake(vcpu))
 		return -EINTR;
-	if (vcpu->mp_state == KVM_MP_STATE_HALTED && vcpu_has_event(vcpu))
+	if (vcpu->mp_state == KVM_MP_STATE_HALTED && vcpu_has_event(vcpu)) {
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+		WRITE_ONCE(vcpu->pv_unhalted, false);
+	}
 	return 0;
 }
 
@@ -473,11 +494,10 @@ static int (*const vcpu_exits[MOAT_NR_EXITS])(struct moat_vcpu *vcpu) = {
 	[MOAT_EXIT_EMULATE] = exit_emulate,
 	[MOAT_EXIT_PREFETCH] = moat_insn_prefetch,
 	[MOAT_EXIT_IO] = moat_io_exit,
-	[MOAT_EXIT_POSTED] = exit_filled_in,
+	[MOAT_EXIT_UNDEFINED] = moat_undefined,
 	[MOAT_EXIT_HLT] = exit_hlt,
 	[MOAT_EXIT_SHUTDOWN] = exit_shutdown,
-	[MOAT_EXIT_FAIL_ENTRY] = exit_filled_in,
-	[MOAT_EXIT_INTERNAL] = exit_filled_in,
+	[MOAT_EXIT_USER] = exit_filled_in,
 };
 
 /* The outer loop */
@@ -492,16 +512,35 @@ static bool vcpu_can_take_interrupt(struct moat_vcpu *vcpu)
 	       (!vcpu->lapic || moat_lapic_accepts_pic(vcpu));
 }
 
+static int vcpu_exit_tpr_access(struct moat_vcpu *vcpu)
+{
+	vcpu->run->exit_reason = KVM_EXIT_TPR_ACCESS;
+	vcpu->run->tpr_access = vcpu->tpr_access;
+	return 0;
+}
+
 /* Requests that may sleep. 1 enter the guest, 0 exit to userspace, negative error. */
 static int vcpu_serve_requests(struct moat_vcpu *vcpu)
 {
 	moat_request_take(vcpu, MOAT_REQ_KICK);
+	if (moat_dirty_ring_exit(vcpu))		/* before anything that writes */
+		return 0;
+	if (test_bit(MOAT_REQ_VAPIC, &vcpu->requests))
+		moat_vapic_show(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_TRIPLE_FAULT))
 		return exit_shutdown(vcpu);
+	if (moat_request_take(vcpu, MOAT_REQ_DEBUG))
+		return moat_debug_to_user(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_APIC))
 		moat_lapic_accept_events(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_CLOCK))
 		moat_clock_update(vcpu);
+	if (moat_request_take(vcpu, MOAT_REQ_YIELD))
+		yield();
+	if (moat_request_take(vcpu, MOAT_REQ_STEAL))
+		moat_steal_update(vcpu);
+	if (moat_request_take(vcpu, MOAT_REQ_TPR_ACCESS))
+		return vcpu_exit_tpr_access(vcpu);
 	if (moat_window_requested(vcpu) && vcpu_can_take_interrupt(vcpu)) {
 		vcpu->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 		return 0;
@@ -524,6 +563,8 @@ static int vcpu_prepare(struct moat_vcpu *vcpu)
 		if (moat_user_work_pending())
 			return vcpu_interrupted(vcpu);
 		cond_resched();
+		if (current->sched_info.run_delay != vcpu->steal_run_delay)
+			moat_request(vcpu, MOAT_REQ_STEAL);
 		if (vcpu->eoi_pending)
 			return vcpu_exit_eoi(vcpu);
 		if (READ_ONCE(vcpu->requests) || moat_window_requested(vcpu)) {
@@ -553,7 +594,13 @@ static int vcpu_loop(struct moat_vcpu *vcpu)
 		current->flags |= PF_VCPU;	/* a tick in here is the guest's time */
 		exit = moat_hw->run(vcpu);
 		current->flags &= ~PF_VCPU;
+		if (exit == MOAT_EXIT_AGAIN && need_resched())
+			moat_steal_away(vcpu);
 		moat_fpu_leave(vcpu);
+		if (vcpu->pv_eoi_offer)
+			moat_pv_eoi_withdraw(vcpu, true);
+		if (test_bit(MOAT_REQ_VAPIC, &vcpu->requests))
+			moat_vapic_look(vcpu);
 		vcpu->stats.slow_exits++;
 		r = vcpu_exits[exit](vcpu);
 	} while (r > 0);
@@ -587,12 +634,61 @@ static void vcpu_report(struct moat_vcpu *vcpu)
 	run->ready_for_interrupt_injection = vcpu_can_take_interrupt(vcpu);
 }
 
+/*
+ * What of the registers goes through kvm_run instead of ioctls. Another thread may write there at
+ * any time: so set gets a copy.
+ */
+static const struct {
+	u64 bit;
+	u32 offset, size;
+	long (*get)(void *object, void *arg, unsigned long uarg);
+	long (*set)(void *object, void *arg, unsigned long uarg);
+} vcpu_synced[] = {
+#define SYNC(BIT, member, get, set)								\
+	{ BIT, offsetof(struct kvm_run, s.regs.member),						\
+	  sizeof_field(struct kvm_run, s.regs.member), get, set }
+	SYNC(KVM_SYNC_X86_REGS, regs, moat_vcpu_get_regs, moat_vcpu_set_regs),
+	SYNC(KVM_SYNC_X86_SREGS, sregs, moat_vcpu_get_sregs, moat_vcpu_set_sregs),
+	SYNC(KVM_SYNC_X86_EVENTS, events, moat_vcpu_get_events, moat_vcpu_set_events),
+};
+
+static int vcpu_sync_in(struct moat_vcpu *vcpu, u64 dirty)
+{
+	struct kvm_sregs copy;	/* the largest of them */
+	unsigned int i;
+
+	static_assert(sizeof(copy) >= sizeof(struct kvm_regs) &&
+		      sizeof(copy) >= sizeof(struct kvm_vcpu_events));
+	for (i = 0; i < ARRAY_SIZE(vcpu_synced); i++) {
+		if (!(dirty & vcpu_synced[i].bit))
+			continue;
+		memcpy(&copy, (void *)vcpu->run + vcpu_synced[i].offset, vcpu_synced[i].size);
+		barrier();	/* no second look at what is shared */
+		if (vcpu_synced[i].set(vcpu, &copy, 0))
+			return -EINVAL;
+	}
+	vcpu->run->kvm_dirty_regs = 0;
+	return 0;
+}
+
+static void vcpu_sync_out(struct moat_vcpu *vcpu)
+{
+	u64 valid = READ_ONCE(vcpu->run->kvm_valid_regs);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(vcpu_synced); i++)
+		if (valid & vcpu_synced[i].bit)
+			vcpu_synced[i].get(vcpu, (void *)vcpu->run + vcpu_synced[i].offset, 0);
+}
+
 static int vcpu_check_run(struct moat_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	u64 cr8;
+	u64 cr8, dirty = READ_ONCE(run->kvm_dirty_regs);
 
-	if (READ_ONCE(run->kvm_valid_regs) || READ_ONCE(run->kvm_dirty_regs))
+	if ((READ_ONCE(run->kvm_valid_regs) | dirty) & ~KVM_SYNC_X86_VALID_FIELDS)
+		return -EINVAL;
+	if (dirty && vcpu_sync_in(vcpu, dirty))
 		return -EINVAL;
 	if (vcpu->lapic)
 		return 0;
@@ -605,7 +701,6 @@ static int vcpu_check_run(struct moat_vcpu *vcpu)
 
 static long vcpu_run_locked(struct moat_vcpu *vcpu)
 {
-	sigset_t saved;
 	int r;
 
 	lockdep_assert_held(&vcpu->lock);
@@ -614,13 +709,17 @@ static long vcpu_run_locked(struct moat_vcpu *vcpu)
 		return r;
 	if (moat_window_requested(vcpu))
 		moat_request(vcpu, MOAT_REQ_EVENT);
+	/* Into real_blocked: a signal that is blocked but for this kills nobody meanwhile. */
 	if (vcpu->sigset_active)
-		sigprocmask(SIG_SETMASK, &vcpu->sigset, &saved);
+		sigprocmask(SIG_SETMASK, &vcpu->sigset, &current->real_blocked);
 	r = vcpu_resume(vcpu);
 	vcpu_report(vcpu);
+	vcpu_sync_out(vcpu);
 	vcpu->stats.user_exits++;
-	if (vcpu->sigset_active)
-		sigprocmask(SIG_SETMASK, &saved, NULL);
+	if (vcpu->sigset_active) {
+		sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+		sigemptyset(&current->real_blocked);
+	}
 	return r;
 }
 
@@ -666,6 +765,17 @@ static long vcpu_interrupt(void *object, void *arg, unsigned long uarg)
 	return 0;
 }
 
+static long vcpu_enable_cap(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	const struct kvm_enable_cap *cap = arg;
+
+	if (cap->flags || cap->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+		return -EINVAL;
+	vcpu->pv_enforced = cap->args[0];
+	return 0;
+}
+
 static long vcpu_nmi(void *object, void *arg, unsigned long uarg)
 {
 	moat_inject_nmi(object);
@@ -680,9 +790,12 @@ const struct moat_ioctl moat_vcpu_ioctls[] = {
 	{ KVM_SET_SREGS, MOAT_LOCK_VCPU, moat_vcpu_set_sregs },
 	{ KVM_INTERRUPT, MOAT_LOCK_VCPU, vcpu_interrupt },
 	{ KVM_NMI, MOAT_LOCK_VCPU, vcpu_nmi },
+	{ KVM_GET_SREGS2, MOAT_LOCK_VCPU, moat_vcpu_get_sregs2 },
+	{ KVM_SET_SREGS2, MOAT_LOCK_VCPU, moat_vcpu_set_sregs2 },
 	{ KVM_GET_FPU, MOAT_LOCK_VCPU, moat_vcpu_get_fpu },
 	{ KVM_SET_FPU, MOAT_LOCK_VCPU, moat_vcpu_set_fpu },
 	{ KVM_GET_XSAVE, MOAT_LOCK_VCPU, moat_vcpu_get_xsave },
+	{ KVM_GET_XSAVE2, MOAT_LOCK_VCPU, moat_vcpu_get_xsave },
 	{ KVM_SET_XSAVE, MOAT_LOCK_VCPU, moat_vcpu_set_xsave },
 	{ KVM_GET_XCRS, MOAT_LOCK_VCPU, moat_vcpu_get_xcrs },
 	{ KVM_SET_XCRS, MOAT_LOCK_VCPU, moat_vcpu_set_xcrs },
@@ -699,6 +812,18 @@ const struct moat_ioctl moat_vcpu_ioctls[] = {
 	{ KVM_GET_DEBUGREGS, MOAT_LOCK_VCPU, moat_vcpu_get_debugregs },
 	{ KVM_SET_DEBUGREGS, MOAT_LOCK_VCPU, moat_vcpu_set_debugregs },
 	{ KVM_GET_TSC_KHZ, MOAT_LOCK_VCPU, moat_vcpu_get_tsc_khz },
+	{ KVM_SET_TSC_KHZ, MOAT_LOCK_VCPU, moat_vcpu_set_tsc_khz },
+	{ KVM_HAS_DEVICE_ATTR, MOAT_LOCK_VCPU, moat_vcpu_has_device_attr },
+	{ KVM_GET_DEVICE_ATTR, MOAT_LOCK_VCPU, moat_vcpu_get_device_attr },
+	{ KVM_SET_DEVICE_ATTR, MOAT_LOCK_VCPU, moat_vcpu_set_device_attr },
+	{ KVM_SET_GUEST_DEBUG, MOAT_LOCK_VCPU, moat_vcpu_set_guest_debug },
+	{ KVM_X86_SETUP_MCE, MOAT_LOCK_VCPU, moat_vcpu_setup_mce },
+	{ KVM_X86_SET_MCE, MOAT_LOCK_VCPU, moat_vcpu_set_mce },
+	{ KVM_GET_STATS_FD, MOAT_LOCK_VCPU, moat_vcpu_get_stats_fd },
+	{ KVM_KVMCLOCK_CTRL, MOAT_LOCK_VCPU, moat_vcpu_kvmclock_ctrl },
+	{ KVM_SET_VAPIC_ADDR, MOAT_LOCK_VCPU, moat_vcpu_set_vapic_addr },
+	{ KVM_TPR_ACCESS_REPORTING, MOAT_LOCK_VCPU, moat_vcpu_tpr_access_reporting },
+	{ KVM_ENABLE_CAP, MOAT_LOCK_VCPU, vcpu_enable_cap },
 	{ KVM_SET_SIGNAL_MASK, MOAT_LOCK_VCPU, vcpu_set_signal_mask, true },
 	{ }
 };
@@ -724,6 +849,8 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 	else if (vmf->pgoff == KVM_COALESCED_MMIO_PAGE_OFFSET)
 		page = virt_to_page(vcpu->vm->ring);
 	else
+		page = moat_dirty_ring_page(vcpu, vmf->pgoff);
+	if (!page)
 		return VM_FAULT_SIGBUS;
 	get_page(page);
 	vmf->page = page;
@@ -736,6 +863,13 @@ static const struct vm_operations_struct vcpu_vm_ops = {
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	struct moat_vcpu *vcpu = file->private_data;
+
+	/* A copy of a ring is of no use, nor is it code. */
+	if ((moat_dirty_ring_page(vcpu, vma->vm_pgoff) ||
+	     moat_dirty_ring_page(vcpu, vma->vm_pgoff + vma_pages(vma) - 1)) &&
+	    (vma->vm_flags & (VM_EXEC | VM_SHARED)) != VM_SHARED)
+		return -EINVAL;
 	vma->vm_ops = &vcpu_vm_ops;
 	return 0;
 }

@@ -15,6 +15,8 @@
 #include "irq/irq.h"
 #include "x86/x86.h"
 
+#define KVM_MIN_MMU_PAGES 64
+
 static atomic64_t vm_numbers;
 
 static struct moat_vm *vm_alloc(void)
@@ -27,6 +29,7 @@ static struct moat_vm *vm_alloc(void)
 	vm->number = atomic64_inc_return(&vm_numbers);
 	mutex_init(&vm->lock);
 	rwlock_init(&vm->mmu_lock);
+	vm->halt_poll_ns = -1;
 	moat_clock_create(vm);
 	moat_irqfd_init(vm);
 	return vm;
@@ -67,7 +70,7 @@ static void vm_destroy(struct moat_vm *vm)
 {
 	u32 id;
 
-	moat_debug_vm_remove(vm);
+	moat_stats_vm_remove(vm);
 	moat_irqfd_destroy(vm);
 	moat_irqchip_destroy(vm);
 	for (id = 0; id < vm->vcpu_bound; id++)
@@ -75,7 +78,8 @@ static void vm_destroy(struct moat_vm *vm)
 			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
 	moat_mmu_destroy(vm);
 	moat_ioeventfd_destroy(vm);
-	kvfree(rcu_dereference_protected(vm->slots, true));
+	moat_slots_free(rcu_dereference_protected(vm->slots, true));
+	moat_msr_filter_free(rcu_dereference_protected(vm->msr_filter, true));
 	cleanup_srcu_struct(&vm->srcu);
 	kvfree(vm);
 }
@@ -106,7 +110,7 @@ int moat_vm_create(unsigned long type)
 		kvfree(vm);
 		return r;
 	}
-	moat_debug_vm_add(vm);
+	moat_stats_vm_add(vm);
 	r = anon_inode_getfd("moat-vm", &moat_vm_fops, vm, O_RDWR | O_CLOEXEC);
 	if (r < 0)
 		moat_vm_put(vm);
@@ -120,9 +124,11 @@ static long vm_check_extension(void *object, void *arg, unsigned long uarg)
 
 static long vm_create_vcpu(void *object, void *arg, unsigned long uarg)
 {
-	if (uarg >= MOAT_MAX_VCPUS)
+	struct moat_vm *vm = object;
+
+	if (uarg >= (vm->max_vcpu_ids ?: MOAT_MAX_VCPUS))
 		return -EINVAL;
-	return moat_vcpu_create(object, uarg);
+	return moat_vcpu_create(vm, uarg);
 }
 
 static long vm_set_user_memory_region(void *object, void *arg, unsigned long uarg)
@@ -158,6 +164,33 @@ static long vm_set_boot_cpu_id(void *object, void *arg, unsigned long uarg)
 	return 0;
 }
 
+void moat_vm_request(struct moat_vm *vm, enum moat_request req)
+{
+	struct moat_vcpu *vcpu;
+	u32 id;
+
+	moat_for_each_vcpu(vm, vcpu, id) {
+		moat_request(vcpu, req);
+		moat_vcpu_kick(vcpu);
+	}
+}
+
+/* Guests have no shadow page tables whose number could be limited; any limit is kept. */
+static long vm_set_nr_mmu_pages(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vm *vm = object;
+
+	if (uarg < KVM_MIN_MMU_PAGES || uarg > U32_MAX)
+		return -EINVAL;
+	vm->mmu_pages = uarg;
+	return 0;
+}
+
+static long vm_get_nr_mmu_pages(void *object, void *arg, unsigned long uarg)
+{
+	return ((struct moat_vm *)object)->mmu_pages;
+}
+
 static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_cap *cap)
 {
 	if (cap->args[0] > MOAT_NR_GSIS)
@@ -177,16 +210,75 @@ static long vm_enable_x2apic_api(struct moat_vm *vm, const struct kvm_enable_cap
 	return 0;
 }
 
+static long vm_enable_exception_payload(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	vm->exception_payload = cap->args[0];
+	return 0;
+}
+
+static long vm_enable_triple_fault_event(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	vm->triple_fault_event = cap->args[0];
+	return 0;
+}
+
+static long vm_enable_platform_info(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	WRITE_ONCE(vm->platform_info_hidden, !cap->args[0]);
+	return 0;
+}
+
+static long vm_disable_quirks(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	if (cap->args[0] & ~(u64)MOAT_QUIRKS)
+		return -EINVAL;
+	WRITE_ONCE(vm->quirks_off, cap->args[0]);
+	return 0;
+}
+
+static long vm_enable_halt_poll(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	if (cap->args[0] > U32_MAX)
+		return -EINVAL;
+	WRITE_ONCE(vm->halt_poll_ns, cap->args[0]);
+	return 0;
+}
+
+/* Once, before any vCPU. */
+static long vm_enable_max_vcpu_id(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	if (!cap->args[0] || cap->args[0] > MOAT_MAX_VCPUS || vm->vcpu_count || vm->max_vcpu_ids)
+		return -EINVAL;
+	vm->max_vcpu_ids = cap->args[0];
+	return 0;
+}
+
+static const struct {
+	u32 cap;
+	long (*enable)(struct moat_vm *vm, const struct kvm_enable_cap *cap);
+} vm_caps[] = {
+	{ KVM_CAP_SPLIT_IRQCHIP, vm_enable_split_irqchip },
+	{ KVM_CAP_X2APIC_API, vm_enable_x2apic_api },
+	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, moat_dirty_enable_manual },
+	{ KVM_CAP_DIRTY_LOG_RING, moat_dirty_enable_ring },
+	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, moat_dirty_enable_ring },
+	{ KVM_CAP_EXCEPTION_PAYLOAD, vm_enable_exception_payload },
+	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, vm_enable_triple_fault_event },
+	{ KVM_CAP_X86_USER_SPACE_MSR, moat_vm_enable_user_msr },
+	{ KVM_CAP_MSR_PLATFORM_INFO, vm_enable_platform_info },
+	{ KVM_CAP_DISABLE_QUIRKS2, vm_disable_quirks },
+	{ KVM_CAP_MAX_VCPU_ID, vm_enable_max_vcpu_id },
+	{ KVM_CAP_HALT_POLL, vm_enable_halt_poll },
+};
+
 static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
 {
 	const struct kvm_enable_cap *cap = arg;
+	unsigned int i;
 
-	if (cap->flags)
-		return -EINVAL;
-	if (cap->cap == KVM_CAP_SPLIT_IRQCHIP)
-		return vm_enable_split_irqchip(object, cap);
-	if (cap->cap == KVM_CAP_X2APIC_API)
-		return vm_enable_x2apic_api(object, cap);
+	for (i = 0; i < ARRAY_SIZE(vm_caps) && !cap->flags; i++)
+		if (vm_caps[i].cap == cap->cap)
+			return vm_caps[i].enable(object, cap);
 	return -EINVAL;
 }
 
@@ -197,6 +289,9 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, vm_check_extension },
 	{ KVM_CREATE_VCPU, MOAT_LOCK_VM, vm_create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION, MOAT_LOCK_VM, vm_set_user_memory_region },
+	{ KVM_GET_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_get_dirty_log },
+	{ KVM_CLEAR_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_clear_dirty_log },
+	{ KVM_RESET_DIRTY_RINGS, MOAT_LOCK_VM, moat_vm_reset_dirty_rings },
 	{ KVM_SET_TSS_ADDR, MOAT_LOCK_NONE, vm_set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR, MOAT_LOCK_VM, vm_set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, MOAT_LOCK_VM, vm_set_boot_cpu_id },
@@ -215,6 +310,10 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_SET_GSI_ROUTING, MOAT_LOCK_VM, moat_vm_set_gsi_routing },
 	{ KVM_GET_CLOCK, MOAT_LOCK_VM, moat_vm_get_clock },
 	{ KVM_SET_CLOCK, MOAT_LOCK_VM, moat_vm_set_clock },
+	{ KVM_X86_SET_MSR_FILTER, MOAT_LOCK_VM, moat_vm_set_msr_filter },
+	{ KVM_SET_NR_MMU_PAGES, MOAT_LOCK_VM, vm_set_nr_mmu_pages },
+	{ KVM_GET_NR_MMU_PAGES, MOAT_LOCK_VM, vm_get_nr_mmu_pages },
+	{ KVM_GET_STATS_FD, MOAT_LOCK_NONE, moat_vm_get_stats_fd },
 	{ }
 };
 

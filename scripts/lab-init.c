@@ -7,7 +7,8 @@
  * root, so that all programs are found where they are outside, and writes go nowhere. The run's
  * own folder (named on the kernel's command line: moat_lab=) says what to do:
  *
- *	modules	kernel modules to load, a path a line; the others are strings that end in NUL:
+ *	modules	kernel modules to load, a line each: a path, and after a tab the module's parameters,
+ *		if any; the others are strings that end in NUL:
  *	argv	the command; none means a shell on hvc0
  *	env	its environment
  *	cwd	its working directory
@@ -136,13 +137,13 @@ static struct list list_read(const char *name, char end)
 	return list;
 }
 
-static void module_load(const char *path)
+static void module_load(const char *path, const char *params)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		fail("open ", path);
-	if (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)
+	if (syscall(SYS_finit_module, fd, params, 0) < 0 && errno != EEXIST)
 		fail("load ", path);
 	close(fd);
 }
@@ -157,8 +158,19 @@ static void modules_load_own(void)
 		snprintf(path, sizeof(path), "/modules/%02d.ko", i);
 		if (access(path, F_OK) < 0)
 			break;
-		module_load(path);
+		module_load(path, "");
 	}
+}
+
+/* the run's modules; @line has a path and its parameters */
+static void module_load_peer(char *line)
+{
+	char path[512], *tab = strchr(line, '\t');
+
+	if (tab)
+		*tab = '\0';
+	snprintf(path, sizeof(path), "/host%s", line);
+	module_load(path, tab ? tab + 1 : "");
 }
 
 static void dir_make(const char *path)
@@ -489,7 +501,6 @@ static void host_set_up(struct list *argv, struct list *cwd)
 {
 	struct list env, modules, shares;
 	static char host[512];
-	char path[512];
 	size_t i;
 
 	snprintf(host, sizeof(host), "/host%s", folder);
@@ -505,10 +516,8 @@ static void host_set_up(struct list *argv, struct list *cwd)
 	root_fill();
 	shares_mount(&shares);
 	modules_mount();
-	for (i = 0; i < modules.count; i++) {
-		snprintf(path, sizeof(path), "/host%s", modules.item[i]);
-		module_load(path);
-	}
+	for (i = 0; i < modules.count; i++)
+		module_load_peer(modules.item[i]);
 	root_enter();
 	net_up();
 }

@@ -3,15 +3,18 @@
 # Tests for the lab: static programs at a fixed address, since a guest runs a copy of their image (lib/guest.h).
 
 include selftests/unit/build.mk
+include selftests/abi/build.mk
 
-LAB_C := sys_ioctls vm_ioctls memory_slots paging regs exits mmio interrupts lapic irqchip pit irqfd ioeventfd x2apic cpuid_msr fpu_switch stress hostile
+LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs state exits mmio interrupts lapic \
+	irqchip pit irqfd ioeventfd x2apic pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
+	stress hostile
 LAB_SH := module_reload vmctl_run vmctl_disk vmctl_errors
 
 LAB_DIR := $(B)/selftests
 LAB_CFLAGS := -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none \
 	-fno-tree-loop-distribute-patterns -Iselftests/lib
 LAB_LDFLAGS := -static -no-pie -Wl,-z,noexecstack -pthread
-LAB_LIB := $(LAB_DIR)/lib/guest.o $(LAB_DIR)/lib/payload.o $(LAB_DIR)/lib/tap.o
+LAB_LIB := $(LAB_DIR)/lib/guest.o $(LAB_DIR)/lib/payload.o $(LAB_DIR)/lib/tap.o $(LAB_DIR)/lib/writer.o
 
 LAB_TESTS += $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_SH))
 LAB_HELPERS := bench_exits bench_irqchip spin

@@ -283,6 +283,70 @@ static void control_registers(void)
 	machine_destroy();
 }
 
+#define CR0_TS		8ul
+#define CR0_CD_NW	0x60000000ul
+
+static uint64_t read_cr0(void)
+{
+	uint64_t value;
+
+	__asm__ volatile("movq %%cr0, %0" : "=r"(value) : : "memory");
+	return value;
+}
+
+static void write_cr0(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%cr0" : : "r"(value) : "memory");
+}
+
+/* The caches' bits stay as they are written, by whichever instruction CR0 is changed or read. */
+static void cr0_caches_payload(void)
+{
+	uint64_t cr0 = read_cr0(), status = 0, cr3, cr8;
+
+	GUEST_EQ(cr0 & CR0_CD_NW, CR0_CD_NW);
+	/* The other registers are what they are. */
+	GUEST_EQ(read_cr4() & 0x20, 0x20);
+	__asm__ volatile("movq %%cr3, %0; movq %0, %%cr3" : "=r"(cr3) : : "memory");
+	GUEST_EQ(cr3, GUEST_TABLES);
+	__asm__ volatile("movq %0, %%cr2" : : "r"(0x1234567ul) : "memory");
+	GUEST_EQ(read_cr2(), 0x1234567);
+	__asm__ volatile("movq %1, %%cr8; movq %%cr8, %0" : "=r"(cr8) : "r"(5ul) : "memory");
+	GUEST_EQ(cr8, 5);
+	write_cr4(read_cr4() | 8);
+	GUEST_EQ(read_cr4() & 8, 8);
+	write_cr0(cr0 | CR0_TS);
+	GUEST_EQ(read_cr0(), cr0 | CR0_TS);
+	__asm__ volatile("clts" : : : "memory");
+	GUEST_EQ(read_cr0(), cr0);
+	__asm__ volatile("smsw %0" : "=r"(status));
+	GUEST_EQ(status & 0xffff, cr0 & 0xffff);
+	__asm__ volatile("lmsw %w0" : : "r"(cr0 | CR0_TS) : "memory");
+	GUEST_EQ(read_cr0(), cr0 | CR0_TS);
+	write_cr0(cr0 & ~CR0_CD_NW);
+	GUEST_EQ(read_cr0(), cr0 & ~CR0_CD_NW);
+	guest_sync(1);
+	write_cr0(cr0);
+	cpuid(0, 0, (uint32_t[4]){ 0 });
+	GUEST_EQ(read_cr0(), cr0);
+	guest_done();
+}
+
+static void cr0_caches(void)
+{
+	struct kvm_sregs sregs;
+
+	machine_create(cr0_caches_payload, 0);
+	sregs = vcpu_sregs(vcpu);
+	sregs.cr0 |= CR0_CD_NW;
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_SREGS, &sregs));
+	vcpu_sync(vcpu, 1);
+	CHECK_EQ(vcpu_sregs(vcpu).cr0 & CR0_CD_NW, 0);
+	vcpu_finish(vcpu);
+	CHECK_EQ(vcpu_sregs(vcpu).cr0 & CR0_CD_NW, CR0_CD_NW);
+	machine_destroy();
+}
+
 static void instructions_payload(void)
 {
 	GUEST_EQ(GUEST_TRY("vmmcall", : "+a"((uint64_t){ 0x77 }) : : "r11", "memory"), TRAP_NONE);
@@ -444,6 +508,7 @@ static const struct tap_case cases[] = {
 	{ "msrs", msrs },
 	{ "tsc", tsc },
 	{ "control_registers", control_registers },
+	{ "cr0_caches", cr0_caches },
 	{ "instructions", instructions },
 	{ "no_svm", no_svm },
 	{ "clock", clock_alone },

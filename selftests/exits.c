@@ -5,6 +5,7 @@
  */
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "guest.h"
@@ -238,6 +239,48 @@ static void ins_check(uint64_t at, size_t bytes)
 			   "INS at %#llx: byte %zu is %#x, wanted %#x", (unsigned long long)at, i,
 			   vm->ram[at + i], in_byte(i)))
 			return;
+}
+
+static void moved_count_payload(void)
+{
+	uint64_t to, n;
+
+	INS("rep; insb", BUFFER, 2);
+	GUEST_EQ(to, BUFFER + 1);
+	GUEST_EQ(n, 0);
+	INS("rep; insb", BUFFER, 3);
+	GUEST_EQ(to, BUFFER + 5000);
+	GUEST_EQ(n, 0);
+	guest_done();
+}
+
+/* Userspace changes RCX before it completes an exit: what was served is used, as far as it goes. */
+static void string_moved_count(void)
+{
+	struct report report;
+	struct kvm_regs regs;
+
+	machine_create(moved_count_payload, 0);
+	vcpu_exit(vcpu, KVM_EXIT_IO);
+	CHECK_EQ(vcpu->run->io.count, 2);
+	memset(run_data(), 0x11, 2);
+	regs = vcpu_regs(vcpu);
+	regs.rcx = 1;
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_REGS, &regs));
+	vcpu_exit(vcpu, KVM_EXIT_IO);
+	CHECK_EQ(vm->ram[BUFFER], 0x11);
+	CHECK_EQ(vm->ram[BUFFER + 1], 0);
+	CHECK_EQ(vcpu->run->io.count, 3);
+	memset(run_data(), 0x22, 3);
+	regs = vcpu_regs(vcpu);
+	regs.rcx = 5000;
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_REGS, &regs));
+	while ((report = vcpu_wait(vcpu)).kind == REPORT_EXIT)
+		memset(run_data(), 0x22, vcpu->run->io.count);
+	CHECK_EQ(report.kind, REPORT_DONE);
+	CHECK_EQ(vm->ram[BUFFER + 4999], 0x22);
+	CHECK_EQ(vm->ram[BUFFER + 5000], 0);
+	machine_destroy();
 }
 
 static void string_in(void)
@@ -488,6 +531,41 @@ static void signal_mask(void)
 	machine_destroy();
 }
 
+/* Blocked by all but KVM_RUN, without a handler, and sent while that runs: nobody dies of it. */
+static void signal_mask_child(void)
+{
+	struct {
+		struct kvm_signal_mask head;
+		uint64_t set;
+	} mask = { .head.len = 8 };
+	pthread_t self = pthread_self(), sender;
+	sigset_t set;
+	int sig;
+
+	machine_create(spin_payload, 0);
+	signal(SIGUSR1, SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	if (ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask) ||
+	    pthread_create(&sender, NULL, signal_later, &self))
+		_exit(1);
+	if (vcpu_run(vcpu) != -EINTR || sigwait(&set, &sig) || sig != SIGUSR1)
+		_exit(2);
+	_exit(0);
+}
+
+static void signal_mask_kills_nobody(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		signal_mask_child();
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+}
+
 /* ---- Beyond memory ---- */
 
 static void jump_payload(uint64_t to)
@@ -577,6 +655,7 @@ static const struct tap_case cases[] = {
 	{ "port_in", port_in },
 	{ "string_out", string_out },
 	{ "string_in", string_in },
+	{ "string_moved_count", string_moved_count },
 	{ "string_16_and_32_bit", string_old_modes },
 	{ "hlt", hlt },
 	{ "shutdown", shutdown },
@@ -584,6 +663,7 @@ static const struct tap_case cases[] = {
 	{ "immediate_exit", immediate_exit },
 	{ "immediate_exit_completes", immediate_completes },
 	{ "signal_mask", signal_mask },
+	{ "signal_mask_kills_nobody", signal_mask_kills_nobody },
 	{ "jump_into_mmio", jump_into_mmio },
 	{ "jump_real_mode", jump_real_mode },
 	{ "strange_instruction", strange_instruction },

@@ -1029,6 +1029,7 @@ static void stress(void)
 	pthread_t devices[2], threads[2];
 	unsigned int i;
 
+	vcpu_deadline_ms = 40000;
 	machine_create(2, stress_payload, 0);
 	vcpu_set_long(vcpus[1], stress_payload, 1);
 	vcpu_make_runnable(vcpus[1]);

@@ -39,6 +39,16 @@ int moat_lapic_pending(struct moat_vcpu *vcpu);
 int moat_lapic_highest_irr(struct moat_vcpu *vcpu);
 /* Accepts that vector: IRR to ISR. Returns it. */
 int moat_lapic_accept(struct moat_vcpu *vcpu);
+/*
+ * With vcpu->pv_eoi_offer: the guest may end its interrupt in memory no more; has it done so? In
+ * the vendor's loop before it looks at requests, and, where it may sleep, after it.
+ */
+void moat_pv_eoi_withdraw(struct moat_vcpu *vcpu, bool may_sleep);
+/* With MOAT_REQ_VAPIC: the page's task priority becomes the APIC's; it shows the APIC's state. */
+void moat_vapic_look(struct moat_vcpu *vcpu);
+void moat_vapic_show(struct moat_vcpu *vcpu);
+/* Sends what is written to the ICR, to dest; how many accepted it. */
+int moat_lapic_send(struct moat_vcpu *vcpu, u32 icr, u32 dest, bool x2apic);
 
 /* INIT and SIPI that arrived: changes vcpu->mp_state, resets. In the vCPU's own thread. */
 void moat_lapic_accept_events(struct moat_vcpu *vcpu);
@@ -141,6 +151,8 @@ bool moat_iobus_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int l
 
 long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_vapic_addr(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_tpr_access_reporting(void *object, void *arg, unsigned long uarg);
 long moat_vm_signal_msi(void *object, void *arg, unsigned long uarg);
 long moat_vm_set_gsi_routing(void *object, void *arg, unsigned long uarg);
 long moat_vm_irq_line(void *object, void *arg, unsigned long uarg);

@@ -24,6 +24,21 @@
  * (initial count and divider, deadline, change between deadline and count modes) only after
  * hrtimer_cancel(), which waits for a callback under way. The callback itself takes no lock.
  *
+ * Paravirtual end of interrupt. When an interrupt goes in whose end concerns nobody but the APIC,
+ * and none waits behind it, a byte of the guest's memory is set: the offer to clear it in place of
+ * a write to EOI, which would be an exit. Whether the guest took the offer is found out by
+ * withdrawing it, no sooner than something depends on it: a request (whatever may change which
+ * interrupt comes next makes one), the guest's access to its APIC, the end of hw->run. So there is
+ * no offer while the vCPU does not run, and who saves the vCPU and its memory finds each interrupt
+ * in service or ended. Inside hw->run nothing may sleep: where the byte is not present just then,
+ * MOAT_REQ_KICK ends the run, and the offer is withdrawn after it. An EOI that is counted late is
+ * counted all the same.
+ *
+ * A guest that changes its task priority all the time, by MMIO, can be patched by userspace to
+ * change it in a page (KVM_SET_VAPIC_ADDR) that also shows what is in service and requested. Such
+ * guests are few and old: MOAT_REQ_VAPIC, which nobody takes, makes each exit the last of its run,
+ * and the core looks at the page after it and writes to the page before the next.
+ *
  * EOI broadcast suppression is not offered (bit 24 of the version): it needs an I/O APIC with an
  * EOI register, and userspace's may have none. So SVR bit 12 is reserved.
  */
@@ -36,7 +51,9 @@
 #include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/uaccess.h>
 #include <asm/apicdef.h>
+#include <asm/kvm_para.h>
 #include <asm/msr-index.h>
 #include <asm/tsc.h>
 
@@ -225,6 +242,26 @@ int moat_lapic_pending(struct moat_vcpu *vcpu)
 	return vector;
 }
 
+/* Whether somebody else than the APIC waits for the end of this interrupt. */
+static bool eoi_is_awaited(const struct moat_vcpu *vcpu, u8 vector)
+{
+	return unlikely(test_bit(vector, vcpu->vm->eoi_vectors));
+}
+
+/* The byte in guest memory by which an interrupt can be ended: 1 it is offered, 0 not, or taken. */
+static int pv_eoi_change(struct moat_vcpu *vcpu, u64 msr, u64 old, u64 new)
+{
+	return moat_guest_cmpxchg(vcpu, msr & ~(u64)KVM_MSR_ENABLED, &old, new, 1);
+}
+
+static void pv_eoi_offer(struct moat_vcpu *vcpu)
+{
+	pagefault_disable();
+	if (!pv_eoi_change(vcpu, vcpu->msrs.pv_eoi, 0, 1))
+		vcpu->pv_eoi_offer = vcpu->msrs.pv_eoi;
+	pagefault_enable();
+}
+
 int moat_lapic_accept(struct moat_vcpu *vcpu)
 {
 	struct moat_lapic *lapic = vcpu->lapic;
@@ -236,6 +273,9 @@ int moat_lapic_accept(struct moat_vcpu *vcpu)
 	irr_clear(lapic, vector);
 	lapic_set(lapic, word, lapic_get(lapic, word) | BIT(vector % 32));
 	lapic->isr_sum |= BIT(vector / 32);
+	if ((vcpu->msrs.pv_eoi & KVM_MSR_ENABLED) && irr_highest(lapic) < 0 &&
+	    !eoi_is_awaited(vcpu, vector))
+		pv_eoi_offer(vcpu);
 	return vector;
 }
 
@@ -272,9 +312,27 @@ static void lapic_eoi(struct moat_vcpu *vcpu)
 	lapic_set(lapic, word, left);
 	if (!left)
 		lapic->isr_sum &= ~BIT(vector / 32);
-	if (unlikely(test_bit(vector, vcpu->vm->eoi_vectors)))
+	if (eoi_is_awaited(vcpu, vector))
 		lapic_tell_ioapic(vcpu, vector);
 	lapic_recheck(vcpu);
+}
+
+void moat_pv_eoi_withdraw(struct moat_vcpu *vcpu, bool may_sleep)
+{
+	int r;
+
+	if (!may_sleep)
+		pagefault_disable();
+	r = pv_eoi_change(vcpu, vcpu->pv_eoi_offer, 1, 0);
+	if (!may_sleep)
+		pagefault_enable();
+	if (r == -EFAULT && !may_sleep) {
+		moat_request(vcpu, MOAT_REQ_KICK);
+		return;
+	}
+	vcpu->pv_eoi_offer = 0;
+	if (r)
+		lapic_eoi(vcpu);
 }
 
 /* Local interrupts: errors, timer */
@@ -491,9 +549,9 @@ static bool irq_is_broadcast(const struct moat_vcpu *vcpu, const struct moat_vcp
 	bool quirk = !source && !(READ_ONCE(vcpu->vm->x2apic_api) &
 				  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
 
-	if (!lapic_is_x2apic(vcpu))
-		return irq->dest == XAPIC_BROADCAST;
-	return irq->dest == X2APIC_BROADCAST || (quirk && irq->dest == XAPIC_BROADCAST);
+	if (irq->dest == XAPIC_BROADCAST && !irq->x2apic)
+		return quirk || !lapic_is_x2apic(vcpu);
+	return irq->dest == X2APIC_BROADCAST && lapic_is_x2apic(vcpu);
 }
 
 static u32 x2apic_ldr(u32 id)
@@ -578,7 +636,7 @@ bool moat_irq_in_progress(struct moat_vm *vm, const struct moat_irq *irq)
 	return false;
 }
 
-static void icr_send(struct moat_vcpu *vcpu, u32 icr, u32 dest)
+int moat_lapic_send(struct moat_vcpu *vcpu, u32 icr, u32 dest, bool x2apic)
 {
 	struct moat_irq irq = {
 		.dest = dest,
@@ -587,16 +645,17 @@ static void icr_send(struct moat_vcpu *vcpu, u32 icr, u32 dest)
 		.logical = icr & APIC_DEST_LOGICAL,
 		.assert = icr & APIC_INT_ASSERT,
 		.shorthand = icr >> 18 & 3,
+		.x2apic = x2apic,
 	};
 
 	if (irq.delivery <= APIC_DELIVERY_MODE_LOWESTPRIO && irq.vector < VECTOR_MIN) {
 		lapic_error(vcpu->lapic, APIC_ESR_SENDILL);
-		return;
+		return 0;
 	}
 	/* All other IPIs are edge-triggered, whatever the bit says. */
 	if (irq.delivery == APIC_DELIVERY_MODE_INIT)
 		irq.level = icr & APIC_INT_LEVELTRIG;
-	moat_irq_deliver(vcpu->vm, vcpu, &irq);
+	return moat_irq_deliver(vcpu->vm, vcpu, &irq);
 }
 
 /* Register access */
@@ -673,7 +732,7 @@ static void esr_write(struct moat_lapic *lapic, u32 offset, u32 value)
 static void icr_write(struct moat_lapic *lapic, u32 offset, u32 value)
 {
 	lapic_set(lapic, offset, value);
-	icr_send(lapic->vcpu, value, lapic_get(lapic, APIC_ICR2) >> 24);
+	moat_lapic_send(lapic->vcpu, value, lapic_get(lapic, APIC_ICR2) >> 24, false);
 }
 
 static void lvt_write(struct moat_lapic *lapic, u32 offset, u32 value)
@@ -718,7 +777,7 @@ static void tdcr_write(struct moat_lapic *lapic, u32 offset, u32 value)
 
 static void self_ipi_write(struct moat_lapic *lapic, u32 offset, u32 value)
 {
-	icr_send(lapic->vcpu, APIC_DEST_SELF | value, 0);
+	moat_lapic_send(lapic->vcpu, APIC_DEST_SELF | value, 0, true);
 }
 
 #define LVT(bits, quiet, fn)									\
@@ -812,6 +871,16 @@ static const struct lapic_reg *mmio_find(struct moat_lapic *lapic, u64 gpa, unsi
 	return reg->access & access ? reg : NULL;
 }
 
+/* Userspace may want to hear of each access to the task priority. */
+static void tpr_report(struct moat_vcpu *vcpu, u64 gpa, bool write)
+{
+	if (!vcpu->tpr_reporting || offset_in_page(gpa) != APIC_TASKPRI)
+		return;
+	vcpu->tpr_access.rip = vcpu->rip;
+	vcpu->tpr_access.is_write = write;
+	moat_request(vcpu, MOAT_REQ_TPR_ACCESS);
+}
+
 bool moat_lapic_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
 {
 	const struct lapic_reg *reg;
@@ -820,6 +889,8 @@ bool moat_lapic_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int l
 	if (!moat_lapic_covers(vcpu, gpa))
 		return false;
 	reg = mmio_find(vcpu->lapic, gpa, len, write ? XAPIC_W : XAPIC_R);
+	if (reg)
+		tpr_report(vcpu, gpa, write);
 	if (reg && write) {
 		memcpy(&value, data, sizeof(value));
 		reg_write(vcpu->lapic, reg, offset_in_page(gpa), value);
@@ -840,6 +911,8 @@ int moat_lapic_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
 
 	if (!lapic || !lapic_is_x2apic(vcpu) || !(reg->access & X2APIC_R))
 		return -EINVAL;
+	if (vcpu->pv_eoi_offer)
+		moat_pv_eoi_withdraw(vcpu, false);
 	*value = reg_read(lapic, reg, offset);
 	if (offset == APIC_ICR)
 		*value |= (u64)lapic_get(lapic, APIC_ICR2) << 32;
@@ -852,7 +925,7 @@ static int icr_write_x2apic(struct moat_vcpu *vcpu, u64 value)
 		return -EINVAL;
 	lapic_set(vcpu->lapic, APIC_ICR, (u32)value & ~APIC_ICR_BUSY);
 	lapic_set(vcpu->lapic, APIC_ICR2, value >> 32);
-	icr_send(vcpu, value, value >> 32);
+	moat_lapic_send(vcpu, value, value >> 32, true);
 	return 0;
 }
 
@@ -865,6 +938,8 @@ int moat_lapic_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 	if (!vcpu->lapic || !lapic_is_x2apic(vcpu))
 		return -EINVAL;
 	if (offset == APIC_EOI && !value) {
+		if (vcpu->pv_eoi_offer)
+			moat_pv_eoi_withdraw(vcpu, false);
 		lapic_eoi(vcpu);
 		return 0;
 	}
@@ -885,6 +960,28 @@ u8 moat_lapic_get_cr8(struct moat_vcpu *vcpu)
 void moat_lapic_set_cr8(struct moat_vcpu *vcpu, u8 cr8)
 {
 	tpr_write(vcpu->lapic, APIC_TASKPRI, cr8 << 4);
+}
+
+void moat_vapic_look(struct moat_vcpu *vcpu)
+{
+	u8 tpr;
+
+	if (moat_guest_read(vcpu->vm, vcpu->vapic_gpa, &tpr, sizeof(tpr)) ||
+	    tpr == (u8)vcpu->vapic_shown)
+		return;
+	vcpu->vapic_shown = (vcpu->vapic_shown & ~0xff) | tpr;
+	tpr_write(vcpu->lapic, APIC_TASKPRI, tpr);
+}
+
+void moat_vapic_show(struct moat_vcpu *vcpu)
+{
+	struct moat_lapic *lapic = vcpu->lapic;
+	u32 isr = max(isr_highest(lapic), 0), irr = max(irr_highest(lapic), 0);
+	u32 word = lapic_get(lapic, APIC_TASKPRI) | (isr & 0xf0) << 8 | irr << 24;
+
+	if (word != vcpu->vapic_shown &&
+	    !moat_guest_write(vcpu, vcpu->vapic_gpa, &word, sizeof(word)))
+		vcpu->vapic_shown = word;
 }
 
 bool moat_lapic_accepts_pic(struct moat_vcpu *vcpu)
@@ -927,6 +1024,7 @@ void moat_lapic_reset(struct moat_vcpu *vcpu, bool init)
 		WRITE_ONCE(vcpu->lapic->events, 0);
 	}
 	lapic_reset_regs(vcpu->lapic);
+	clear_bit(MOAT_REQ_VAPIC, &vcpu->requests);
 }
 
 int moat_lapic_create(struct moat_vcpu *vcpu)
@@ -1092,5 +1190,31 @@ long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
 	lapic_sum_up(lapic);
 	timer_restore(lapic, state_get(state, APIC_TMCCT));
 	moat_request(vcpu, MOAT_REQ_EVENT);
+	return 0;
+}
+
+long moat_vcpu_set_vapic_addr(void *object, void *arg, unsigned long uarg)
+{
+	u64 gpa = ((const struct kvm_vapic_addr *)arg)->vapic_addr;
+	struct moat_vcpu *vcpu = object;
+
+	if (!vcpu->lapic || (gpa && !moat_guest_has(vcpu->vm, gpa, true)))
+		return -EINVAL;
+	vcpu->vapic_gpa = gpa;
+	vcpu->vapic_shown = ~0;		/* reserved bits: no page is like this */
+	assign_bit(MOAT_REQ_VAPIC, &vcpu->requests, gpa);
+	if (gpa)
+		moat_vapic_show(vcpu);
+	return 0;
+}
+
+long moat_vcpu_tpr_access_reporting(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_tpr_access_ctl *control = arg;
+	struct moat_vcpu *vcpu = object;
+
+	if (control->flags)
+		return -EINVAL;
+	vcpu->tpr_reporting = control->enabled;
 	return 0;
 }

@@ -62,6 +62,14 @@ static enum moat_exit exit_skip(struct moat_vcpu *vcpu)
 	return insn_end(vcpu, &rip) ? insn_skip(vcpu, rip) : MOAT_EXIT_PREFETCH;
 }
 
+/* MONITOR and MWAIT do nothing, unless the guest is to be told that they are not there. */
+static enum moat_exit exit_mwait(struct moat_vcpu *vcpu)
+{
+	bool quirk = !(READ_ONCE(vcpu->vm->quirks_off) & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS);
+
+	return quirk || moat_cpuid_has_mwait(vcpu) ? exit_skip(vcpu) : exit_ud(vcpu);
+}
+
 /* Nothing of the guest's: a host event that has been served by now. */
 static enum moat_exit exit_host(struct moat_vcpu *vcpu)
 {
@@ -85,13 +93,14 @@ static enum moat_exit exit_cpuid(struct moat_vcpu *vcpu)
 
 static enum moat_exit exit_msr(struct moat_vcpu *vcpu)
 {
+	bool write = svm_of(vcpu)->vmcb->exit_info_1;
 	u32 index = vcpu->gpr[RCX];
-	u64 rip, value;
+	u64 rip, value = 0;
 	int r;
 
 	if (!insn_end(vcpu, &rip))
 		return MOAT_EXIT_PREFETCH;
-	if (svm_of(vcpu)->vmcb->exit_info_1) {
+	if (write) {
 		value = (u32)vcpu->gpr[RAX] | vcpu->gpr[RDX] << 32;
 		r = moat_msr_write(vcpu, index, value, false);
 	} else {
@@ -102,18 +111,19 @@ static enum moat_exit exit_msr(struct moat_vcpu *vcpu)
 		}
 	}
 	if (r)
-		return exit_gp(vcpu);
+		return moat_msr_to_user(vcpu, write, value, r, rip) ? MOAT_EXIT_USER : exit_gp(vcpu);
 	insn_skip(vcpu, rip);
 	return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : GO_ON;
 }
 
 static enum moat_exit exit_vmmcall(struct moat_vcpu *vcpu)
 {
+	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 	u64 rip;
 
 	if (!insn_end(vcpu, &rip))
 		return MOAT_EXIT_PREFETCH;
-	moat_hypercall(vcpu, svm_of(vcpu)->vmcb->cpl);
+	moat_hypercall(vcpu, vmcb->cpl, vmcb->cs.attrib & SVM_SEGMENT_L);
 	return insn_skip(vcpu, rip);
 }
 
@@ -163,7 +173,7 @@ static enum moat_exit exit_iret(struct moat_vcpu *vcpu)
 		return GO_ON;
 	}
 	svm->iret_step = true;
-	svm->iret_own_tf = !(vcpu->rflags & X86_EFLAGS_TF);
+	svm->iret_own_tf = !((vcpu->rflags | moat_debug_tf(vcpu)) & X86_EFLAGS_TF);
 	vcpu->rflags |= X86_EFLAGS_TF | X86_EFLAGS_RF;
 	return GO_ON;
 }
@@ -186,8 +196,24 @@ static enum moat_exit exit_db(struct moat_vcpu *vcpu)
 {
 	if (svm_of(vcpu)->iret_step && iret_step_end(vcpu))
 		return GO_ON;
+	if (vcpu->debug.control & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP)) {
+		moat_debug_exit(vcpu, X86_TRAP_DB, svm_of(vcpu)->vmcb->dr6);
+		return GO_ON;
+	}
 	moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
 	return GO_ON;
+}
+
+/* Userspace's breakpoint: it knows whether it is the guest's own after all. */
+static enum moat_exit exit_bp(struct moat_vcpu *vcpu)
+{
+	moat_debug_exit(vcpu, X86_TRAP_BP, DR6_RESET);
+	return GO_ON;
+}
+
+static enum moat_exit exit_exception_ud(struct moat_vcpu *vcpu)
+{
+	return MOAT_EXIT_UNDEFINED;
 }
 
 static enum moat_exit exit_ac(struct moat_vcpu *vcpu)
@@ -203,27 +229,65 @@ static enum moat_exit exit_mc(struct moat_vcpu *vcpu)
 	return MOAT_EXIT_AGAIN;
 }
 
-/* The core loads DR0-3 and lets the guest have them until this run ends. */
+static enum moat_exit dr_emulate(struct moat_vcpu *vcpu)
+{
+	u64 code = svm_of(vcpu)->vmcb->exit_code;
+	unsigned int dr, gpr;
+	int len;
+
+	if (moat_debug_dr7(vcpu) & DR7_GD) {
+		moat_debug_exit(vcpu, X86_TRAP_DB, DR6_RESET | DR6_BD);
+		return GO_ON;
+	}
+	len = moat_insn_mov_operands(vcpu, &dr, &gpr);
+	if (len <= 0)
+		return MOAT_EXIT_PREFETCH;
+	moat_request(vcpu, MOAT_REQ_KICK);	/* DR0-3 are loaded when a run begins */
+	if (!moat_dr_access(vcpu, dr, gpr, code >= SVM_EXIT_WRITE_DR0))
+		return GO_ON;
+	return insn_skip(vcpu, vcpu->rip + len);
+}
+
+/* The guest gets DR0-3 and has them until this run ends. */
 static enum moat_exit exit_dr(struct moat_vcpu *vcpu)
 {
+	if (vcpu->debug.control)
+		return dr_emulate(vcpu);
 	svm_debug_enter(vcpu);
 	return GO_ON;
 }
 
-static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
+/* LMSW, SMSW and CLTS can do no harm: the CPU itself may execute them, on the guest's CR0. */
+static enum moat_exit cr0_direct(struct svm_vcpu *svm)
 {
-	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
-	unsigned int cr = vmcb->exit_code == SVM_EXIT_CR0_SEL_WRITE ? 0 : vmcb->exit_code & 15;
-	unsigned int gpr;
-	int len = moat_insn_cr_operand(vcpu, &gpr);
+	svm_cr0_hide(svm, svm->vmcb->cr0 | svm->cr0_hidden, 0);
+	svm->vmcb->intercept_misc1 &= ~SVM_CR0_SEL_WRITE;
+	return GO_ON;
+}
+
+/* Which register is up to the instruction: emulated CPUs make an exit for CR0 of any. */
+static enum moat_exit exit_read_cr(struct moat_vcpu *vcpu)
+{
+	unsigned int cr, gpr;
+	int len = moat_insn_mov_operands(vcpu, &cr, &gpr);
 
 	if (!len)
 		return MOAT_EXIT_PREFETCH;
-	if (len < 0) {
-		/* LMSW can do no harm: the CPU itself may execute it. */
-		vmcb->intercept_misc1 &= ~SVM_CR0_SEL_WRITE;
-		return GO_ON;
-	}
+	if (len < 0)
+		return cr0_direct(svm_of(vcpu));
+	vcpu->gpr[gpr] = moat_cr_read(vcpu, cr);
+	return insn_skip(vcpu, vcpu->rip + len);
+}
+
+static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
+{
+	unsigned int cr, gpr;
+	int len = moat_insn_mov_operands(vcpu, &cr, &gpr);
+
+	if (!len)
+		return MOAT_EXIT_PREFETCH;
+	if (len < 0)
+		return cr0_direct(svm_of(vcpu));
 	if (moat_cr_write(vcpu, cr, vcpu->gpr[gpr]))
 		return exit_gp(vcpu);
 	if (cr == 8)
@@ -286,24 +350,28 @@ static enum moat_exit exit_unknown(struct moat_vcpu *vcpu)
 		run->exit_reason = KVM_EXIT_FAIL_ENTRY;
 		run->fail_entry.hardware_entry_failure_reason = code;
 		run->fail_entry.cpu = vcpu->cpu;
-		return MOAT_EXIT_FAIL_ENTRY;
+		return MOAT_EXIT_USER;
 	}
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	run->internal.suberror = KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON;
 	run->internal.ndata = 2;
 	run->internal.data[0] = code;
 	run->internal.data[1] = vcpu->cpu;
-	return MOAT_EXIT_INTERNAL;
+	return MOAT_EXIT_USER;
 }
 
 typedef enum moat_exit (*svm_exit_fn)(struct moat_vcpu *vcpu);
 
 static const svm_exit_fn svm_exits[SVM_EXIT_TABLE] = {
+	[SVM_EXIT_READ_CR0] = exit_read_cr,
+	[SVM_EXIT_WRITE_CR0] = exit_write_cr,
 	[SVM_EXIT_CR0_SEL_WRITE] = exit_write_cr,
 	[SVM_EXIT_WRITE_CR4] = exit_write_cr,
 	[SVM_EXIT_WRITE_CR8] = exit_write_cr,
 	[SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7] = exit_dr,
 	[SVM_EXIT_EXCEPTION_DB] = exit_db,
+	[SVM_EXIT_EXCEPTION_BP] = exit_bp,
+	[SVM_EXIT_EXCEPTION_UD] = exit_exception_ud,
 	[SVM_EXIT_EXCEPTION_AC] = exit_ac,
 	[SVM_EXIT_EXCEPTION_MC] = exit_mc,
 	[SVM_EXIT_NMI] = exit_host,
@@ -325,9 +393,9 @@ static const svm_exit_fn svm_exits[SVM_EXIT_TABLE] = {
 	[SVM_EXIT_CLGI] = exit_ud,
 	[SVM_EXIT_SKINIT] = exit_ud,
 	[SVM_EXIT_WBINVD] = exit_skip,
-	[SVM_EXIT_MONITOR] = exit_ud,
-	[SVM_EXIT_MWAIT] = exit_ud,
-	[SVM_EXIT_MWAIT_ARMED] = exit_ud,
+	[SVM_EXIT_MONITOR] = exit_mwait,
+	[SVM_EXIT_MWAIT] = exit_mwait,
+	[SVM_EXIT_MWAIT_ARMED] = exit_mwait,
 	[SVM_EXIT_XSETBV] = exit_xsetbv,
 	[SVM_EXIT_RDPRU] = exit_ud,
 };

@@ -65,12 +65,16 @@ void svm_debug_enter(struct moat_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
+	const u64 *dr = moat_debug_dr(vcpu);
+
 	svm->dr_loaded = true;
-	svm->vmcb->intercept_dr = 0;
-	set_debugreg(vcpu->dr[0], 0);
-	set_debugreg(vcpu->dr[1], 1);
-	set_debugreg(vcpu->dr[2], 2);
-	set_debugreg(vcpu->dr[3], 3);
+	/* Where userspace debugs the guest, its accesses are emulated. */
+	if (!vcpu->debug.control)
+		svm->vmcb->intercept_dr = 0;
+	set_debugreg(dr[0], 0);
+	set_debugreg(dr[1], 1);
+	set_debugreg(dr[2], 2);
+	set_debugreg(dr[3], 3);
 }
 
 static void svm_debug_leave(struct moat_vcpu *vcpu)
@@ -79,6 +83,8 @@ static void svm_debug_leave(struct moat_vcpu *vcpu)
 
 	svm->dr_loaded = false;
 	svm->vmcb->intercept_dr = U32_MAX;
+	if (vcpu->debug.control)
+		return;
 	get_debugreg(vcpu->dr[0], 0);
 	get_debugreg(vcpu->dr[1], 1);
 	get_debugreg(vcpu->dr[2], 2);
@@ -149,6 +155,22 @@ static void spec_ctrl_leave(struct moat_vcpu *vcpu)
 }
 
 /*
+ * #DB and #AC are taken although they are the guest's own: a guest whose delivery of one raises it
+ * again would never let go of the CPU (CVE-2015-5307, CVE-2015-8104). #MC is the host's. #UD may be
+ * a hypercall of the other vendor's, #BP a breakpoint of userspace's.
+ */
+static u32 exceptions(const struct moat_vcpu *vcpu)
+{
+	u32 bits = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
+
+	if (!(READ_ONCE(vcpu->vm->quirks_off) & KVM_X86_QUIRK_FIX_HYPERCALL_INSN))
+		bits |= BIT(X86_TRAP_UD);
+	if (unlikely(vcpu->debug.control & KVM_GUESTDBG_USE_SW_BP))
+		bits |= BIT(X86_TRAP_BP);
+	return bits;
+}
+
+/*
  * This CPU's part of the vCPU: a translation tag of its own, and the host's hidden registers
  * saved.
  */
@@ -163,7 +185,10 @@ static void svm_cpu_enter(struct moat_vcpu *vcpu)
 	asm volatile("vmsave %0" : : "a" (sc->host_pa) : "memory");
 	svm->vmcb->tsc_offset = vcpu->msrs.tsc_offset;
 	svm->vmcb->intercept_misc1 |= SVM_CR0_SEL_WRITE;	/* see exit_write_cr() */
-	if (vcpu->dr7 & DR_GLOBAL_ENABLE_MASK || vcpu->dr7 & DR_LOCAL_ENABLE_MASK)
+	svm->vmcb->msrpm_base = rcu_access_pointer(vcpu->vm->msr_filter) ? svm_msrpm_all_pa :
+									   svm_msrpm_pa;
+	svm->vmcb->intercept_exceptions = exceptions(vcpu);
+	if (moat_debug_dr7(vcpu) & (DR_GLOBAL_ENABLE_MASK | DR_LOCAL_ENABLE_MASK))
 		svm_debug_enter(vcpu);
 }
 
@@ -254,11 +279,33 @@ static bool inject_again(struct moat_vcpu *vcpu)
 	return true;
 }
 
+/*
+ * INT3 and INTO, which userspace may inject: the guest is to return behind the instruction. Where
+ * delivery is cut short it begins again, from where the instruction is.
+ */
+static void soft_exception_begin(struct moat_vcpu *vcpu)
+{
+	struct moat_events *ev = &vcpu->events;
+
+	if (!moat_exception_is_soft(ev->exception.vector))
+		return;
+	svm_of(vcpu)->soft_injected = true;
+	svm_of(vcpu)->soft_rip = vcpu->rip;
+	vcpu->rip += moat_insn_length(vcpu, moat_sregs(vcpu)->cr3,
+				      moat_sregs(vcpu)->cs.base + vcpu->rip) ?: 1;
+}
+
+/* Userspace that steps through the guest may want no interrupts meanwhile. */
+static bool interrupts_blocked(const struct moat_vcpu *vcpu)
+{
+	return unlikely(vcpu->debug.control & KVM_GUESTDBG_BLOCKIRQ);
+}
+
 static bool inject_nmi(struct moat_vcpu *vcpu)
 {
 	struct moat_events *ev = &vcpu->events;
 
-	if (!ev->nmi.pending || ev->nmi.masked || vcpu->irq_shadow)
+	if (!ev->nmi.pending || ev->nmi.masked || vcpu->irq_shadow || interrupts_blocked(vcpu))
 		return false;
 	ev->nmi.pending--;
 	ev->nmi.masked = true;
@@ -272,7 +319,7 @@ static void inject_interrupt(struct moat_vcpu *vcpu)
 	struct moat_events *ev = &vcpu->events;
 	int vector;
 
-	if (!(vcpu->rflags & X86_EFLAGS_IF) || vcpu->irq_shadow)
+	if (!(vcpu->rflags & X86_EFLAGS_IF) || vcpu->irq_shadow || interrupts_blocked(vcpu))
 		return;
 	vector = moat_interrupt_accept(vcpu);
 	if (vector < 0)
@@ -293,7 +340,7 @@ static void svm_windows(struct moat_vcpu *vcpu)
 
 	if (ev->interrupt.injected)
 		virq_set(svm, ev->interrupt.vector);
-	else if (window_is_wanted(vcpu))
+	else if (window_is_wanted(vcpu) && !interrupts_blocked(vcpu))
 		svm_window_open(svm);
 	else
 		svm_window_close(svm);
@@ -302,8 +349,12 @@ static void svm_windows(struct moat_vcpu *vcpu)
 	/* An NMI waits for the end of an interrupt shadow: try again at the next exit. */
 	if (nmi_waits)
 		moat_request(vcpu, MOAT_REQ_EVENT);
-	/* Requested, and held back by nothing but the task priority: see it change. */
-	if (vcpu->lapic && moat_lapic_highest_irr(vcpu) >= 0 && moat_lapic_pending(vcpu) < 0)
+	/*
+	 * Requested, and held back by nothing but the task priority: see it change. (With a virtual
+	 * interrupt outstanding, the emulated CPU dies of the guest's changing it.)
+	 */
+	if ((svm->vmcb->vintr & SVM_V_IRQ) ||
+	    (vcpu->lapic && moat_lapic_highest_irr(vcpu) >= 0 && moat_lapic_pending(vcpu) < 0))
 		svm->vmcb->intercept_cr |= SVM_CR_WRITE(8);
 	else
 		svm->vmcb->intercept_cr &= ~SVM_CR_WRITE(8);
@@ -316,8 +367,8 @@ static void svm_events(struct moat_vcpu *vcpu)
 	moat_nmi_collect(vcpu);
 	if (!inject_again(vcpu)) {
 		if (ev->exception.pending) {
-			ev->exception.pending = false;
-			ev->exception.injected = true;
+			moat_exception_begin(vcpu);
+			soft_exception_begin(vcpu);
 			inject_again(vcpu);
 		} else if (!inject_nmi(vcpu) && !ev->interrupt.injected) {
 			inject_interrupt(vcpu);
@@ -329,12 +380,17 @@ static void svm_events(struct moat_vcpu *vcpu)
 /* False where the core must serve a request first. */
 static bool svm_requests(struct moat_vcpu *vcpu)
 {
-	if (READ_ONCE(vcpu->requests) & ~(BIT(MOAT_REQ_EVENT) | BIT(MOAT_REQ_TLB_FLUSH)))
+	if (vcpu->pv_eoi_offer)
+		moat_pv_eoi_withdraw(vcpu, false);
+	if (READ_ONCE(vcpu->requests) & ~MOAT_REQS_FAST)
 		return false;
 	if (moat_request_take(vcpu, MOAT_REQ_TLB_FLUSH))
 		svm_tlb_flush(vcpu);
 	if (moat_request_take(vcpu, MOAT_REQ_EVENT))
 		svm_events(vcpu);
+	/* The core is to look at the page after each exit. */
+	if (test_bit(MOAT_REQ_VAPIC, &vcpu->requests))
+		moat_request(vcpu, MOAT_REQ_KICK);
 	return true;
 }
 
@@ -343,10 +399,10 @@ static void svm_state_enter(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 	vmcb->rax = vcpu->gpr[RAX];
 	vmcb->rsp = vcpu->gpr[RSP];
 	vmcb->rip = vcpu->rip;
-	vmcb->rflags = vcpu->rflags;
+	vmcb->rflags = vcpu->rflags | moat_debug_tf(vcpu);
 	vmcb->interrupt_shadow = vcpu->irq_shadow;
-	vmcb->dr6 = vcpu->dr6;
-	vmcb->dr7 = vcpu->dr7;
+	vmcb->dr6 = vcpu->debug.control ? DR6_RESET : vcpu->dr6;
+	vmcb->dr7 = moat_debug_dr7(vcpu);
 	vmcb->vintr = (vmcb->vintr & ~SVM_V_TPR) | moat_cr8_get(vcpu);
 	if (vcpu->sregs_dirty)
 		svm_sregs_store(vcpu);
@@ -359,10 +415,12 @@ static void svm_state_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 	vcpu->gpr[RAX] = vmcb->rax;
 	vcpu->gpr[RSP] = vmcb->rsp;
 	vcpu->rip = vmcb->rip;
-	vcpu->rflags = vmcb->rflags;
+	vcpu->rflags = vmcb->rflags & ~moat_debug_tf(vcpu);
 	vcpu->irq_shadow = vmcb->interrupt_shadow & 1;
-	vcpu->dr6 = vmcb->dr6;
-	vcpu->dr7 = vmcb->dr7;
+	if (likely(!vcpu->debug.control)) {
+		vcpu->dr6 = vmcb->dr6;
+		vcpu->dr7 = vmcb->dr7;
+	}
 	vcpu->sregs_valid = false;
 	if (unlikely(cr8 != moat_cr8_get(vcpu)))
 		moat_cr8_set(vcpu, cr8);
@@ -373,10 +431,12 @@ static void svm_events_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 {
 	struct moat_events *ev = &vcpu->events;
 	u64 info = vmcb->exit_int_info;
+	bool soft = svm_of(vcpu)->soft_injected;
 	u8 vector = info & 0xff;
 
 	vmcb->event_inject = 0;
 	svm_of(vcpu)->injecting = false;
+	svm_of(vcpu)->soft_injected = false;
 	ev->exception.injected = false;
 	ev->nmi.injected = false;
 	if (!(info & SVM_EVENT_VALID))
@@ -389,9 +449,13 @@ static void svm_events_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 		ev->nmi.injected = true;
 		break;
 	case SVM_EVENT_EXCEPTION:
-		/* INT3 and INTO are raised again by their instruction. */
-		if (vector == X86_TRAP_BP || vector == X86_TRAP_OF)
+		/* INT3 and INTO are raised again by their instruction, or by us. */
+		if (moat_exception_is_soft(vector)) {
+			ev->exception.pending = soft;
+			if (soft)
+				vcpu->rip = svm_of(vcpu)->soft_rip;
 			break;
+		}
 		ev->exception.injected = true;
 		ev->exception.vector = vector;
 		ev->exception.has_error = info & SVM_EVENT_HAS_ERROR;

@@ -14,8 +14,9 @@
 #include "../x86/x86.h"
 #include "svm.h"
 
-#define IOPM_ORDER	2	/* 12 KiB, rounded up */
-#define MSRPM_ORDER	1	/* 8 KiB */
+/* 12 KiB of I/O map and 8 KiB of MSR map. */
+#define MAPS_ORDER	3
+#define MSRPM_OFFSET	(3 * PAGE_SIZE)
 
 #define CPUID_SVM	0x8000000a
 #define SVM_EDX_NPT		BIT(0)
@@ -26,9 +27,9 @@
 
 DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 struct svm_features svm_features __read_mostly;
-u64 svm_iopm_pa, svm_msrpm_pa;
+u64 svm_iopm_pa, svm_msrpm_pa, svm_msrpm_all_pa;
 
-static struct page *svm_iopm, *svm_msrpm;
+static struct page *svm_maps;
 
 static bool use_nrip = true;
 module_param_named(nrip, use_nrip, bool, 0444);
@@ -49,31 +50,28 @@ static void msrpm_allow(u8 *map, u32 index)
 	map[base + bit / 8] &= ~(3 << (bit % 8));
 }
 
+/* All ports are intercepted, and, where userspace filters the guest's MSRs, all of these by the same map. */
 static int svm_maps_alloc(void)
 {
 	unsigned int i;
+	u8 *map;
 
-	svm_iopm = alloc_pages(GFP_KERNEL, IOPM_ORDER);
-	if (!svm_iopm)
+	svm_maps = alloc_pages(GFP_KERNEL, MAPS_ORDER);
+	if (!svm_maps)
 		return -ENOMEM;
-	svm_msrpm = alloc_pages(GFP_KERNEL, MSRPM_ORDER);
-	if (!svm_msrpm) {
-		__free_pages(svm_iopm, IOPM_ORDER);
-		return -ENOMEM;
-	}
-	memset(page_address(svm_iopm), 0xff, PAGE_SIZE << IOPM_ORDER);
-	memset(page_address(svm_msrpm), 0xff, PAGE_SIZE << MSRPM_ORDER);
+	map = page_address(svm_maps);
+	memset(map, 0xff, PAGE_SIZE << MAPS_ORDER);
 	for (i = 0; i < ARRAY_SIZE(svm_direct_msrs); i++)
-		msrpm_allow(page_address(svm_msrpm), svm_direct_msrs[i]);
-	svm_iopm_pa = page_to_phys(svm_iopm);
-	svm_msrpm_pa = page_to_phys(svm_msrpm);
+		msrpm_allow(map + MSRPM_OFFSET, svm_direct_msrs[i]);
+	svm_iopm_pa = __pa(map);
+	svm_msrpm_pa = __pa(map + MSRPM_OFFSET);
+	svm_msrpm_all_pa = svm_iopm_pa;
 	return 0;
 }
 
 static void svm_maps_free(void)
 {
-	__free_pages(svm_msrpm, MSRPM_ORDER);
-	__free_pages(svm_iopm, IOPM_ORDER);
+	__free_pages(svm_maps, MAPS_ORDER);
 }
 
 static void svm_cpus_free(void)

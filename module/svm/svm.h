@@ -18,8 +18,11 @@ struct svm_vcpu {
 	u32 asid;
 	u64 asid_generation;	/* of the CPU in vcpu->cpu; 0 for none yet */
 	u16 attrib[SVM_SEGMENTS];	/* as vcpu->sregs has them, SVM_ATTRIB_NONE for unknown */
+	u64 cr0_hidden;		/* bits of the guest's CR0 that the CPU's own does not have */
 	bool dr_loaded;		/* DR0-3 hold the guest's values, accesses are not intercepted */
 	bool injecting;		/* event_inject was set for this entry */
+	bool soft_injected;	/* ... INT3 or INTO by it */
+	u64 soft_rip;		/* ... which is there */
 	bool iret_step;		/* single-stepping over the IRET that ends an NMI */
 	bool iret_own_tf;	/* ... with a trap flag that the guest did not set */
 };
@@ -43,7 +46,7 @@ struct svm_features {
 };
 
 extern struct svm_features svm_features;
-extern u64 svm_iopm_pa, svm_msrpm_pa;
+extern u64 svm_iopm_pa, svm_msrpm_pa, svm_msrpm_all_pa;
 
 static inline struct svm_vcpu *svm_of(struct moat_vcpu *vcpu)
 {
@@ -54,6 +57,7 @@ static inline struct svm_vcpu *svm_of(struct moat_vcpu *vcpu)
 void svm_vcpu_reset(struct moat_vcpu *vcpu, bool init);
 void svm_sregs_load(struct moat_vcpu *vcpu);
 void svm_sregs_store(struct moat_vcpu *vcpu);
+void svm_cr0_hide(struct svm_vcpu *svm, u64 cr0, u64 hidden);
 int svm_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value);
 int svm_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value);
 extern const u32 svm_msr_list[];

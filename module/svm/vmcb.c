@@ -6,16 +6,9 @@
 #include <asm/msr.h>
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
-#include <asm/traps.h>
 
 #include "../x86/x86.h"
 #include "svm.h"
-
-/*
- * #DB and #AC are taken although they are the guest's own: a guest whose delivery of one raises it
- * again would never let go of the CPU (CVE-2015-5307, CVE-2015-8104). #MC is the host's.
- */
-#define EXCEPTIONS	(BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC))
 
 #define MISC1	(SVM_INTR | SVM_NMI | SVM_SMI | SVM_INIT | SVM_CR0_SEL_WRITE | SVM_RDPMC |	\
 		 SVM_CPUID | SVM_RSM | SVM_INVD | SVM_HLT | SVM_INVLPGA | SVM_IOIO | SVM_MSR |	\
@@ -37,11 +30,9 @@ void svm_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 		vmcb->g_pat = PAT_RESET;
 	vmcb->intercept_cr = SVM_CR_WRITE(4);
 	vmcb->intercept_dr = U32_MAX;
-	vmcb->intercept_exceptions = EXCEPTIONS;
 	vmcb->intercept_misc1 = MISC1;
 	vmcb->intercept_misc2 = MISC2;
 	vmcb->iopm_base = svm_iopm_pa;
-	vmcb->msrpm_base = svm_msrpm_pa;
 	vmcb->vintr = SVM_V_INTR_MASKING;
 	vmcb->nested_control = 1;
 	vmcb->nested_cr3 = stage2_root_address(&vcpu->vm->stage2);
@@ -103,11 +94,24 @@ void svm_sregs_load(struct moat_vcpu *vcpu)
 	s->gdt.limit = vmcb->gdtr.limit;
 	s->idt.base = vmcb->idtr.base;
 	s->idt.limit = vmcb->idtr.limit;
-	s->cr0 = vmcb->cr0;
+	s->cr0 = vmcb->cr0 | svm_of(vcpu)->cr0_hidden;
 	s->cr2 = vmcb->cr2;
 	s->cr3 = vmcb->cr3;
 	s->cr4 = vmcb->cr4;
 	s->efer = vmcb->efer & ~EFER_SVME;
+}
+
+/*
+ * Firmware runs with caches off, as after power-on: the guest's CR0 says so, the CPU's does not, or
+ * it would be very slow. While they differ, the guest's accesses to CR0 are emulated.
+ */
+void svm_cr0_hide(struct svm_vcpu *svm, u64 cr0, u64 hidden)
+{
+	svm->cr0_hidden = hidden;
+	svm->vmcb->cr0 = cr0 & ~hidden;
+	svm->vmcb->intercept_cr &= ~(SVM_CR_READ(0) | SVM_CR_WRITE(0));
+	if (hidden)
+		svm->vmcb->intercept_cr |= SVM_CR_READ(0) | SVM_CR_WRITE(0);
 }
 
 void svm_sregs_store(struct moat_vcpu *vcpu)
@@ -128,7 +132,7 @@ void svm_sregs_store(struct moat_vcpu *vcpu)
 	vmcb->gdtr.limit = s->gdt.limit;
 	vmcb->idtr.base = s->idt.base;
 	vmcb->idtr.limit = s->idt.limit;
-	vmcb->cr0 = s->cr0;
+	svm_cr0_hide(svm_of(vcpu), s->cr0, s->cr0 & (X86_CR0_CD | X86_CR0_NW));
 	vmcb->cr2 = s->cr2;
 	vmcb->cr3 = s->cr3;
 	vmcb->cr4 = s->cr4;

@@ -10,6 +10,7 @@
 #include <linux/types.h>
 
 /* intercept_cr */
+#define SVM_CR_READ(cr)		BIT(cr)
 #define SVM_CR_WRITE(cr)	BIT(16 + (cr))
 
 /* intercept_misc1 */
@@ -69,11 +70,16 @@
 #define SVM_EVENT_VALID		BIT(31)
 
 /* exit_code, appendix "SVM Intercept Exit Codes" */
+#define SVM_EXIT_READ_CR0	0x000
+#define SVM_EXIT_WRITE_CR0	0x010
 #define SVM_EXIT_WRITE_CR4	0x014
 #define SVM_EXIT_WRITE_CR8	0x018
 #define SVM_EXIT_READ_DR0	0x020
+#define SVM_EXIT_WRITE_DR0	0x030
 #define SVM_EXIT_WRITE_DR7	0x037
 #define SVM_EXIT_EXCEPTION_DB	0x041
+#define SVM_EXIT_EXCEPTION_BP	0x043
+#define SVM_EXIT_EXCEPTION_UD	0x046
 #define SVM_EXIT_EXCEPTION_AC	0x051
 #define SVM_EXIT_EXCEPTION_MC	0x052
 #define SVM_EXIT_INTR		0x060

@@ -32,6 +32,8 @@
 #include "../irq/irq.h"
 #include "x86.h"
 
+#define TSC_TOLERANCE_PPM 250
+
 #define CLOCK_FLAGS	(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC)
 
 /* The host's clocks at one moment. */
@@ -106,13 +108,7 @@ void moat_clock_create(struct moat_vm *vm)
 /* All vCPUs write their pages again, and take over a new TSC offset. */
 static void clock_request(struct moat_vm *vm)
 {
-	struct moat_vcpu *vcpu;
-	u32 id;
-
-	moat_for_each_vcpu(vm, vcpu, id) {
-		moat_request(vcpu, MOAT_REQ_CLOCK);
-		moat_vcpu_kick(vcpu);
-	}
+	moat_vm_request(vm, MOAT_REQ_CLOCK);
 }
 
 /* The guest's time when the sample was taken. */
@@ -215,40 +211,51 @@ void moat_tsc_write(struct moat_vcpu *vcpu, u64 value, bool host)
 
 /* Pages in guest memory */
 
-/*
- * The page begins with its version, which is odd while the rest is being written. What the guest's
- * address leads to is the guest's own affair.
- */
-static void page_write(struct moat_vcpu *vcpu, u64 gpa, void *page, size_t len)
+/* What the guest's address leads to is the guest's own affair. */
+void moat_versioned_write(struct moat_vcpu *vcpu, u64 version_gpa, u64 gpa, const void *data,
+			  size_t len)
 {
-	u32 *version = page;
+	u32 version;
 
-	*version = vcpu->pv_version + 1;
-	vcpu->pv_version += 2;
-	if (moat_guest_write(vcpu->vm, gpa, version, sizeof(*version)))
+	if (moat_guest_read(vcpu->vm, version_gpa, &version, sizeof(version)))
 		return;
+	version += 1 + (version & 1);
+	moat_guest_write(vcpu, version_gpa, &version, sizeof(version));
 	smp_wmb();	/* odd before any of the rest */
-	moat_guest_write(vcpu->vm, gpa + sizeof(*version), page + sizeof(*version),
-			 len - sizeof(*version));
+	moat_guest_write(vcpu, gpa, data, len);
 	smp_wmb();	/* all of the rest before even */
-	*version = vcpu->pv_version;
-	moat_guest_write(vcpu->vm, gpa, version, sizeof(*version));
+	version++;
+	moat_guest_write(vcpu, version_gpa, &version, sizeof(version));
+}
+
+/* Of the clock's pages the version comes first. */
+static void page_write(struct moat_vcpu *vcpu, u64 gpa, const void *page, size_t len)
+{
+	moat_versioned_write(vcpu, gpa, gpa + sizeof(u32), page + sizeof(u32), len - sizeof(u32));
 }
 
 static void time_page_write(struct moat_vcpu *vcpu, const struct sample *sample, u64 ns)
 {
 	struct moat_clock *clock = &vcpu->vm->clock;
 	struct pvclock_vcpu_time_info page = {};
+	u64 gpa = vcpu->pv_time_gpa;
 
+	/* That it was stopped stands there until the guest takes it away. */
+	moat_guest_read(vcpu->vm, gpa + offsetof(typeof(page), flags), &page.flags, 1);
+	page.flags &= PVCLOCK_GUEST_STOPPED;
+	if (vcpu->pv_stopped)
+		page.flags |= PVCLOCK_GUEST_STOPPED;
+	vcpu->pv_stopped = false;
 	spin_lock(&clock->lock);
 	page.tsc_to_system_mul = clock->mul;
 	page.tsc_shift = clock->shift;
 	page.tsc_timestamp = clock->stable ? clock->tsc : sample->tsc;
 	page.system_time = clock->stable ? clock->ns : ns;
-	page.flags = clock->stable && tsc_is_in_step(vcpu) ? PVCLOCK_TSC_STABLE_BIT : 0;
+	if (clock->stable && tsc_is_in_step(vcpu))
+		page.flags |= PVCLOCK_TSC_STABLE_BIT;
 	spin_unlock(&clock->lock);
 	page.tsc_timestamp += vcpu->msrs.tsc_offset;
-	page_write(vcpu, vcpu->pv_time_gpa, &page, sizeof(page));
+	page_write(vcpu, gpa, &page, sizeof(page));
 }
 
 /* The moment when the guest's clock was 0. */
@@ -332,7 +339,65 @@ long moat_vm_set_clock(void *object, void *arg, unsigned long uarg)
 	return 0;
 }
 
+/* The guest's watchdogs are to hear that the guest stood still by its host's will. */
+long moat_vcpu_kvmclock_ctrl(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+
+	if (!vcpu->pv_time_on)
+		return -EINVAL;
+	vcpu->pv_stopped = true;
+	moat_request(vcpu, MOAT_REQ_CLOCK);
+	return 0;
+}
+
 long moat_vcpu_get_tsc_khz(void *object, void *arg, unsigned long uarg)
 {
 	return tsc_khz;
+}
+
+/* Guests run at the host's rate; what is as good as that is taken for it. 0 asks for just that. */
+long moat_vcpu_set_tsc_khz(void *object, void *arg, unsigned long uarg)
+{
+	unsigned long tolerance = (u64)tsc_khz * TSC_TOLERANCE_PPM / 1000000;
+
+	return uarg && (uarg < tsc_khz - tolerance || uarg > tsc_khz + tolerance) ? -EINVAL : 0;
+}
+
+/* The one attribute that a vCPU has: by how much its TSC is ahead of the host's. */
+long moat_vcpu_has_device_attr(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_device_attr *attr = arg;
+
+	return attr->flags || attr->group != KVM_VCPU_TSC_CTRL || attr->attr != KVM_VCPU_TSC_OFFSET ?
+	       -ENXIO : 0;
+}
+
+long moat_vcpu_get_device_attr(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_device_attr *attr = arg;
+	struct moat_vcpu *vcpu = object;
+
+	return moat_vcpu_has_device_attr(object, arg, 0) ?:
+	       put_user(vcpu->msrs.tsc_offset, (u64 __user *)attr->addr);
+}
+
+/* Those that are made later begin with it. */
+long moat_vcpu_set_device_attr(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_device_attr *attr = arg;
+	struct moat_vcpu *vcpu = object;
+	struct moat_clock *clock = &vcpu->vm->clock;
+	u64 offset;
+
+	if (moat_vcpu_has_device_attr(object, arg, 0))
+		return -ENXIO;
+	if (get_user(offset, (u64 __user *)attr->addr))
+		return -EFAULT;
+	spin_lock(&clock->lock);
+	clock->tsc_offset = offset;
+	clock->tsc_chosen = true;
+	spin_unlock(&clock->lock);
+	moat_tsc_offset_set(vcpu, offset);
+	return 0;
 }

@@ -13,6 +13,7 @@
  * A guest's CPUID instruction is answered from its list, found through a hash of leaf and index.
  */
 #include <linux/kvm_para.h>
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
@@ -346,7 +347,12 @@ static void paravirt_add(void)
 	entry_add(KVM_CPUID_SIGNATURE, 0, false, regs);
 	memset(regs, 0, sizeof(regs));
 	regs[CPUID_EAX] = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
-			  BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+			  BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT) |
+			  BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) |
+			  BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_PV_SEND_IPI) |
+			  BIT(KVM_FEATURE_POLL_CONTROL) | BIT(KVM_FEATURE_PV_SCHED_YIELD);
+	if (sched_info_on())
+		regs[CPUID_EAX] |= BIT(KVM_FEATURE_STEAL_TIME);
 	entry_add(KVM_CPUID_FEATURES, 0, false, regs);
 }
 
@@ -390,6 +396,7 @@ static const struct cpuid_cr4 cpuid_cr4[] = {
 	{ 7, CPUID_ECX, F(LA57), X86_CR4_LA57 },
 };
 
+/* A vCPU that was told nothing may have everything. */
 static u64 cr4_allowed(struct moat_vcpu *vcpu)
 {
 	u64 allowed = CR4_ALWAYS;
@@ -398,7 +405,10 @@ static u64 cr4_allowed(struct moat_vcpu *vcpu)
 	for (i = 0; i < ARRAY_SIZE(cpuid_cr4); i++) {
 		const struct cpuid_cr4 *row = &cpuid_cr4[i];
 
-		if (moat_cpuid_bits(vcpu, row->function, row->reg) & row->bit)
+		u32 bits = vcpu->cpuid_count ? moat_cpuid_bits(vcpu, row->function, row->reg) :
+					       moat_cpuid_supported(row->function, row->reg);
+
+		if (bits & row->bit)
 			allowed |= row->cr4;
 	}
 	return allowed;
@@ -483,11 +493,48 @@ static bool cpuid_is_legal(const struct kvm_cpuid_entry2 *list, u32 count)
 	return !bits || bits == 48 || bits == 57;
 }
 
-/* What has run may be told the same again, nothing else: much has been derived from it by then. */
-static bool cpuid_is_late(struct moat_vcpu *vcpu, const struct kvm_cpuid_entry2 *list, u32 count)
+/* By CPUID alone, or, where the quirk is off, by a bit of MISC_ENABLE that the guest may change. */
+bool moat_cpuid_has_mwait(struct moat_vcpu *vcpu)
 {
-	return vcpu->cpu >= 0 && (count != vcpu->cpuid_count ||
-				  memcmp(list, vcpu->cpuid, count * sizeof(*list)));
+	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, 1, 0);
+
+	if (READ_ONCE(vcpu->vm->quirks_off) & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)
+		return vcpu->msrs.misc_enable & MSR_IA32_MISC_ENABLE_MWAIT;
+	return e && (e->ecx & F(MWAIT));
+}
+
+/* What follows the vCPU's state. */
+static void live_bits(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ebx, u32 *ecx, u32 *edx)
+{
+	if (function == 1) {
+		*ecx &= ~(F(OSXSAVE) | F(MWAIT));
+		*ecx |= vcpu->osxsave ? F(OSXSAVE) : 0;
+		*ecx |= moat_cpuid_has_mwait(vcpu) ? F(MWAIT) : 0;
+		if (!(vcpu->msrs.apic_base & APIC_BASE_ENABLE))
+			*edx &= ~F(APIC);
+	} else if (function == 0xd && index == 0) {
+		*ebx = moat_fpu_area_size(vcpu->xcr0);
+	} else if (function == 0xd && index == 1 && *ebx) {
+		*ebx = moat_fpu_compact_size(vcpu->xcr0);
+	}
+}
+
+static void list_live_bits(struct moat_vcpu *vcpu, struct kvm_cpuid_entry2 *list, u32 count)
+{
+	struct kvm_cpuid_entry2 *e;
+
+	for (e = list; e < list + count; e++)
+		live_bits(vcpu, e->function, e->index, &e->ebx, &e->ecx, &e->edx);
+}
+
+/* What has run may be told the same again, nothing else: much has been derived from it by then. */
+static bool cpuid_is_late(struct moat_vcpu *vcpu, struct kvm_cpuid_entry2 *list, u32 count)
+{
+	if (vcpu->cpu < 0)
+		return false;
+	list_live_bits(vcpu, list, count);
+	list_live_bits(vcpu, vcpu->cpuid, vcpu->cpuid_count);
+	return count != vcpu->cpuid_count || memcmp(list, vcpu->cpuid, count * sizeof(*list));
 }
 
 long moat_vcpu_set_cpuid2(void *object, void *arg, unsigned long uarg)
@@ -517,13 +564,14 @@ long moat_vcpu_set_cpuid2(void *object, void *arg, unsigned long uarg)
 
 long moat_vcpu_get_cpuid2(void *object, void *arg, unsigned long uarg)
 {
-	const struct moat_vcpu *vcpu = object;
+	struct moat_vcpu *vcpu = object;
 	struct kvm_cpuid2 *head = arg;
 	u32 room = head->nent;
 
 	head->nent = vcpu->cpuid_count;
 	if (room < vcpu->cpuid_count)
 		return -E2BIG;
+	list_live_bits(vcpu, vcpu->cpuid, vcpu->cpuid_count);
 	if (copy_to_user((void __user *)(uarg + sizeof(*head)), vcpu->cpuid,
 			 vcpu->cpuid_count * sizeof(*vcpu->cpuid)))
 		return -EFAULT;
@@ -566,22 +614,6 @@ static void topology_query(struct moat_vcpu *vcpu, u32 function, u32 index, u32 
 		return;
 	*ecx = index & 0xff;
 	*edx = e->edx;
-}
-
-/* What follows the vCPU's state. */
-static void live_bits(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ebx, u32 *ecx, u32 *edx)
-{
-	if (function == 1) {
-		*ecx &= ~F(OSXSAVE);
-		if (vcpu->osxsave)
-			*ecx |= F(OSXSAVE);
-		if (!(vcpu->msrs.apic_base & APIC_BASE_ENABLE))
-			*edx &= ~F(APIC);
-	} else if (function == 0xd && index == 0) {
-		*ebx = moat_fpu_area_size(vcpu->xcr0);
-	} else if (function == 0xd && index == 1 && *ebx) {
-		*ebx = moat_fpu_compact_size(vcpu->xcr0);
-	}
 }
 
 void moat_cpuid_query(struct moat_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx)

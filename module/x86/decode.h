@@ -29,7 +29,7 @@ enum moat_insn_op {
 	INSN_PUSH, INSN_POP,
 	INSN_MOVS, INSN_CMPS, INSN_STOS, INSN_LODS, INSN_SCAS, INSN_INS, INSN_OUTS,
 	INSN_IN, INSN_OUT,
-	INSN_MOV_CR,		/* either way; reg is the control register, rm the general one */
+	INSN_MOV_CR, INSN_MOV_DR, /* either way; reg is the control or debug register, rm the other */
 	INSN_NR_OPS
 };
 

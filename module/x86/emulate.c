@@ -634,7 +634,7 @@ static int run_in(struct emu *e)
 
 	r = port_check(e, port) ?:
 	    state->ops->pio_in(state->ctx, port, e->size, state->pio_data, 1);
-	if (r)
+	if (r < 0)
 		return r;
 	memcpy(&value, state->pio_data, e->size);
 	gpr_write(e, GPR_AX, e->size, value);
@@ -645,10 +645,12 @@ static int run_out(struct emu *e)
 {
 	struct emu_state *state = e->state;
 	u16 port = port_number(e);
+	int r;
 
 	memcpy(state->pio_data, &e->gpr[GPR_AX], e->size);
-	return port_check(e, port) ?:
-	       state->ops->pio_out(state->ctx, port, e->size, state->pio_data, 1);
+	r = port_check(e, port) ?:
+	    state->ops->pio_out(state->ctx, port, e->size, state->pio_data, 1);
+	return min(r, 0);
 }
 
 /* Strings */
@@ -783,8 +785,10 @@ static int round_ins(struct emu *e)
 		r = batch_plan(e, INSN_ES, offset, true);
 	if (!r)
 		r = state->ops->pio_in(state->ctx, port, e->size, state->pio_data, e->items);
-	if (!r)
-		r = memory_write(e, INSN_ES, offset, state->pio_data, e->items * e->size);
+	if (r < 0)
+		return r;
+	e->items = r;
+	r = memory_write(e, INSN_ES, offset, state->pio_data, e->items * e->size);
 	if (!r)
 		string_advance(e, GPR_DI, e->items);
 	return r;
@@ -805,9 +809,11 @@ static int round_outs(struct emu *e)
 		r = memory_read(e, seg, offset, state->pio_data, e->items * e->size, false);
 	if (!r)
 		r = state->ops->pio_out(state->ctx, port, e->size, state->pio_data, e->items);
-	if (!r)
-		string_advance(e, GPR_SI, e->items);
-	return r;
+	if (r < 0)
+		return r;
+	e->items = r;
+	string_advance(e, GPR_SI, e->items);
+	return 0;
 }
 
 /* The operations */

@@ -35,8 +35,8 @@ enum emu_result {
  * @probe: checks an access without making it. -ENXIO where it is allowed, but not all plain memory.
  * @cmpxchg: writes new if old is there still, at once. -EBUSY where it is not, -ENXIO where this
  *	is not plain memory or cannot be done at once: then write follows.
- * @pio_in, @pio_out: count items of size bytes from or to a port, once all checks are done. data is
- *	emu_state.pio_data.
+ * @pio_in, @pio_out: items of size bytes from or to a port, once all checks are done: how many were
+ *	moved, 1 to count. data is emu_state.pio_data.
  */
 struct emu_ops {
 	int (*read)(void *ctx, u64 linear, void *data, unsigned int len, u32 access);

@@ -17,6 +17,7 @@
 #include <asm/apicdef.h>
 #include <asm/cpufeature.h>
 #include <asm/kvm_para.h>
+#include <asm/mce.h>
 #include <asm/msr.h>
 #include <asm/msr-index.h>
 #include <asm/mtrr.h>
@@ -42,7 +43,6 @@
 #define MTRR_MASK_VALID	BIT_ULL(11)
 
 #define HWCR_TSC_FREQ_SEL	BIT_ULL(24)
-#define HWCR_MCSTATUS_WRITE	BIT_ULL(18)
 /* Without effect here: TLBCACHEDIS, FFDIS, IGNNE_EM, MONMWAITUSEREN. */
 #define HWCR_IGNORED	(BIT_ULL(6) | BIT_ULL(8) | BIT_ULL(3) | BIT_ULL(10))
 
@@ -68,21 +68,25 @@ enum { WRITE_REFUSED, WRITE_ZERO, WRITE_IGNORED };
  * @field: where in struct moat_vcpu its value is, an array for a run; 0 for none.
  * @writes: WRITE_*.
  * @has: whether the guest has it; NULL for always. The host has all.
+ * @pv: the same by features of KVM_CPUID_FEATURES, where userspace wants that enforced; 0 for none.
  * @legal: whether a value may be written to @field; NULL for any.
  * @read: in place of @field; 0 or -EINVAL.
  * @write: the same.
  * @listed: whether KVM_GET_MSR_INDEX_LIST names it: what is read there can be written there.
+ * @feature: what all vCPUs may have of it at most, and begin with; NULL where it is no feature.
  */
 struct msr_row {
 	u32 first;
 	u32 last;
 	u32 field;
 	u8 writes;
+	u32 pv;
 	bool (*has)(struct moat_vcpu *vcpu);
 	bool (*legal)(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
 	int (*read)(struct moat_vcpu *vcpu, u32 index, u64 *value);
 	int (*write)(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
 	bool (*listed)(void);
+	u64 (*feature)(void);
 };
 
 static bool listed(void)
@@ -178,6 +182,16 @@ static int wall_clock_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool h
 	return 0;
 }
 
+/* A flag; that of PV EOI comes with the address of memory that the guest can write. */
+static bool pv_flag_legal(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+{
+	u64 gpa = value & ~(u64)KVM_MSR_ENABLED;
+
+	if (index != MSR_KVM_PV_EOI_EN)
+		return !gpa;
+	return IS_ALIGNED(gpa, 4) && (gpa == value || moat_guest_has(vcpu->vm, gpa, true));
+}
+
 /* Speculation */
 
 static bool has_spec_ctrl(struct moat_vcpu *vcpu)
@@ -219,29 +233,36 @@ static bool has_arch_capabilities(struct moat_vcpu *vcpu)
 	return moat_cpuid_bits(vcpu, 7, CPUID_EDX) & F(ARCH_CAPABILITIES);
 }
 
-static int arch_capabilities_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
+static u64 arch_capabilities_feature(void)
 {
 	u64 host = 0;
 
 	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
 		rdmsrl_safe(MSR_IA32_ARCH_CAPABILITIES, &host);
-	*value = host & ARCH_CAPABILITIES;
-	return 0;
+	return host & ARCH_CAPABILITIES;
+}
+
+/* For the host to say, what it likes. */
+static bool host_only(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+{
+	return host;
 }
 
 /* AMD: LFENCE serialises on this host, or not; the guest cannot change it. */
+static u64 de_cfg_feature(void)
+{
+	return boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ? BIT_ULL(1) : 0;
+}
+
 static int de_cfg_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
 {
-	*value = boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ? BIT_ULL(1) : 0;
+	*value = de_cfg_feature();
 	return 0;
 }
 
 static int de_cfg_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
-	u64 now;
-
-	de_cfg_read(vcpu, index, &now);
-	return value == now ? 0 : -EINVAL;
+	return value == de_cfg_feature() ? 0 : -EINVAL;
 }
 
 /* Memory types */
@@ -310,10 +331,51 @@ static int hwcr_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 	return 0;
 }
 
-static int ucode_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
+static u64 ucode_feature(void)
 {
-	*value = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? UCODE_INTEL : UCODE_AMD;
+	return boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? UCODE_INTEL : UCODE_AMD;
+}
+
+/* The guest's writes load no microcode. */
+static int ucode_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+{
+	if (host)
+		vcpu->msrs.ucode_rev = value;
 	return 0;
+}
+
+static bool has_platform_info(struct moat_vcpu *vcpu)
+{
+	return !READ_ONCE(vcpu->vm->platform_info_hidden);
+}
+
+/* CPUID faulting is not there. */
+static bool platform_info_legal(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+{
+	return host && !(value & MSR_PLATFORM_INFO_CPUID_FAULT);
+}
+
+/* Machine checks */
+
+/* KVM_X86_SETUP_MCE says it once. */
+static bool mcg_cap_legal(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+{
+	return host && value == vcpu->msrs.mcg_cap;
+}
+
+static bool mcg_status_legal(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+{
+	return !(value & ~(MCG_STATUS_RIPV | MCG_STATUS_EIPV | MCG_STATUS_MCIP));
+}
+
+static bool has_mcg_ctl(struct moat_vcpu *vcpu)
+{
+	return vcpu->msrs.mcg_cap & MCG_CTL_P;
+}
+
+static bool mcg_ctl_legal(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+{
+	return !value || value == U64_MAX;
 }
 
 static bool has_osvw(struct moat_vcpu *vcpu)
@@ -336,6 +398,7 @@ static int osvw_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
 }
 
 #define FIELD(name)	.field = offsetof(struct moat_vcpu, msrs.name)
+#define PV(name)	BIT(KVM_FEATURE_##name)
 
 static const struct msr_row msrs[] = {
 	{ MSR_IA32_TSC_DEADLINE, .has = has_deadline, .read = deadline_read,
@@ -351,13 +414,19 @@ static const struct msr_row msrs[] = {
 	  .listed = tsc_aux_listed },
 	{ MSR_EFER, .read = efer_read, .write = efer_write },
 	{ MSR_KVM_SYSTEM_TIME, FIELD(pv_system_time), .write = system_time_write,
-	  .listed = listed },
+	  .pv = PV(CLOCKSOURCE), .listed = listed },
 	{ MSR_KVM_SYSTEM_TIME_NEW, FIELD(pv_system_time), .write = system_time_write,
-	  .listed = listed },
+	  .pv = PV(CLOCKSOURCE2), .listed = listed },
 	{ MSR_KVM_WALL_CLOCK, .read = wall_clock_read, .write = wall_clock_write,
-	  .listed = listed },
+	  .pv = PV(CLOCKSOURCE), .listed = listed },
 	{ MSR_KVM_WALL_CLOCK_NEW, .read = wall_clock_read, .write = wall_clock_write,
+	  .pv = PV(CLOCKSOURCE2), .listed = listed },
+	{ MSR_KVM_STEAL_TIME, FIELD(steal_time), .write = moat_steal_time_write,
+	  .pv = PV(STEAL_TIME), .listed = listed },
+	{ MSR_KVM_PV_EOI_EN, FIELD(pv_eoi), .legal = pv_flag_legal, .pv = PV(PV_EOI),
 	  .listed = listed },
+	{ MSR_KVM_POLL_CONTROL, FIELD(poll_control), .legal = pv_flag_legal,
+	  .pv = PV(POLL_CONTROL), .listed = listed },
 	{ MSR_MTRRcap, .read = mtrr_cap_read },
 	{ MSR_MTRRdefType, FIELD(mtrr_def_type), .legal = mtrr_def_legal, .listed = listed },
 	{ MSR_MTRRfix64K_00000, FIELD(mtrr_fixed[0]), .legal = mtrr_fixed_legal, .listed = listed },
@@ -368,15 +437,22 @@ static const struct msr_row msrs[] = {
 	{ MTRRphysBase_MSR(0), MTRRphysMask_MSR(MOAT_NR_MTRR_RANGES - 1), FIELD(mtrr_var[0]),
 	  .legal = mtrr_var_legal, .listed = listed },
 	{ MSR_IA32_MISC_ENABLE, FIELD(misc_enable), .listed = listed },
-	{ MSR_IA32_MCG_CAP },		/* no banks */
-	{ MSR_IA32_MCG_STATUS, FIELD(mcg_status), .listed = listed },
-	{ MSR_IA32_ARCH_CAPABILITIES, .has = has_arch_capabilities,
-	  .read = arch_capabilities_read },
-	{ MSR_IA32_UCODE_REV, .writes = WRITE_IGNORED, .read = ucode_read },
+	{ MSR_IA32_MCG_CAP, FIELD(mcg_cap), .legal = mcg_cap_legal },
+	{ MSR_IA32_MCG_STATUS, FIELD(mcg_status), .legal = mcg_status_legal, .listed = listed },
+	{ MSR_IA32_MCG_CTL, FIELD(mcg_ctl), .has = has_mcg_ctl, .legal = mcg_ctl_legal,
+	  .listed = listed },
+	{ MSR_IA32_MC0_CTL, MSR_IA32_MC0_CTL + 4 * MOAT_MAX_MCE_BANKS - 1,
+	  .read = moat_mce_read, .write = moat_mce_write },
+	{ MSR_IA32_ARCH_CAPABILITIES, FIELD(arch_capabilities), .has = has_arch_capabilities,
+	  .legal = host_only, .listed = listed, .feature = arch_capabilities_feature },
+	{ MSR_IA32_UCODE_REV, FIELD(ucode_rev), .write = ucode_write, .listed = listed,
+	  .feature = ucode_feature },
 	{ MSR_IA32_UCODE_WRITE, .writes = WRITE_IGNORED, .read = write_only_read },
 	{ MSR_IA32_PLATFORM_ID },
 	{ MSR_IA32_EBL_CR_POWERON, .writes = WRITE_ZERO },
-	{ MSR_PLATFORM_INFO },
+	{ MSR_IA32_POWER_CTL, FIELD(power_ctl), .listed = listed },
+	{ MSR_PLATFORM_INFO, FIELD(platform_info), .has = has_platform_info,
+	  .legal = platform_info_legal, .listed = listed },
 	{ MSR_IA32_DEBUGCTLMSR, .writes = WRITE_ZERO },
 	{ MSR_IA32_LASTBRANCHFROMIP, MSR_IA32_LASTINTTOIP, .writes = WRITE_ZERO },
 	{ MSR_K7_EVNTSEL0, MSR_K7_PERFCTR3, .writes = WRITE_ZERO },
@@ -390,7 +466,7 @@ static const struct msr_row msrs[] = {
 	{ MSR_AMD64_OSVW_ID_LENGTH, MSR_AMD64_OSVW_STATUS, .has = has_osvw, .read = osvw_read },
 	{ MSR_AMD64_DC_CFG, .writes = WRITE_IGNORED },
 	{ MSR_AMD64_TW_CFG, .writes = WRITE_IGNORED },
-	{ MSR_AMD64_DE_CFG, .read = de_cfg_read, .write = de_cfg_write },
+	{ MSR_AMD64_DE_CFG, .read = de_cfg_read, .write = de_cfg_write, .feature = de_cfg_feature },
 	{ MSR_AMD64_BU_CFG2, .writes = WRITE_IGNORED },
 	{ MSR_F15H_EX_CFG, .writes = WRITE_IGNORED },
 };
@@ -412,7 +488,7 @@ static const struct msr_row *msr_find(u32 index)
 
 static bool msr_is_hidden(const struct msr_row *msr, struct moat_vcpu *vcpu, bool host)
 {
-	return !host && msr->has && !msr->has(vcpu);
+	return !host && ((msr->has && !msr->has(vcpu)) || !moat_pv_allows(vcpu, msr->pv));
 }
 
 static u64 *msr_field(struct moat_vcpu *vcpu, const struct msr_row *msr, u32 index)
@@ -447,15 +523,16 @@ static int vendor_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 			return -EINVAL;
 		break;
 	}
-	return moat_hw->msr_write(vcpu, index, value) ? -EINVAL : 0;
+	return moat_hw->msr_write(vcpu, index, value);
 }
 
-static int table_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
+/* Not inlined: what comes before it in moat_msr_read() needs no frame then. */
+static noinline int table_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
 {
 	const struct msr_row *msr = msr_find(index);
 
 	if (!msr)
-		return moat_hw->msr_read(vcpu, index, value) ? -EINVAL : 0;
+		return moat_hw->msr_read(vcpu, index, value);
 	if (msr_is_hidden(msr, vcpu, host))
 		return -EINVAL;
 	if (msr->read)
@@ -464,7 +541,7 @@ static int table_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
 	return 0;
 }
 
-static int table_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+static noinline int table_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
 	const struct msr_row *msr = msr_find(index);
 
@@ -483,16 +560,24 @@ static int table_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 	return 0;
 }
 
-/* The local APIC first: it is what guests use all the time. */
+static bool msr_is_filtered(struct moat_vcpu *vcpu, u32 index, bool host, u32 access)
+{
+	return !host && unlikely(rcu_access_pointer(vcpu->vm->msr_filter)) &&
+	       !moat_msr_filter_allows(vcpu->vm, index, access);
+}
+
+/* The local APIC first: it is what guests use all the time. No filter touches its registers. */
 
 int moat_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
 {
+	if ((index & X2APIC_MSRS_MASK) == X2APIC_MSRS)
+		return moat_lapic_msr_read(vcpu, index, value);
+	if (msr_is_filtered(vcpu, index, host, KVM_MSR_FILTER_READ))
+		return -EPERM;
 	if (index == MSR_IA32_APICBASE) {
 		*value = vcpu->msrs.apic_base;
 		return 0;
 	}
-	if ((index & X2APIC_MSRS_MASK) == X2APIC_MSRS)
-		return moat_lapic_msr_read(vcpu, index, value);
 	return table_read(vcpu, index, value, host);
 }
 
@@ -500,23 +585,30 @@ int moat_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
 	if ((index & X2APIC_MSRS_MASK) == X2APIC_MSRS)
 		return moat_lapic_msr_write(vcpu, index, value);
+	if (msr_is_filtered(vcpu, index, host, KVM_MSR_FILTER_WRITE))
+		return -EPERM;
 	if (index == MSR_IA32_APICBASE)
 		return moat_lapic_set_base(vcpu, value, host);
 	return table_write(vcpu, index, value, host);
 }
 
-/* INIT leaves all but the paravirtual clock as it was. */
+/* INIT leaves all but the paravirtual pages as it was. */
 void moat_msr_reset(struct moat_vcpu *vcpu, bool init)
 {
 	vcpu->pv_time_on = false;
 	vcpu->pv_wall_clock_due = false;
 	vcpu->msrs.pv_system_time = 0;
+	vcpu->msrs.steal_time = 0;
+	vcpu->msrs.pv_eoi = 0;
 	if (init)
 		return;
 	vcpu->msrs = (struct moat_msrs) {
 		.apic_base = BASE_RESET | (vcpu->id == vcpu->vm->bsp_id ? BASE_BSP : 0),
 		.misc_enable = MSR_IA32_MISC_ENABLE_FAST_STRING,
 		.hwcr = HWCR_TSC_FREQ_SEL,
+		.arch_capabilities = arch_capabilities_feature(),
+		.ucode_rev = ucode_feature(),
+		.poll_control = KVM_MSR_ENABLED,
 	};
 	moat_tsc_reset(vcpu);
 }
@@ -549,16 +641,37 @@ static int list_put_all(u32 __user *list, u32 room, u32 *count)
 	return r;
 }
 
-long moat_system_get_msr_index_list(void *object, void *arg, unsigned long uarg)
+static int list_put_features(u32 __user *list, u32 room, u32 *count)
 {
-	struct kvm_msr_list *head = arg;
+	unsigned int i;
+	int r = 0;
+
+	for (i = 0; i < ARRAY_SIZE(msrs) && !r; i++)
+		if (msrs[i].feature)
+			r = list_put(list, room, count, msrs[i].first);
+	return r;
+}
+
+static long list_get(struct kvm_msr_list *head, unsigned long uarg,
+		     int (*put)(u32 __user *list, u32 room, u32 *count))
+{
 	u32 room = head->nmsrs, count = 0;
-	int r = list_put_all((u32 __user *)(uarg + sizeof(*head)), room, &count);
+	int r = put((u32 __user *)(uarg + sizeof(*head)), room, &count);
 
 	if (r)
 		return r;
 	head->nmsrs = count;
 	return room < count ? -E2BIG : 0;
+}
+
+long moat_system_get_msr_index_list(void *object, void *arg, unsigned long uarg)
+{
+	return list_get(arg, uarg, list_put_all);
+}
+
+long moat_system_get_msr_feature_list(void *object, void *arg, unsigned long uarg)
+{
+	return list_get(arg, uarg, list_put_features);
 }
 
 static struct kvm_msr_entry *entries_get(const struct kvm_msrs *head, unsigned long uarg)
@@ -569,34 +682,39 @@ static struct kvm_msr_entry *entries_get(const struct kvm_msrs *head, unsigned l
 			   head->nmsrs * sizeof(struct kvm_msr_entry));
 }
 
-long moat_vcpu_get_msrs(void *object, void *arg, unsigned long uarg)
-{
-	const struct kvm_msrs *head = arg;
-	struct kvm_msr_entry *entries;
-	long n, r;
-	u64 value;
+typedef int entry_fn(struct moat_vcpu *vcpu, struct kvm_msr_entry *entry);
 
-	if (!head->nmsrs)
-		return 0;
-	entries = entries_get(head, uarg);
-	if (IS_ERR(entries))
-		return PTR_ERR(entries);
-	for (n = 0; n < head->nmsrs; n++) {
-		if (moat_msr_read(object, entries[n].index, &value, true))
-			break;
-		entries[n].data = value;
-	}
-	r = copy_to_user((void __user *)(uarg + sizeof(*head)), entries, n * sizeof(*entries)) ?
-	    -EFAULT : n;
-	kfree(entries);
+static int entry_get(struct moat_vcpu *vcpu, struct kvm_msr_entry *entry)
+{
+	u64 value;
+	int r = moat_msr_read(vcpu, entry->index, &value, true);
+
+	if (!r)
+		entry->data = value;
 	return r;
 }
 
-long moat_vcpu_set_msrs(void *object, void *arg, unsigned long uarg)
+static int entry_set(struct moat_vcpu *vcpu, struct kvm_msr_entry *entry)
 {
-	const struct kvm_msrs *head = arg;
+	return moat_msr_write(vcpu, entry->index, entry->data, true);
+}
+
+static int entry_get_feature(struct moat_vcpu *none, struct kvm_msr_entry *entry)
+{
+	const struct msr_row *msr = msr_find(entry->index);
+
+	if (!msr || !msr->feature)
+		return -ENOENT;
+	entry->data = msr->feature();
+	return 0;
+}
+
+/* One after the other, up to the first that fails. How many were done. */
+static long entries_do(struct moat_vcpu *vcpu, const struct kvm_msrs *head, unsigned long uarg,
+		       entry_fn *fn, bool back)
+{
 	struct kvm_msr_entry *entries;
-	long n;
+	long n, r;
 
 	if (!head->nmsrs)
 		return 0;
@@ -604,8 +722,25 @@ long moat_vcpu_set_msrs(void *object, void *arg, unsigned long uarg)
 	if (IS_ERR(entries))
 		return PTR_ERR(entries);
 	for (n = 0; n < head->nmsrs; n++)
-		if (moat_msr_write(object, entries[n].index, entries[n].data, true))
+		if (fn(vcpu, &entries[n]))
 			break;
+	r = back && copy_to_user((void __user *)(uarg + sizeof(*head)), entries,
+				 n * sizeof(*entries)) ? -EFAULT : n;
 	kfree(entries);
-	return n;
+	return r;
+}
+
+long moat_vcpu_get_msrs(void *object, void *arg, unsigned long uarg)
+{
+	return entries_do(object, arg, uarg, entry_get, true);
+}
+
+long moat_vcpu_set_msrs(void *object, void *arg, unsigned long uarg)
+{
+	return entries_do(object, arg, uarg, entry_set, false);
+}
+
+long moat_system_get_msrs(void *object, void *arg, unsigned long uarg)
+{
+	return entries_do(NULL, arg, uarg, entry_get_feature, true);
 }

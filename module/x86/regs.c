@@ -23,13 +23,12 @@
 			 X86_CR0_PG)
 #define CR0_RESET	(X86_CR0_ET | X86_CR0_NW | X86_CR0_CD)
 #define CR3_NO_FLUSH	BIT_ULL(63)
+#define CR3_PAE_TABLE	0xffffffe0
 /* Changes of these make translations of the guest's own tables mean something else. */
 #define CR0_PAGING	(X86_CR0_PG | X86_CR0_WP)
 #define CR4_PAGING	(X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE |		\
 			 X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_LA57)
 
-#define DR6_RESET	0xffff0ff0
-#define DR7_RESET	0x400
 #define FAMILY_6	0x600		/* in RDX after reset, where CPUID does not say */
 
 #define DELIVERY_SIPI	6
@@ -193,11 +192,32 @@ static int cr8_write(struct moat_vcpu *vcpu, u64 value)
 	return 0;
 }
 
+u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr)
+{
+	const struct kvm_sregs *s = moat_sregs(vcpu);
+
+	switch (cr) {
+	case 0:
+		return s->cr0;
+	case 2:
+		return s->cr2;
+	case 3:
+		return s->cr3;
+	case 4:
+		return s->cr4;
+	default:
+		return moat_cr8_get(vcpu);
+	}
+}
+
 int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value)
 {
 	switch (cr) {
 	case 0:
 		return cr0_write(vcpu, value);
+	case 2:
+		moat_sregs_change(vcpu)->cr2 = value;
+		return 0;
 	case 3:
 		return cr3_write(vcpu, value);
 	case 4:
@@ -299,18 +319,48 @@ static void interrupt_put_back(struct moat_vcpu *vcpu, const __u64 *bitmap)
 	vcpu->events.interrupt.vector = vector;
 }
 
-long moat_vcpu_get_sregs(void *object, void *arg, unsigned long uarg)
-{
-	struct moat_vcpu *vcpu = object;
-	struct kvm_sregs *s = arg;
-	int vector = interrupt_on_its_way(vcpu);
+/* What the two forms begin with alike. */
+#define SREGS_COMMON	offsetof(struct kvm_sregs, interrupt_bitmap)
 
+static_assert(SREGS_COMMON == offsetof(struct kvm_sregs2, flags));
+
+static void sregs_get(struct moat_vcpu *vcpu, struct kvm_sregs *s)
+{
 	*s = *moat_sregs(vcpu);
 	s->cr8 = moat_cr8_get(vcpu);
 	s->apic_base = vcpu->msrs.apic_base;
 	memset(s->interrupt_bitmap, 0, sizeof(s->interrupt_bitmap));
+}
+
+long moat_vcpu_get_sregs(void *object, void *arg, unsigned long uarg)
+{
+	struct kvm_sregs *s = arg;
+	int vector = interrupt_on_its_way(object);
+
+	sregs_get(object, s);
 	if (vector >= 0)
 		s->interrupt_bitmap[vector / 64] = BIT_ULL(vector % 64);
+	return 0;
+}
+
+static bool sregs_are_pae(const struct kvm_sregs *s)
+{
+	return (s->cr0 & X86_CR0_PG) && (s->cr4 & X86_CR4_PAE) && !(s->efer & EFER_LMA);
+}
+
+/* The four entries that PAE paging starts from are what memory holds: nested paging rereads them. */
+long moat_vcpu_get_sregs2(void *object, void *arg, unsigned long uarg)
+{
+	struct moat_vcpu *vcpu = object;
+	struct kvm_sregs2 *out = arg;
+	struct kvm_sregs s;
+
+	sregs_get(vcpu, &s);
+	memset(out, 0, sizeof(*out));
+	memcpy(out, &s, SREGS_COMMON);
+	if (sregs_are_pae(&s) && !moat_guest_read(vcpu->vm, s.cr3 & CR3_PAE_TABLE, out->pdptrs,
+						  sizeof(out->pdptrs)))
+		out->flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
 	return 0;
 }
 
@@ -334,11 +384,8 @@ static bool sregs_are_reset(const struct moat_vcpu *vcpu, const struct kvm_sregs
 	       s->cs.selector == RESET_CS && !(s->cr0 & X86_CR0_PE);
 }
 
-long moat_vcpu_set_sregs(void *object, void *arg, unsigned long uarg)
+static int sregs_set(struct moat_vcpu *vcpu, const struct kvm_sregs *s)
 {
-	struct moat_vcpu *vcpu = object;
-	const struct kvm_sregs *s = arg;
-
 	if (!sregs_are_legal(vcpu, s) || moat_lapic_set_base(vcpu, s->apic_base, true))
 		return -EINVAL;
 	vcpu->sregs = *s;
@@ -346,12 +393,32 @@ long moat_vcpu_set_sregs(void *object, void *arg, unsigned long uarg)
 	vcpu->sregs_dirty = true;
 	vcpu->osxsave = s->cr4 & X86_CR4_OSXSAVE;
 	moat_cr8_set(vcpu, s->cr8);
-	interrupt_put_back(vcpu, s->interrupt_bitmap);
 	if (sregs_are_reset(vcpu, s))
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
 	moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
 	moat_request(vcpu, MOAT_REQ_EVENT);
 	return 0;
+}
+
+long moat_vcpu_set_sregs(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_sregs *s = arg;
+	int r = sregs_set(object, s);
+
+	if (!r)
+		interrupt_put_back(object, s->interrupt_bitmap);
+	return r;
+}
+
+long moat_vcpu_set_sregs2(void *object, void *arg, unsigned long uarg)
+{
+	const struct kvm_sregs2 *in = arg;
+	struct kvm_sregs s = {};
+
+	memcpy(&s, in, SREGS_COMMON);
+	if ((in->flags & ~KVM_SREGS2_FLAGS_PDPTRS_VALID) || (in->flags && !sregs_are_pae(&s)))
+		return -EINVAL;
+	return sregs_set(object, &s);
 }
 
 /* Ioctls: debug registers */
@@ -384,24 +451,27 @@ long moat_vcpu_set_debugregs(void *object, void *arg, unsigned long uarg)
 /* Ioctls: events */
 
 #define EVENTS_FLAGS	(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |	\
-			 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM)
+			 KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM |			\
+			 KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 
-/* INT3 and INTO: their instruction is executed again. */
-static bool exception_is_soft(u8 vector)
+static void exception_get(struct moat_vcpu *vcpu, struct kvm_vcpu_events *out)
 {
-	return vector == X86_TRAP_BP || vector == X86_TRAP_OF;
-}
+	const struct moat_events *ev = &vcpu->events;
 
-static void exception_get(const struct moat_events *ev, struct kvm_vcpu_events *out)
-{
 	out->exception.nr = ev->exception.vector;
 	out->exception.has_error_code = ev->exception.has_error;
 	out->exception.error_code = ev->exception.error;
-	if (exception_is_soft(ev->exception.vector))
+	if (moat_exception_is_soft(ev->exception.vector))
 		return;
-	/* "Pending" means something only to users of exception payloads, which are not offered. */
+	/* "Pending" means something only to users of exception payloads. */
 	out->exception.pending = ev->exception.pending;
-	out->exception.injected = ev->exception.injected || ev->exception.pending;
+	out->exception.injected = ev->exception.injected ||
+				  (ev->exception.pending && !vcpu->vm->exception_payload);
+	if (!vcpu->vm->exception_payload)
+		return;
+	out->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	out->exception_has_payload = ev->exception.has_payload;
+	out->exception_payload = ev->exception.payload;
 }
 
 long moat_vcpu_get_events(void *object, void *arg, unsigned long uarg)
@@ -412,7 +482,8 @@ long moat_vcpu_get_events(void *object, void *arg, unsigned long uarg)
 
 	moat_nmi_collect(vcpu);
 	memset(out, 0, sizeof(*out));
-	exception_get(ev, out);
+	out->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	exception_get(vcpu, out);
 	out->interrupt.injected = ev->interrupt.injected && !ev->interrupt.soft;
 	out->interrupt.nr = ev->interrupt.vector;
 	if (vcpu->irq_shadow)
@@ -420,15 +491,26 @@ long moat_vcpu_get_events(void *object, void *arg, unsigned long uarg)
 	out->nmi.injected = ev->nmi.injected;
 	out->nmi.pending = ev->nmi.pending;
 	out->nmi.masked = ev->nmi.masked;
-	out->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	if (vcpu->vm->triple_fault_event) {
+		out->triple_fault.pending = test_bit(MOAT_REQ_TRIPLE_FAULT, &vcpu->requests);
+		out->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	}
 	return 0;
 }
 
-static bool events_are_legal(const struct kvm_vcpu_events *in)
+static bool events_are_legal(const struct moat_vm *vm, const struct kvm_vcpu_events *in)
 {
+	bool pending = in->flags & KVM_VCPUEVENT_VALID_PAYLOAD && in->exception.pending;
+
 	if (in->flags & ~EVENTS_FLAGS)
 		return false;
-	if (in->exception.injected && (in->exception.nr > 31 || in->exception.nr == X86_TRAP_NMI))
+	if (((in->flags & KVM_VCPUEVENT_VALID_PAYLOAD) && !vm->exception_payload) ||
+	    ((in->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) && !vm->triple_fault_event))
+		return false;
+	if (pending && in->exception.injected)
+		return false;
+	if ((in->exception.injected || pending) &&
+	    (in->exception.nr > 31 || in->exception.nr == X86_TRAP_NMI))
 		return false;
 	/* There is no system management mode. */
 	return !(in->flags & KVM_VCPUEVENT_VALID_SMM) ||
@@ -440,6 +522,12 @@ static void events_put(struct moat_vcpu *vcpu, const struct kvm_vcpu_events *in)
 	struct moat_events *ev = &vcpu->events;
 
 	ev->exception.pending = false;
+	ev->exception.has_payload = false;
+	if (in->flags & KVM_VCPUEVENT_VALID_PAYLOAD) {
+		ev->exception.pending = in->exception.pending;
+		ev->exception.has_payload = in->exception_has_payload;
+		ev->exception.payload = in->exception_payload;
+	}
 	ev->exception.injected = in->exception.injected;
 	ev->exception.vector = in->exception.nr;
 	ev->exception.has_error = in->exception.has_error_code;
@@ -457,14 +545,18 @@ static void events_put(struct moat_vcpu *vcpu, const struct kvm_vcpu_events *in)
 	}
 	if (in->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR)
 		ev->sipi_vector = in->sipi_vector;
+	if (in->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
+		assign_bit(MOAT_REQ_TRIPLE_FAULT, &vcpu->requests, in->triple_fault.pending);
 }
 
 long moat_vcpu_set_events(void *object, void *arg, unsigned long uarg)
 {
-	if (!events_are_legal(arg))
+	struct moat_vcpu *vcpu = object;
+
+	if (!events_are_legal(vcpu->vm, arg))
 		return -EINVAL;
-	events_put(object, arg);
-	moat_request(object, MOAT_REQ_EVENT);
+	events_put(vcpu, arg);
+	moat_request(vcpu, MOAT_REQ_EVENT);
 	return 0;
 }
 
@@ -478,6 +570,9 @@ long moat_vcpu_get_mp_state(void *object, void *arg, unsigned long uarg)
 	if (vcpu->lapic && moat_lapic_has_events(vcpu))
 		moat_lapic_accept_events(vcpu);
 	state->mp_state = vcpu->mp_state;
+	/* What it was kicked for is in no other state that is saved. */
+	if (state->mp_state == KVM_MP_STATE_HALTED && READ_ONCE(vcpu->pv_unhalted))
+		state->mp_state = KVM_MP_STATE_RUNNABLE;
 	return 0;
 }
 

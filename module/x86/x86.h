@@ -5,10 +5,18 @@
 #ifndef MOAT_X86_H
 #define MOAT_X86_H
 
+#include <asm/processor-flags.h>
 #include <asm/processor.h>
+#include <asm/traps.h>
 #include <asm/tsc.h>
 
 #include "../moat.h"
+
+#define DR6_RESET	0xffff0ff0ULL
+#define DR6_BD		BIT_ULL(13)	/* a register was accessed that DR7.GD guards */
+#define DR7_RESET	0x400ULL
+#define DR7_GD		BIT_ULL(13)
+#define HWCR_MCSTATUS_WRITE	BIT_ULL(18)
 
 /* x86/cpuid.c */
 void moat_cpuid_init(void);
@@ -18,6 +26,7 @@ const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 funct
 /* A register of a leaf (sub-leaf 0): what guests may have, and what of it this guest was told. */
 u32 moat_cpuid_supported(u32 function, enum cpuid_regs_idx reg);
 u32 moat_cpuid_bits(struct moat_vcpu *vcpu, u32 function, enum cpuid_regs_idx reg);
+bool moat_cpuid_has_mwait(struct moat_vcpu *vcpu);
 /* Bits of EFER and of SPEC_CTRL that any guest may have. */
 u64 moat_efer_supported(void);
 u64 moat_spec_ctrl_supported(void);
@@ -29,15 +38,67 @@ long moat_vcpu_get_cpuid2(void *object, void *arg, unsigned long uarg);
 
 /* x86/msr.c */
 /*
- * RDMSR and WRMSR by the guest (host false) or by KVM_GET/SET_MSRS (host true).
- * 0, or -EINVAL: the guest gets #GP, KVM_SET_MSRS stops there. Never sleeps.
+ * RDMSR and WRMSR by the guest (host false) or by KVM_GET/SET_MSRS (host true). 0, or an error by
+ * which the guest gets #GP, unless userspace serves it, and KVM_SET_MSRS stops: -ENOENT there is no
+ * such MSR, -EINVAL no such value (or it is hidden from the guest), -EPERM userspace has filtered
+ * it out. Never sleeps.
  */
 int moat_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host);
 int moat_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
 long moat_system_get_msr_index_list(void *object, void *arg, unsigned long uarg);
+long moat_system_get_msr_feature_list(void *object, void *arg, unsigned long uarg);
+long moat_system_get_msrs(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_get_msrs(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_msrs(void *object, void *arg, unsigned long uarg);
 void moat_msr_reset(struct moat_vcpu *vcpu, bool init);
+
+/* x86/filter.c */
+/* access is KVM_MSR_FILTER_READ or _WRITE. Any context. */
+bool moat_msr_filter_allows(struct moat_vm *vm, u32 index, u32 access);
+void moat_msr_filter_free(struct moat_msr_filter *filter);
+/*
+ * A RDMSR or WRMSR that failed with error: true where userspace wants to serve it, run is filled
+ * in; else it is #GP.
+ */
+bool moat_msr_to_user(struct moat_vcpu *vcpu, bool write, u64 value, int error, u64 next_rip);
+long moat_vm_enable_user_msr(struct moat_vm *vm, const struct kvm_enable_cap *cap);
+long moat_vm_set_msr_filter(void *object, void *arg, unsigned long uarg);
+
+/* x86/mce.c: MSR_IA32_MC0_CTL and on; 0 or -EINVAL. */
+int moat_mce_read(struct moat_vcpu *vcpu, u32 index, u64 *value);
+int moat_mce_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
+void moat_mce_reset(struct moat_vcpu *vcpu);
+long moat_system_get_mce_cap(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_setup_mce(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_mce(void *object, void *arg, unsigned long uarg);
+
+/* x86/debug.c */
+/* Userspace gets KVM_EXIT_DEBUG before the guest goes on. */
+void moat_debug_exit(struct moat_vcpu *vcpu, u8 vector, u64 dr6);
+/* Serves MOAT_REQ_DEBUG: 0. */
+int moat_debug_to_user(struct moat_vcpu *vcpu);
+/* An instruction has ended that was stepped over: userspace's step, or the guest's own. */
+void moat_debug_step(struct moat_vcpu *vcpu);
+/* MOV to (write) or from the guest's own DRn: false where it raised an exception. */
+bool moat_dr_access(struct moat_vcpu *vcpu, unsigned int dr, unsigned int gpr, bool write);
+long moat_vcpu_set_guest_debug(void *object, void *arg, unsigned long uarg);
+
+/* DR0 to DR3, and DR7, as they are in force. */
+static inline u64 *moat_debug_dr(struct moat_vcpu *vcpu)
+{
+	return vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP ? vcpu->debug.dr : vcpu->dr;
+}
+
+static inline u64 moat_debug_dr7(const struct moat_vcpu *vcpu)
+{
+	return vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP ? vcpu->debug.dr7 : vcpu->dr7;
+}
+
+/* The trap flag is on, though not in the guest's RFLAGS. */
+static inline u64 moat_debug_tf(const struct moat_vcpu *vcpu)
+{
+	return vcpu->debug.control & KVM_GUESTDBG_SINGLESTEP ? X86_EFLAGS_TF : 0;
+}
 
 /* x86/fpu.c */
 int moat_fpu_init(void);
@@ -65,9 +126,16 @@ long moat_vcpu_set_xsave(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_get_xcrs(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_xcrs(void *object, void *arg, unsigned long uarg);
 
+/* INT3 and INTO: their instruction is executed again. */
+static inline bool moat_exception_is_soft(u8 vector)
+{
+	return vector == X86_TRAP_BP || vector == X86_TRAP_OF;
+}
+
 /* x86/regs.c */
 void moat_regs_reset(struct moat_vcpu *vcpu, bool init);
-/* MOV to CRn by the guest (0, 3, 4, 8) after the checks of the manuals: 0 or -EINVAL for #GP. */
+/* MOV of CRn by the guest (0, 2, 3, 4, 8), to it after the checks of the manuals: 0 or -EINVAL. */
+u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr);
 int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value);
 int moat_efer_write(struct moat_vcpu *vcpu, u64 value, bool host);
 long moat_vcpu_get_regs(void *object, void *arg, unsigned long uarg);
@@ -77,12 +145,17 @@ long moat_vcpu_set_sregs(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_get_debugregs(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_debugregs(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_get_events(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_sregs2(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_sregs2(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_events(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_get_mp_state(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_mp_state(void *object, void *arg, unsigned long uarg);
 
 /* x86/clock.c */
 void moat_clock_create(struct moat_vm *vm);
+/* Writes what a version goes with, which is odd meanwhile. */
+void moat_versioned_write(struct moat_vcpu *vcpu, u64 version_gpa, u64 gpa, const void *data,
+			  size_t len);
 u64 moat_guest_tsc(struct moat_vcpu *vcpu);
 /*
  * Sets the guest's TSC as of now. The guest gets exactly what it writes, and TSC_ADJUST follows;
@@ -108,8 +181,24 @@ static inline void moat_clock_moved(struct moat_vcpu *vcpu)
 		moat_request(vcpu, MOAT_REQ_CLOCK);
 }
 
+/* x86/paravirt.c */
+/* Whether a guest whose CPUID is enforced was told of all these features (BIT(KVM_FEATURE_*)). */
+bool moat_pv_allows(struct moat_vcpu *vcpu, u32 features);
+/* VMMCALL or VMCALL, by KVM's convention. */
+void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl, bool long_mode);
+int moat_steal_time_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
+/* The vCPU's thread is about to be preempted, between two instructions of the guest. */
+void moat_steal_away(struct moat_vcpu *vcpu);
+/* Serves MOAT_REQ_STEAL, which is also due when the thread has waited. */
+void moat_steal_update(struct moat_vcpu *vcpu);
+
 long moat_vm_get_clock(void *object, void *arg, unsigned long uarg);
 long moat_vm_set_clock(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_tsc_khz(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_has_device_attr(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_get_device_attr(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_set_device_attr(void *object, void *arg, unsigned long uarg);
+long moat_vcpu_kvmclock_ctrl(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_get_tsc_khz(void *object, void *arg, unsigned long uarg);
 
 #endif

@@ -135,7 +135,7 @@ static int port_access(struct world *w, u16 port, unsigned int size, const void 
 	w->port = port;
 	w->port_size = size;
 	w->port_items = items;
-	return log_take(w, &a) ? 0 : -EAGAIN;
+	return log_take(w, &a) ? (int)items : -EAGAIN;
 }
 
 static int world_pio_in(void *ctx, u16 port, unsigned int size, void *data, unsigned int items)
@@ -143,7 +143,7 @@ static int world_pio_in(void *ctx, u16 port, unsigned int size, void *data, unsi
 	struct world *w = ctx;
 	int r = port_access(w, port, size, data, items, false);
 
-	if (!r)
+	if (r > 0)
 		memcpy(data, w->port_bytes, size * items);
 	return r;
 }

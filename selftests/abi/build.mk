@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0
+#
+# The programs that the ABI tests (scripts/check-abi) take; static, since they run in guests or
+# beside other Debian trees.
+
+ABI_DIR := $(B)/selftests/abi
+ABI_HELPERS := $(addprefix $(ABI_DIR)/,dialogue patterns)
+
+$(ABI_HELPERS): $(ABI_DIR)/%: selftests/abi/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static -pthread -o $@ $<
+
+-include $(wildcard $(ABI_DIR)/*.d)
