@@ -649,6 +649,7 @@ enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 {
 	struct moat_fragment store = { .gpa = vcpu->fault.gpa, .write = true };
 	const struct moat_insn *insn;
+	bool served;
 	u64 value;
 
 	if (!vcpu->fault.write || !vcpu->fault.final || vcpu->fault.delivery ||
@@ -661,11 +662,13 @@ enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 		emu_gpr_read(insn, vcpu->gpr, insn->src.reg, insn->src.size);
 	memcpy(store.data, &value, sizeof(value));
 	store.len = insn->dst.size;
+	served = moat_iobus_mmio(vcpu, store.gpa, store.data, store.len, true);
+	if (!served)
+		fragment_to_user(vcpu, &store);
 	moat_insn_skip(vcpu, vcpu->rip + insn->length);
-	if (moat_iobus_mmio(vcpu, store.gpa, store.data, store.len, true))
-		return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : MOAT_NR_EXITS;
-	fragment_to_user(vcpu, &store);
-	return MOAT_EXIT_USER;
+	if (!served)
+		return MOAT_EXIT_USER;
+	return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : MOAT_NR_EXITS;
 }
 
 /* Emulation */
