@@ -16,7 +16,7 @@ TOP=$(cd "$(dirname "$0")/../.." && pwd)
 . "$TOP/selftests/abi/lib.sh"
 
 MEMORY=96M
-STEP_SECONDS=120
+STEP_SECONDS=300
 # The name of the guest's memory in the stream, as it is where no file is named.
 BLOCK=x-use-canonical-path-for-ramblock-id=off
 
@@ -194,4 +194,4 @@ if [ "${1:-}" = --inside ]; then
 	shift
 	inside "$@"
 fi
-lab_self --smp 1 -- "$@"
+lab_self -- "$@"
