@@ -965,7 +965,7 @@ static void init_sipi(void)
 
 /* ---- Many at once ---- */
 
-#define STRESS_ROUNDS	200
+#define STRESS_ROUNDS	60
 
 static volatile uint64_t served[2];
 
