@@ -203,6 +203,14 @@ static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_
 	return 0;
 }
 
+static long vm_enable_x2apic_api(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	if (cap->args[0] & ~(u64)MOAT_X2APIC_API)
+		return -EINVAL;
+	WRITE_ONCE(vm->x2apic_api, vm->x2apic_api | cap->args[0]);
+	return 0;
+}
+
 static long vm_enable_exception_payload(struct moat_vm *vm, const struct kvm_enable_cap *cap)
 {
 	vm->exception_payload = cap->args[0];
@@ -252,6 +260,7 @@ static const struct {
 	long (*enable)(struct moat_vm *vm, const struct kvm_enable_cap *cap);
 } vm_caps[] = {
 	{ KVM_CAP_SPLIT_IRQCHIP, vm_enable_split_irqchip },
+	{ KVM_CAP_X2APIC_API, vm_enable_x2apic_api },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, moat_dirty_enable_manual },
 	{ KVM_CAP_DIRTY_LOG_RING, moat_dirty_enable_ring },
 	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, moat_dirty_enable_ring },

@@ -6,10 +6,10 @@
 #
 # Environment: MOAT_PEER (moat, kvm), MOAT_FUZZ_SECONDS (600), MOAT_FUZZ_SEED (1), MOAT_FUZZ_KERNEL (6.1).
 #
-# An emulator that aborts says that of itself, not of what it emulates: the run goes on behind the
-# seeds at which it did, and gives up where that comes too often. A host that dies or hangs is a
-# failure; since an emulator's fault can look like this as well, the seeds are then tried under KVM,
-# which tells what to think of it.
+# An emulator that aborts, or stands still with all its CPUs, says that of itself, not of what it
+# emulates: the run goes on behind the seeds at which it did, and gives up where that comes too often.
+# A host that dies or hangs is a failure; since an emulator's fault can look like this as well, the
+# seeds are then tried under KVM, which tells what to think of it.
 
 . "$(dirname "$0")/../lib/tap.sh"
 cd "$(dirname "$0")/../.." || exit 1
@@ -58,13 +58,13 @@ main() {
 		[ "$status" -eq 125 ] || pass_on "$status"
 		last=$(last_seed)
 		sed 's/^/# /' "$WORK/err" | tail -n 60
-		if ! grep -q 'lab: the emulator died' "$WORK/err"; then
+		if ! grep -qE 'lab: the emulator (died|hangs)' "$WORK/err"; then
 			tap_ok 1 "the host lives, at seed ${last:-none}"
 			[ "$PEER" = kvm ] || ask_kvm "$((${last:-$SEED} > 2 ? ${last:-$SEED} - 2 : 1))"
 			tap_end
 		fi
 		aborts=$((aborts + 1))
-		echo "# the emulator aborted at seed ${last:-none}, which is its own fault"
+		echo "# the emulator died or hangs at seed ${last:-none}, which is its own fault"
 		LEFT=$((LEFT - (SECONDS - start)))
 		if [ "$aborts" -ge "$ABORTS_MOST" ]; then
 			tap_skip "random calls and guests" "the emulator does not live long enough"

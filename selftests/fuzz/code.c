@@ -27,11 +27,10 @@
 #define TABLES_END	(AT_TABLES + 0x9000)
 
 /*
- * What leads to the lowest pages is marked accessed from the start: a guest that runs through its
- * own tables, with an instruction across the end of one, makes QEMU's TCG (11.1) wait for itself if
- * the second page's translation has such a bit to set in the first. Nor can the tables be executed at
- * the end of the address space, where they are mapped through themselves: an instruction across that
- * end has the same effect.
+ * What leads to the lowest pages is marked accessed from the start, and so is what guests store
+ * there: with an instruction across the end of a page, QEMU's TCG (11.1) waits for itself if the
+ * second page's translation has such a bit to set in a table that is, or touches, the first. For the
+ * same reason the tables cannot be executed where they are mapped through themselves.
  */
 #define PTE_TABLE	0x067
 #define PTE_LARGE	0x087
@@ -502,11 +501,13 @@ static void piece_port(struct code *c)
 /* Stores to code and to page tables, which take effect somewhere in what follows. */
 static void piece_store(struct code *c)
 {
-	uint64_t at = rng_one_in(c->rng, 2) ? AT_CODE + rng_below(c->rng, 8 * CODE_SIZE) :
-		      AT_TABLES + rng_below(c->rng, (TABLES_END - AT_TABLES) / 8) * 8;
+	bool code = rng_one_in(c->rng, 2);
 
-	emit_load(c, 3, at);
-	emit_load(c, 0, rng_one_in(c->rng, 2) ? entry_strange(c->rng) : rng_next(c->rng));
+	if (code)
+		emit_load(c, 3, AT_CODE + rng_below(c->rng, 8 * CODE_SIZE));
+	else
+		emit_load(c, 3, AT_TABLES + rng_below(c->rng, (TABLES_END - AT_TABLES) / 8) * 8);
+	emit_load(c, 0, code ? rng_next(c->rng) : entry_strange(c->rng));
 	if (c->bits == 64)
 		EMIT(c, 0x48);
 	else if (c->bits == 16)
