@@ -196,18 +196,17 @@ static bool translate_by_fault(struct access *a, u64 linear, u32 access, u64 *re
 	return true;
 }
 
-static int translate_by_walk(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
+static int translate_by_walk(struct access *a, u64 linear, u32 access,
+			     struct walk_result *ret_result)
 {
-	struct walk_result result;
-	int r = walk_translate(&a->walk, linear, access, &result);
+	int r = walk_translate(&a->walk, linear, access, ret_result);
 
 	if (r == WALK_FAULT)
-		return emu_page_fault(&a->state, linear, result.error);
+		return emu_page_fault(&a->state, linear, ret_result->error);
 	if (r) {
 		a->retry = r == -ELOOP;
 		return -EIO;
 	}
-	*ret_gpa = result.gpa;
 	return 0;
 }
 
@@ -216,6 +215,7 @@ static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 {
 	struct moat_emulation *emul = &a->vcpu->emul;
 	u64 page = linear & PAGE_MASK;
+	struct walk_result result;
 	unsigned int i;
 	int r;
 
@@ -225,9 +225,10 @@ static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 			return 0;
 		}
 	if (!translate_by_fault(a, linear, access, ret_gpa)) {
-		r = translate_by_walk(a, linear, access, ret_gpa);
+		r = translate_by_walk(a, linear, access, &result);
 		if (r)
 			return r;
+		*ret_gpa = result.gpa;
 	}
 	if (emul->page_count < ARRAY_SIZE(emul->page))
 		emul->page[emul->page_count++] = (struct moat_translation) {
@@ -417,23 +418,25 @@ static void access_init(struct access *a, struct moat_vcpu *vcpu, bool atomic)
 struct fetch {
 	u8 bytes[MOAT_INSN_MAX];
 	unsigned int count;
-	u64 gpa;		/* of the first byte */
+	u64 layout;			/* vm->layout before any of them was read */
+	struct walk_result first;	/* of the first byte */
 };
 
 /* As many bytes as the page at linear + fetch->count has. */
 static int fetch_page(struct access *a, u64 linear, struct fetch *fetch)
 {
 	u32 access = WALK_FETCH | (a->state.cpl == 3 ? WALK_USER : 0);
-	u64 at = linear + fetch->count, gpa;
+	u64 at = linear + fetch->count;
 	unsigned int len = min_t(unsigned int, MOAT_INSN_MAX - fetch->count,
 				 PAGE_SIZE - offset_in_page(at));
-	int r = translate_by_walk(a, at, access, &gpa);
+	struct walk_result result;
+	int r = translate_by_walk(a, at, access, &result);
 
 	if (r)
 		return r;
 	if (!fetch->count)
-		fetch->gpa = gpa;
-	r = walk_read_entry(a, gpa, fetch->bytes + fetch->count, len);
+		fetch->first = result;
+	r = walk_read_entry(a, result.gpa, fetch->bytes + fetch->count, len);
 	if (!r)
 		fetch->count += len;
 	return r ? -EIO : 0;
@@ -449,6 +452,7 @@ static int fetch_decode(struct access *a, struct fetch *fetch, struct moat_insn 
 	u64 linear = emu_code_address(a->state.sregs, vcpu->rip, mode);
 	int r;
 
+	fetch->layout = smp_load_acquire(&vcpu->vm->layout);
 	do {
 		r = fetch_page(a, linear, fetch);
 		if (r)
@@ -494,37 +498,98 @@ static struct moat_insn_place *insn_place(struct moat_vcpu *vcpu, u64 linear)
 	return &vcpu->insn_places[(linear ^ linear >> 4) % ARRAY_SIZE(vcpu->insn_places)];
 }
 
-/* The instruction that was found there before, if its bytes are still where they were; or NULL. */
-static const struct moat_insn *insn_recall(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
+/*
+ * Reads the entry of the instruction's page and the words that it is in, without sleeping. False
+ * where they are not present just now. (Their addresses were checked when the slots were set.)
+ */
+static bool insn_words_read(const struct moat_insn_place *place, u64 *leaf, u64 words[2])
+{
+	u64 __user *at = (u64 __user *)place->hva;
+	void __user *entry = (void __user *)place->leaf_hva;
+	u32 narrow;
+
+	if (!user_access_begin(at, 2 * sizeof(*at)))
+		return false;
+	unsafe_get_user(words[0], at, fault);
+	unsafe_get_user(words[1], at + 1, fault);
+	if (place->leaf_size == sizeof(u64)) {
+		unsafe_get_user(*leaf, (u64 __user *)entry, fault);
+	} else if (place->leaf_size) {
+		unsafe_get_user(narrow, (u32 __user *)entry, fault);
+		*leaf = narrow;
+	}
+	user_access_end();
+	return true;
+fault:
+	user_access_end();
+	return false;
+}
+
+static bool insn_is_there(const struct moat_insn_place *place)
+{
+	u64 leaf = place->leaf, words[2] = {};
+	bool there;
+
+	pagefault_disable();
+	there = insn_words_read(place, &leaf, words);
+	pagefault_enable();
+	return there && !(((words[0] ^ place->words[0]) & place->masks[0]) |
+			  ((words[1] ^ place->words[1]) & place->masks[1]) |
+			  ((leaf ^ place->leaf) & ~WALK_LEAF_MARKS));
+}
+
+/* The instruction that was found there before, if it would be found there again; or NULL. */
+static const struct moat_insn *insn_recall(struct moat_vcpu *vcpu, u64 space, u64 linear)
 {
 	const struct moat_insn_place *place = insn_place(vcpu, linear);
-	u8 bytes[MOAT_INSN_MAX];
 
-	if (!place->insn.length || place->linear != linear || place->cr3 != cr3 ||
-	    copy_from_user_nofault(bytes, (void __user *)place->hva, place->insn.length) ||
-	    memcmp(bytes, place->bytes, place->insn.length))
+	if (!place->insn.length || place->linear != linear || place->space != space ||
+	    place->layout != READ_ONCE(vcpu->vm->layout) || !insn_is_there(place))
 		return NULL;
 	return &place->insn;
 }
 
+static u64 insn_space(const struct access *a)
+{
+	return a->walk.cr0 & X86_CR0_PG ? a->walk.cr3 : MOAT_NO_PAGING;
+}
+
+static void insn_words_set(struct moat_insn_place *place, const u8 *bytes, unsigned int length)
+{
+	u8 mask[sizeof(place->masks)] = {};
+
+	memset(mask, 0xff, length);
+	memcpy(place->masks, mask, sizeof(place->masks));
+	memset(place->words, 0, sizeof(place->words));
+	memcpy(place->words, bytes, length);
+}
+
+/* Not where the words reach into the next page, which may be anything. */
 static void insn_remember(struct access *a, const struct fetch *fetch, const struct moat_insn *insn)
 {
 	u64 linear = emu_code_address(a->state.sregs, a->vcpu->rip, insn->mode);
 	struct moat_insn_place *place = insn_place(a->vcpu, linear);
+	const struct walk_result *first = &fetch->first;
+	struct moat_vm *vm = a->vcpu->vm;
 
 	place->insn.length = 0;
-	place->hva = moat_guest_hva(a->vcpu->vm, fetch->gpa);
-	if (!place->hva || offset_in_page(fetch->gpa) + insn->length > PAGE_SIZE)
+	place->hva = moat_guest_hva(vm, first->gpa);
+	place->leaf_hva = first->leaf_size ? moat_guest_hva(vm, first->leaf_gpa) : 0;
+	if (!place->hva || offset_in_page(first->gpa) > PAGE_SIZE - sizeof(place->words) ||
+	    (first->leaf_size && !place->leaf_hva))
 		return;
-	place->cr3 = a->walk.cr3;
+	place->space = insn_space(a);
 	place->linear = linear;
-	memcpy(place->bytes, fetch->bytes, insn->length);
+	place->layout = fetch->layout;
+	place->leaf = first->leaf;
+	place->leaf_size = first->leaf_size;
+	insn_words_set(place, fetch->bytes, insn->length);
 	place->insn = *insn;
 }
 
-unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
+unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 space, u64 linear)
 {
-	const struct moat_insn *known = insn_recall(vcpu, cr3, linear);
+	const struct moat_insn *known = insn_recall(vcpu, space, linear);
 	struct fetch fetch = { 0 };
 	struct moat_insn insn;
 	struct access a;
@@ -673,7 +738,7 @@ static int emulation_fetch(struct moat_vcpu *vcpu, struct access *a, struct fetc
 	const struct moat_insn *known;
 	int r;
 
-	known = insn_recall(vcpu, a->walk.cr3,
+	known = insn_recall(vcpu, insn_space(a),
 			    emu_code_address(a->state.sregs, vcpu->rip, mode));
 	if (known && known->mode == mode) {
 		vcpu->emul.insn = *known;

@@ -143,6 +143,7 @@ struct moat_vm {
 
 	struct srcu_struct srcu;
 	struct moat_slots __rcu *slots;		/* (s) */
+	u64 layout;				/* (m) to write: how often these have changed */
 	struct moat_routing __rcu *routing;	/* (s) */
 
 	rwlock_t mmu_lock;
@@ -242,18 +243,25 @@ struct moat_emulation {
 };
 
 /*
- * An instruction that was fetched and decoded before. It holds as long as the same bytes are at
- * the same host address: so it is forgotten when the guest writes over it. A guest that maps
- * another instruction to the same linear address, and leaves the old bytes where they were, gets
- * the old one executed, and deceives nobody but itself.
+ * An instruction that was fetched and decoded before. It holds as long as it would be found there
+ * again: the page's entry in the guest's tables is the same, the slots are, and so are the bytes at
+ * the host's address. What leads to that entry is not looked at: whoever takes a page table out of
+ * use clears it first, or deceives himself.
  */
 struct moat_insn_place {
-	u64 cr3;
+	u64 space;		/* the guest's CR3, or MOAT_NO_PAGING */
 	u64 linear;
+	u64 layout;		/* vm->layout */
 	unsigned long hva;
-	u8 bytes[MOAT_INSN_MAX];
+	unsigned long leaf_hva;	/* of the entry, of leaf_size bytes, 0 without paging */
+	u64 leaf;
+	u32 leaf_size;
+	u64 words[2];		/* the bytes there, */
+	u64 masks[2];		/* and which of them are the instruction's */
 	struct moat_insn insn;	/* length 0: none */
 };
+
+#define MOAT_NO_PAGING	(~0ULL)
 
 struct moat_vcpu_stats {
 	u64 exits;
@@ -449,9 +457,10 @@ int moat_insn_prefetch(struct moat_vcpu *vcpu);
 /*
  * Without sleeping: the length of the instruction at RIP; that of a MOV to a control register and
  * its source, or -ENOENT where it is another instruction. 0 where the bytes are not present just
- * now. cr3 and linear, RIP's address, are what the first remembers a length by.
+ * now. space (the guest's CR3, or MOAT_NO_PAGING) and linear, RIP's address, are what the first
+ * remembers a length by.
  */
-unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 cr3, u64 linear);
+unsigned int moat_insn_length(struct moat_vcpu *vcpu, u64 space, u64 linear);
 int moat_insn_cr_operand(struct moat_vcpu *vcpu, unsigned int *ret_gpr);
 /* Goes on behind the instruction at RIP, with what comes at the end of each. */
 void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip);

@@ -30,7 +30,8 @@ static bool insn_end(struct moat_vcpu *vcpu, u64 *ret_rip)
 		*ret_rip = vmcb->next_rip;
 		return true;
 	}
-	len = moat_insn_length(vcpu, vmcb->cr3, vmcb->cs.base + vcpu->rip);
+	len = moat_insn_length(vcpu, vmcb->cr0 & X86_CR0_PG ? vmcb->cr3 : MOAT_NO_PAGING,
+			       vmcb->cs.base + vcpu->rip);
 	*ret_rip = vcpu->rip + len;
 	if (!(vmcb->cs.attrib & SVM_SEGMENT_L))
 		*ret_rip = (u32)*ret_rip;
