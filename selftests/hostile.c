@@ -419,8 +419,8 @@ static void strange_tables(void)
 
 /*
  * An instruction is emulated at an address where another one was before, which is still in the page
- * that was mapped there. A read is not the write that it was, least of all to a page that may only be
- * read.
+ * that was mapped there. A read is not the write that it was, least of all to a page that may only
+ * be read.
  */
 #define CODE_AT		0xa00000ul
 #define CODE_WRITE	(GUEST_FREE + 0x1000)
