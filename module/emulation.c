@@ -180,18 +180,17 @@ static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 	return moat_guest_read(vcpu->vm, gpa, data, len);
 }
 
-static int translate_by_walk(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
+static int translate_by_walk(struct access *a, u64 linear, u32 access,
+			     struct walk_result *ret_result)
 {
-	struct walk_result result;
-	int r = walk_translate(&a->walk, linear, access, &result);
+	int r = walk_translate(&a->walk, linear, access, ret_result);
 
 	if (r == WALK_FAULT)
-		return emu_page_fault(&a->state, linear, result.error);
+		return emu_page_fault(&a->state, linear, ret_result->error);
 	if (r) {
 		a->retry = r == -ELOOP;
 		return -EIO;
 	}
-	*ret_gpa = result.gpa;
 	return 0;
 }
 
@@ -200,6 +199,7 @@ static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 {
 	struct moat_emulation *emul = &a->vcpu->emul;
 	u64 page = linear & PAGE_MASK;
+	struct walk_result result;
 	unsigned int i;
 	int r;
 
@@ -208,9 +208,10 @@ static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 			*ret_gpa = emul->page[i].gpa | offset_in_page(linear);
 			return 0;
 		}
-	r = translate_by_walk(a, linear, access, ret_gpa);
+	r = translate_by_walk(a, linear, access, &result);
 	if (r)
 		return r;
+	*ret_gpa = result.gpa;
 	if (emul->page_count < ARRAY_SIZE(emul->page))
 		emul->page[emul->page_count++] = (struct moat_translation) {
 			.linear = page, .gpa = *ret_gpa & PAGE_MASK, .access = access,
@@ -428,23 +429,25 @@ static void access_init(struct access *a, struct moat_vcpu *vcpu, bool atomic)
 struct fetch {
 	u8 bytes[MOAT_INSN_MAX];
 	unsigned int count;
-	u64 gpa;		/* of the first byte */
+	u64 layout;			/* vm->layout before any of them was read */
+	struct walk_result first;	/* of the first byte */
 };
 
 /* As many bytes as the page at linear + fetch->count has. */
 static int fetch_page(struct access *a, u64 linear, struct fetch *fetch)
 {
 	u32 access = WALK_FETCH | (a->state.cpl == 3 ? WALK_USER : 0);
-	u64 at = linear + fetch->count, gpa;
+	u64 at = linear + fetch->count;
 	unsigned int len = min_t(unsigned int, MOAT_INSN_MAX - fetch->count,
 				 PAGE_SIZE - offset_in_page(at));
-	int r = translate_by_walk(a, at, access, &gpa);
+	struct walk_result result;
+	int r = translate_by_walk(a, at, access, &result);
 
 	if (r)
 		return r;
 	if (!fetch->count)
-		fetch->gpa = gpa;
-	r = walk_read_entry(a, gpa, fetch->bytes + fetch->count, len);
+		fetch->first = result;
+	r = walk_read_entry(a, result.gpa, fetch->bytes + fetch->count, len);
 	if (!r)
 		fetch->count += len;
 	return r ? -EIO : 0;
@@ -460,6 +463,7 @@ static int fetch_decode(struct access *a, struct fetch *fetch, struct moat_insn 
 	u64 linear = emu_code_address(a->state.sregs, vcpu->rip, mode);
 	int r;
 
+	fetch->layout = smp_load_acquire(&vcpu->vm->layout);
 	do {
 		r = fetch_page(a, linear, fetch);
 		if (r)
@@ -505,29 +509,56 @@ static struct moat_insn_place *insn_place(struct moat_vcpu *vcpu, u64 linear)
 	return &vcpu->insn_places[hash_64(linear, MOAT_INSN_PLACES_SHIFT)];
 }
 
-/* The instruction that was found there before, if its bytes are still where they were; or NULL. */
-static const struct moat_insn *insn_recall(struct moat_vcpu *vcpu, const struct moat_code *code)
+/*
+ * Whether the words that hold it, and its page's entry, are what they were. (That their addresses
+ * may be the owner's was checked when the slots were set.)
+ */
+static bool insn_is_there(const struct moat_insn_place *place)
 {
-	const struct moat_insn_place *place = insn_place(vcpu, code->linear);
 	const u64 __user *window = (const u64 __user *)place->window;
-	const struct moat_insn *insn = NULL;
-	u64 low, high;
+	u64 low, high, leaf, changed = 1;
 
-	if (place->code.linear != code->linear || place->code.cr3 != code->cr3 ||
-	    place->code.mode != code->mode)
-		return NULL;
 	pagefault_disable();
-	if (user_access_begin(window, sizeof(place->bytes))) {
+	if (user_access_begin(window, 2 * sizeof(*window))) {
 		unsafe_get_user(low, window, end);
 		unsafe_get_user(high, window + 1, end);
-		if (!((low ^ place->bytes[0]) & place->mask[0]) &&
-		    !((high ^ place->bytes[1]) & place->mask[1]))
-			insn = &place->insn;
+		unsafe_get_user(leaf, (const u64 __user *)place->leaf, end);
+		changed = ((low ^ place->word[0]) & place->mask[0]) |
+			  ((high ^ place->word[1]) & place->mask[1]) |
+			  ((leaf ^ place->word[2]) & place->mask[2]);
 end:
 		user_access_end();
 	}
 	pagefault_enable();
-	return insn;
+	return !changed;
+}
+
+/* The instruction that was found there before, if it would be found there again; or NULL. */
+static const struct moat_insn *insn_recall(struct moat_vcpu *vcpu, const struct moat_code *code)
+{
+	const struct moat_insn_place *place = insn_place(vcpu, code->linear);
+
+	if (place->code.linear != code->linear || place->code.cr3 != code->cr3 ||
+	    place->code.mode != code->mode || place->layout != READ_ONCE(vcpu->vm->layout) ||
+	    !insn_is_there(place))
+		return NULL;
+	return &place->insn;
+}
+
+/* The page's entry: in an aligned word, of which it may be a half. Without paging, any word. */
+static bool leaf_remember(struct moat_vcpu *vcpu, struct moat_insn_place *place,
+			  const struct walk_result *first)
+{
+	unsigned int shift = (first->leaf_gpa & 7) * 8;
+
+	place->leaf = place->window;
+	place->mask[2] = 0;
+	if (!first->leaf_size)
+		return true;
+	place->leaf = moat_guest_hva(vcpu->vm, first->leaf_gpa & ~7ULL);
+	place->word[2] = first->leaf << shift;
+	place->mask[2] = (first->leaf_size == 8 ? ~WALK_LEAF_MARKS : (u32)~WALK_LEAF_MARKS) << shift;
+	return place->leaf;
 }
 
 /* What cannot be found again, as it goes over the end of a page, is there until the next. */
@@ -536,19 +567,21 @@ static const struct moat_insn *insn_remember(struct moat_vcpu *vcpu, const struc
 					     const struct moat_insn *insn)
 {
 	struct moat_insn_place *place = insn_place(vcpu, code->linear);
-	unsigned long hva = moat_guest_hva(vcpu->vm, fetch->gpa);
-	unsigned long last = (hva & PAGE_MASK) + PAGE_SIZE - sizeof(place->bytes);
+	unsigned long hva = moat_guest_hva(vcpu->vm, fetch->first.gpa);
+	unsigned long last = (hva & PAGE_MASK) + PAGE_SIZE - 2 * sizeof(place->word[0]);
 
 	place->insn = *insn;
 	place->code = *code;
-	if (!hva || offset_in_page(hva) + insn->length > PAGE_SIZE || insn->mode != code->mode) {
+	place->layout = fetch->layout;
+	place->window = min(hva, last);
+	if (!hva || offset_in_page(hva) + insn->length > PAGE_SIZE || insn->mode != code->mode ||
+	    !leaf_remember(vcpu, place, &fetch->first)) {
 		place->code.mode = 0;
 		return &place->insn;
 	}
-	place->window = min(hva, last);
-	memset(place->mask, 0, sizeof(place->mask));
+	memset(place->mask, 0, 2 * sizeof(place->mask[0]));
 	memset((u8 *)place->mask + (hva - place->window), 0xff, insn->length);
-	memcpy((u8 *)place->bytes + (hva - place->window), fetch->bytes, insn->length);
+	memcpy((u8 *)place->word + (hva - place->window), fetch->bytes, insn->length);
 	return &place->insn;
 }
 
@@ -605,14 +638,15 @@ int moat_insn_prefetch(struct moat_vcpu *vcpu)
  */
 static int hypercall_fix(struct access *a, const struct moat_insn *insn)
 {
-	u64 linear = emu_code_address(a->state.sregs, a->vcpu->rip, insn->mode), gpa;
+	u64 linear = emu_code_address(a->state.sregs, a->vcpu->rip, insn->mode);
 	u8 modrm = insn->modrm ^ (MODRM_VMCALL ^ MODRM_VMMCALL);
+	struct walk_result last;
 	int r = translate_by_walk(a, linear + insn->length - 1,
-				  WALK_WRITE | (a->state.cpl == 3 ? WALK_USER : 0), &gpa);
+				  WALK_WRITE | (a->state.cpl == 3 ? WALK_USER : 0), &last);
 
 	if (r == -EFAULT)
 		return inject_noted(a);
-	if (!r && !moat_guest_write(a->vcpu, gpa, &modrm, 1))
+	if (!r && !moat_guest_write(a->vcpu, last.gpa, &modrm, 1))
 		return 1;
 	moat_inject_ud(a->vcpu);
 	return 1;

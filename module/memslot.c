@@ -98,6 +98,8 @@ static int slot_replace(struct moat_vm *vm, const struct moat_slot *old,
 	if (!after)
 		return -ENOMEM;
 	rcu_assign_pointer(vm->slots, after);
+	/* Whoever sees the count sees the slots. */
+	smp_store_release(&vm->layout, vm->layout + 1);
 	synchronize_srcu_expedited(&vm->srcu);
 	if (old && new && old->gfn == new->gfn && moat_slot_is_logged(new))
 		moat_dirty_begin(vm, new);

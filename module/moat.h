@@ -177,6 +177,7 @@ struct moat_vm {
 
 	struct srcu_struct srcu;
 	struct moat_slots __rcu *slots;		/* (s) */
+	u64 layout;				/* (m) to write: how often these have changed */
 	struct moat_routing __rcu *routing;	/* (s) */
 	struct moat_msr_filter __rcu *msr_filter;	/* (s) NULL: the guest may have all MSRs */
 
@@ -305,23 +306,29 @@ struct moat_emulation {
 
 /* Where code runs: by this an instruction is remembered. */
 struct moat_code {
-	u64 cr3;
+	u64 cr3;		/* the guest's, or MOAT_NO_PAGING */
 	u64 linear;		/* RIP's address */
 	u8 mode;		/* enum moat_insn_mode */
 };
 
+#define MOAT_NO_PAGING	(~0ULL)
+
 /*
- * An instruction that was fetched and decoded before. It holds as long as the same bytes are at
- * the same host address: so it is forgotten when the guest writes over it. A guest that maps
- * another instruction to the same linear address, and leaves the old bytes where they were, gets
- * the old one executed, and deceives nobody but itself.
+ * An instruction that was fetched and decoded before. It holds as long as it would be found there
+ * again: the page's entry in the guest's tables is the same, the slots are, and so are the bytes at
+ * the host's address. What leads to that entry is not looked at: whoever takes a page table out of
+ * use clears it first, or deceives himself.
  */
 struct moat_insn_place {
 	struct moat_code code;	/* mode 0: none */
-	unsigned long window;	/* where in the owner's memory the two words are that hold it, */
-	u64 bytes[2], mask[2];	/* what they are, and which bits of them are the instruction's */
+	u64 layout;		/* vm->layout */
+	/* Where in the owner's memory are the two words that hold it, and that of the entry; */
+	unsigned long window, leaf;
+	u64 word[3], mask[3];	/* what they are, and which of their bits matter */
 	struct moat_insn insn;
 };
+
+#define MOAT_INSN_PLACES_SHIFT 5
 
 /* A vCPU's dirty pages, for userspace. The numbers only grow; modulo the size they are indices. */
 struct moat_dirty_ring {
@@ -330,7 +337,6 @@ struct moat_dirty_ring {
 	u32 head;			/* (v) of the next entry */
 	u32 tail;			/* (m) of the first that is not taken back */
 };
-#define MOAT_INSN_PLACES_SHIFT 5
 
 struct moat_vcpu_stats {
 	u64 exits;

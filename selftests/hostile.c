@@ -418,9 +418,9 @@ static void strange_tables(void)
 }
 
 /*
- * An instruction that is executed from memory is another one by the time that it is emulated: it was
- * remembered from where its linear address led before, and is there still. A read became a write:
- * what the page tables do not allow must not come of that.
+ * An instruction is emulated at an address where another one was before, which is still in the page
+ * that was mapped there. A read is not the write that it was, least of all to a page that may only
+ * be read.
  */
 #define CODE_AT		0xa00000ul
 #define CODE_WRITE	(GUEST_FREE + 0x1000)
@@ -460,13 +460,11 @@ static void code_of_another_page(void)
 	vcpu_set_long(vcpu, read_or_write_payload, 0);
 	vcpu_exit(vcpu, KVM_EXIT_MMIO);
 	CHECK(vcpu->run->mmio.is_write, "the first is no write");
-	vcpu_astray = true;	/* a page fault is an answer too */
-	vcpu_wait(vcpu);
-	if (vcpu->run->exit_reason == KVM_EXIT_MMIO)
-		CHECK(!vcpu->run->mmio.is_write, "a write to %#llx, which is read-only",
-		      vcpu->run->mmio.phys_addr);
-	else
-		CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_IO);
+	vcpu_exit(vcpu, KVM_EXIT_MMIO);
+	CHECK(!vcpu->run->mmio.is_write, "a write to %#llx, which is read-only",
+	      vcpu->run->mmio.phys_addr);
+	CHECK_EQ(vcpu->run->mmio.phys_addr, READ_ONLY_GPA);
+	vcpu_finish(vcpu);
 	still_good(0x1a);
 	machine_destroy();
 }

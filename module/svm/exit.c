@@ -23,9 +23,14 @@ void svm_code_find(struct moat_vcpu *vcpu, struct moat_code *ret_code)
 	u16 attrib = vmcb->cs.attrib;
 
 	ret_code->cr3 = vmcb->cr3;
-	ret_code->linear = attrib & SVM_SEGMENT_L ? vcpu->rip : (u32)(vmcb->cs.base + vcpu->rip);
-	ret_code->mode = attrib & SVM_SEGMENT_L ? INSN_64 :
-			 attrib & SVM_SEGMENT_DB ? INSN_32 : INSN_16;
+	ret_code->linear = vcpu->rip;
+	ret_code->mode = INSN_64;
+	if (likely(attrib & SVM_SEGMENT_L))
+		return;
+	if (!(vmcb->cr0 & X86_CR0_PG))
+		ret_code->cr3 = MOAT_NO_PAGING;
+	ret_code->linear = (u32)(vmcb->cs.base + vcpu->rip);
+	ret_code->mode = attrib & SVM_SEGMENT_DB ? INSN_32 : INSN_16;
 }
 
 /*

@@ -226,6 +226,9 @@ static int leaf_finish(struct path *path, struct walk_result *ret_result)
 		address |= PSE_HIGH(path->entry);
 	ret_result->gpa = (address & ~offset) | (path->linear & offset);
 	ret_result->page_size = offset + 1;
+	ret_result->leaf_size = path->entry_size;
+	ret_result->leaf_gpa = path->entry_gpa;
+	ret_result->leaf = path->entry & ~WALK_LEAF_MARKS;
 	return 0;
 }
 
@@ -258,6 +261,7 @@ int walk_translate(const struct walk_ctx *walk, u64 linear, u32 access,
 	if (!(walk->cr0 & CR0_PG)) {
 		ret_result->gpa = path.linear;
 		ret_result->page_size = 4096;
+		ret_result->leaf_size = 0;
 		return 0;
 	}
 	for (tries = 0; tries < MAX_TRIES; tries++) {

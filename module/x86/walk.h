@@ -45,12 +45,20 @@ struct walk_ctx {
  * @gpa: guest-physical address; valid if translated.
  * @page_size: bytes of the page that the address is in; 4096 without paging.
  * @error: error code of the page fault; valid if WALK_FAULT.
+ * @leaf_size: bytes of the page's entry in its table, 0 without paging;
+ * @leaf_gpa, @leaf: where it is, and what it was, WALK_LEAF_MARKS aside.
  */
 struct walk_result {
 	u64 gpa;
 	u64 page_size;
 	u32 error;
+	u32 leaf_size;
+	u64 leaf_gpa;
+	u64 leaf;
 };
+
+/* Bits of an entry that the CPU sets by itself. */
+#define WALK_LEAF_MARKS	(BIT_ULL(5) | BIT_ULL(6))
 
 #define WALK_FAULT	1
 

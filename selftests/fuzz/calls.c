@@ -700,6 +700,13 @@ static void arg_tame(const struct call *call, uint8_t *arg)
 	case KVM_SET_MSRS:
 		msrs_tame((struct kvm_msrs *)arg);
 		break;
+	case KVM_SET_DEBUGREGS:
+		debugregs_tame(arg, ((struct kvm_debugregs *)arg)->dr7);
+		break;
+	case KVM_SET_GUEST_DEBUG:
+		debugregs_tame(((struct kvm_guest_debug *)arg)->arch.debugreg,
+			       ((struct kvm_guest_debug *)arg)->arch.debugreg[7]);
+		break;
 	case KVM_SET_SREGS:
 	case KVM_SET_SREGS2:
 		sregs_tame((struct kvm_sregs *)arg);

@@ -26,16 +26,17 @@
 #define TABLE_PT	(AT_TABLES + 0x8000)	/* the first 2 MiB in 4 KiB pages */
 #define TABLES_END	(AT_TABLES + 0x9000)
 
-/*
- * What leads to the lowest pages is marked accessed from the start, and so is what guests store
- * there: with an instruction across the end of a page, QEMU's TCG (11.1) waits for itself if the
- * second page's translation has such a bit to set in a table that is, or touches, the first. For the
- * same reason the tables cannot be executed where they are mapped through themselves.
- */
-#define PTE_TABLE	0x067
+#define PTE_TABLE	0x007
 #define PTE_LARGE	0x087
-#define PTE_ACCESSED	0x020
-#define PTE_NX		(1ull << 63)
+
+/*
+ * A guest that runs through page tables: with an instruction across the end of a page, QEMU's TCG
+ * (11.1) waits for itself for ever if the second page's translation has an accessed bit to set in
+ * the first, or in a table where such an instruction was translated before. So the last entries of
+ * a table are no entries, but so many HLTs.
+ */
+#define TABLE_STOPS	16
+#define OPCODE_HLT	0xf4
 
 static void put(uint8_t *ram, uint64_t at, uint64_t value)
 {
@@ -46,10 +47,11 @@ static void pages_identical(uint8_t *ram)
 {
 	unsigned int i;
 	uint32_t entry;
+	uint64_t end;
 
 	memset(ram + AT_TABLES, 0, TABLES_END - AT_TABLES);
 	put(ram, TABLE_PML4, TABLE_PDPT | PTE_TABLE);
-	put(ram, TABLE_PML4 + 8 * 511, TABLE_PML4 | PTE_TABLE | PTE_NX);	/* itself */
+	put(ram, TABLE_PML4 + 8 * 509, TABLE_PML4 | PTE_TABLE);		/* itself */
 	for (i = 0; i < 4; i++) {
 		put(ram, TABLE_PDPT + 8 * i, (TABLE_PD + i * PAGE) | PTE_TABLE);
 		put(ram, TABLE_PDPT32 + 8 * i, (TABLE_PD + i * PAGE) | 1);
@@ -60,9 +62,11 @@ static void pages_identical(uint8_t *ram)
 		put(ram, TABLE_PT + 8 * i, i * PAGE | PTE_TABLE);
 	put(ram, TABLE_PD, TABLE_PT | PTE_TABLE);
 	for (i = 0; i < 1024; i++) {
-		entry = i << 22 | PTE_LARGE | PTE_ACCESSED;
+		entry = i << 22 | PTE_LARGE;
 		memcpy(ram + TABLE_PD32 + 4 * i, &entry, 4);
 	}
+	for (end = AT_TABLES + PAGE; end <= TABLES_END; end += PAGE)
+		memset(ram + end - TABLE_STOPS, OPCODE_HLT, TABLE_STOPS);
 }
 
 /* An entry such as no sane guest has: to MMIO, read-only memory, itself, reserved bits. */
@@ -76,9 +80,15 @@ static uint64_t entry_strange(struct rng *rng)
 
 	if (rng_one_in(rng, 3))
 		entry |= 1ull << (40 + rng_below(rng, 24));
-	if (rng_one_in(rng, 8))
-		entry = rng_next(rng);
-	return entry | rng_below(rng, 2) * 7 | PTE_ACCESSED;
+	return rng_one_in(rng, 8) ? rng_next(rng) : entry | rng_below(rng, 2) * 7;
+}
+
+static uint64_t entry_place(struct rng *rng)
+{
+	uint64_t pages = (TABLES_END - AT_TABLES) / PAGE;
+
+	return AT_TABLES + rng_below(rng, pages) * PAGE +
+	       rng_below(rng, (PAGE - TABLE_STOPS) / 8) * 8;
 }
 
 static void pages_spoil(struct rng *rng, uint8_t *ram)
@@ -86,8 +96,7 @@ static void pages_spoil(struct rng *rng, uint8_t *ram)
 	uint64_t n = 1 + rng_below(rng, 12);
 
 	while (n--)
-		put(ram, AT_TABLES + rng_below(rng, (TABLES_END - AT_TABLES) / 8) * 8,
-		    entry_strange(rng));
+		put(ram, entry_place(rng), entry_strange(rng));
 }
 
 static void descriptors_write(struct rng *rng, uint8_t *ram)
@@ -291,7 +300,7 @@ static const struct piece system_pieces[] = {
 	P2(0x0f, 0x03, T_ANY), P2(0x0f, 0x05, T_NONE), P2(0x0f, 0x06, T_NONE),
 	P2(0x0f, 0x07, T_NONE), P2(0x0f, 0x08, T_NONE), P2(0x0f, 0x09, T_NONE),
 	P2(0x0f, 0x0b, T_NONE), P2(0x0f, 0x18, T_ANY), P2(0x0f, 0x20, T_REG), P2(0x0f, 0x21, T_REG),
-	P2(0x0f, 0x22, T_REG), P2(0x0f, 0x23, T_REG), P2(0x0f, 0x30, T_NONE),
+	P2(0x0f, 0x22, T_REG), P2(0x0f, 0x30, T_NONE),
 	P2(0x0f, 0x31, T_NONE), P2(0x0f, 0x32, T_NONE), P2(0x0f, 0x33, T_NONE),
 	P2(0x0f, 0x34, T_NONE), P2(0x0f, 0x35, T_NONE), P2(0x0f, 0xa2, T_NONE),
 	P2(0x0f, 0xaa, T_NONE), P2(0x0f, 0xae, T_STATE), P2(0x0f, 0xc7, T_STATE), P1(0x06, T_NONE),
@@ -448,6 +457,35 @@ static void piece_control(struct code *c)
 	EMIT(c, 0x0f, 0x22, modrm);
 }
 
+/*
+ * A data breakpoint on what the delivery of #DB itself touches, stack or descriptors, makes QEMU's
+ * TCG (11.1) take its lock twice, and abort: data are watched above all that, code anywhere.
+ */
+void debugregs_tame(void *db, uint64_t dr7)
+{
+	uint64_t address[4];
+	unsigned int i;
+
+	memcpy(address, db, sizeof(address));
+	for (i = 0; i < 4; i++)
+		if ((dr7 >> (16 + 4 * i) & 3) && address[i] < AT_DATA)
+			address[i] += AT_DATA;
+	memcpy(db, address, sizeof(address));
+}
+
+static void piece_debug(struct code *c)
+{
+	static const uint32_t controls[] = {
+		0x400, 0x403, 0x40c, 0x30403, 0xf0403, 0xd00404, 0x2401, 0xffff0fff,
+	};
+	uint64_t db[4] = { guest_number(c->rng) };
+	unsigned int dr = rng_below(c->rng, 8);
+
+	debugregs_tame(db, ~0ull);
+	emit_load(c, 0, dr < 4 ? db[0] : RNG_PICK(c->rng, controls));
+	EMIT(c, 0x0f, 0x23, 0xc0 | dr << 3);
+}
+
 /* Messages to other vCPUs, timers, the end of an interrupt. */
 static void piece_apic(struct code *c)
 {
@@ -503,10 +541,7 @@ static void piece_store(struct code *c)
 {
 	bool code = rng_one_in(c->rng, 2);
 
-	if (code)
-		emit_load(c, 3, AT_CODE + rng_below(c->rng, 8 * CODE_SIZE));
-	else
-		emit_load(c, 3, AT_TABLES + rng_below(c->rng, (TABLES_END - AT_TABLES) / 8) * 8);
+	emit_load(c, 3, code ? AT_CODE + rng_below(c->rng, 8 * CODE_SIZE) : entry_place(c->rng));
 	emit_load(c, 0, code ? rng_next(c->rng) : entry_strange(c->rng));
 	if (c->bits == 64)
 		EMIT(c, 0x48);
@@ -531,8 +566,8 @@ static void piece_noise(struct code *c)
 
 static void (*const pieces[])(struct code *c) = {
 	piece_memory, piece_memory, piece_memory, piece_memory, piece_system, piece_system,
-	piece_system, piece_msr, piece_cpuid, piece_control, piece_apic, piece_apic, piece_port,
-	piece_store, piece_jump, piece_noise,
+	piece_system, piece_msr, piece_cpuid, piece_control, piece_debug, piece_apic, piece_apic,
+	piece_port, piece_store, piece_jump, piece_noise,
 };
 
 static bool is_prefix_of_cr8(uint8_t byte)

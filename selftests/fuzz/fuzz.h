@@ -253,6 +253,8 @@ uint64_t efer_tame(uint64_t efer);
  * structs of segment registers begin in the same way.
  */
 void sregs_tame(struct kvm_sregs *s);
+/* Four debug registers, under this DR7. */
+void debugregs_tame(void *db, uint64_t dr7);
 /* A number such as guest code computes addresses with. */
 uint64_t guest_number(struct rng *rng);
 uint32_t msr_number(struct actor *a);

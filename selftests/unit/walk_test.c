@@ -129,6 +129,7 @@ static void no_paging(void)
 	leads_to(0x12345678, WRITE | USER, 0x12345678, 4096);
 	leads_to(0x1fffff000, READ, 0xfffff000, 4096);
 	EXPECT(!updates);
+	EXPECT(!result.leaf_size);
 }
 
 static void two_levels(void)
@@ -137,6 +138,8 @@ static void two_levels(void)
 	set(ROOT + 0x48 * 4, T2 | PWU, 4);			/* 0x12000000 */
 	set(T2 + 0x345 * 4, PAGE | PWU | 0xe00, 4);
 	leads_to(0x12345678, WRITE | USER, PAGE | 0x678, 4096);
+	EXPECT(result.leaf_size == 4 && result.leaf_gpa == T2 + 0x345 * 4);
+	EXPECT(result.leaf == (PAGE | PWU | 0xe00));
 	EXPECT(get(ROOT + 0x48 * 4, 8) == (T2 | PWU | A));
 	EXPECT(get(T2 + 0x345 * 4, 8) == (PAGE | PWU | 0xe00 | A | D));
 	leads_to(0xffffffff12345678, READ, PAGE | 0x678, 4096);
@@ -161,6 +164,7 @@ static void four_megabytes(void)
 	leads_to(0x12345678, READ, 0x40745678, 0x400000);
 	EXPECT(get(ROOT + 0x48 * 4, 4) == (0x40400000 | PWU | PS | A));
 	leads_to(0x12345678, WRITE, 0x40745678, 0x400000);
+	EXPECT(result.leaf_gpa == ROOT + 0x48 * 4 && result.leaf == (0x40400000 | PWU | PS));
 	EXPECT(get(ROOT + 0x48 * 4, 4) == (0x40400000 | PWU | PS | A | D));
 	/* PSE-36: address bits 32-39 in 13-20. */
 	set(ROOT + 0x48 * 4, 0x40400000 | 0xa5 << 13 | 0x1000 | PWU | PS, 4);
