@@ -458,8 +458,9 @@ static void piece_control(struct code *c)
 }
 
 /*
- * A data breakpoint on what the delivery of #DB itself touches, stack or descriptors, makes QEMU's
- * TCG (11.1) take its lock twice, and abort: data are watched above all that, code anywhere.
+ * A data breakpoint in a page that the delivery of an interrupt or exception touches, and be it a
+ * stack that went astray, makes QEMU's TCG (11.1) take its lock twice, and abort: data are watched
+ * in a page that nothing else uses, code anywhere.
  */
 void debugregs_tame(void *db, uint64_t dr7)
 {
@@ -468,22 +469,31 @@ void debugregs_tame(void *db, uint64_t dr7)
 
 	memcpy(address, db, sizeof(address));
 	for (i = 0; i < 4; i++)
-		if ((dr7 >> (16 + 4 * i) & 3) && address[i] < AT_DATA)
-			address[i] += AT_DATA;
+		if (dr7 >> (16 + 4 * i) & 3)
+			address[i] = AT_WATCHED | (address[i] & 63);
 	memcpy(db, address, sizeof(address));
 }
 
 static void piece_debug(struct code *c)
 {
 	static const uint32_t controls[] = {
-		0x400, 0x403, 0x40c, 0x30403, 0xf0403, 0xd00404, 0x2401, 0xffff0fff,
+		0x400, 0x403, 0x40c, 0x30403, 0xf0403, 0xd0401, 0x2401, 0x30fff,
 	};
-	uint64_t db[4] = { guest_number(c->rng) };
+	bool code = rng_one_in(c->rng, 2);
 	unsigned int dr = rng_below(c->rng, 8);
+	uint64_t at = code ? AT_CODE + rng_below(c->rng, 8 * CODE_SIZE) : AT_WATCHED;
 
-	debugregs_tame(db, ~0ull);
-	emit_load(c, 0, dr < 4 ? db[0] : RNG_PICK(c->rng, controls));
+	/* The first may watch data, the others code. */
+	if (dr == 0)
+		at = AT_WATCHED + rng_below(c->rng, 64);
+	emit_load(c, 0, dr < 4 ? at : RNG_PICK(c->rng, controls));
 	EMIT(c, 0x0f, 0x23, 0xc0 | dr << 3);
+	if (code)
+		return;
+	emit_load(c, 3, AT_WATCHED);
+	if (c->bits == 16)
+		EMIT(c, 0x67);
+	EMIT(c, 0x89, 0x03);
 }
 
 /* Messages to other vCPUs, timers, the end of an interrupt. */
