@@ -10,7 +10,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 HERE=$PWD/selftests/abi
 PEER=${MOAT_PEER:-moat} KERNEL=${KERNEL:-6.1}
-TREE=$(realpath build/cache)/abi-root
+TREE=$(realpath -m build/cache/abi-root)
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/moat-libvirt.XXXXXX")
 trap 'rm -rf "$WORK"' EXIT
 
@@ -33,11 +33,11 @@ make_guest() {
 make_guest || bail "the guest cannot be put together"
 # On an emulated host with two CPUs KVM's guests hang: the emulator delivers an interrupt that KVM
 # injects a second time where another CPU is heard of meanwhile.
-CPUS=2
-[ "$PEER" != kvm ] || CPUS=1
+OPTIONS=(--smp 2 --module-args kvm_node=1)
+[ "$PEER" != kvm ] || OPTIONS=(--smp 1)
 
 run_host() {
-	scripts/lab --kernel "$KERNEL" --peer "$PEER" --smp "$CPUS" --timeout 900 -- \
+	scripts/lab --kernel "$KERNEL" --peer "$PEER" --icount "${OPTIONS[@]}" --timeout 1800 -- \
 		"$HERE/inside/libvirt" "$TREE" "$WORK" </dev/null >"$WORK/out"
 }
 
