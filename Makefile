@@ -47,7 +47,8 @@ KBUILD_FLAGS := W=1 KCFLAGS=-Werror CONFIG_DEBUG_INFO_BTF_MODULES=
 # Parts of the build that run on their own take all processors, unless the caller said how many.
 SUBMAKE = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all module modules-lab programs tests deps lab-ready demo check bench clean help
+.PHONY: all module modules-lab programs tests deps lab-ready abi-ready demo check check-abi bench \
+	clean help
 
 all: module programs
 
@@ -102,6 +103,11 @@ demo: deps
 check:
 	@UNIT_TESTS='$(UNIT_TESTS)' LAB_TESTS='$(LAB_TESTS)' MAKE='$(MAKE)' scripts/check
 
+abi-ready: modules-lab $(ABI_HELPERS)
+
+check-abi:
+	@MAKE='$(MAKE)' scripts/check-abi
+
 bench: lab-ready
 	@scripts/bench
 
@@ -116,5 +122,6 @@ help:
 	@echo 'make deps        installs what this takes from Debian, and fetches the lab'
 	@echo 'make demo        boots a Linux guest on Moat: on this machine, else in the lab'
 	@echo 'make check       all tests;   make bench: the cost of exits, for Moat and for KVM'
+	@echo 'make check-abi   more: what knows only KVM, unmodified on Moat (QEMU with Debian in it)'
 	@echo 'make clean       removes what was built, keeps what was downloaded'
 	@echo 'scripts/lab      an emulated host with Moat loaded: a shell, or one command (--help)'

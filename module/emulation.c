@@ -178,13 +178,16 @@ static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 
 /*
  * Of an instruction with one memory operand the CPU has just said where it is: at the
- * guest-physical address of the fault. Anything else takes a walk.
+ * guest-physical address of the fault. Anything else takes a walk; a write too, where the CPU has
+ * not found that it may write there: another vCPU may have put another instruction there meanwhile.
  */
-static bool translate_by_fault(struct access *a, u64 linear, u64 *ret_gpa)
+static bool translate_by_fault(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 {
 	const struct moat_emulation *emul = &a->vcpu->emul;
 
 	if (!emul->fault_known || offset_in_page(linear) != offset_in_page(emul->fault_gpa))
+		return false;
+	if ((access & WALK_WRITE) && !a->vcpu->fault.write)
 		return false;
 	*ret_gpa = emul->fault_gpa;
 	return true;
@@ -218,7 +221,7 @@ static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 			*ret_gpa = emul->page[i].gpa | offset_in_page(linear);
 			return 0;
 		}
-	if (!translate_by_fault(a, linear, ret_gpa)) {
+	if (!translate_by_fault(a, linear, access, ret_gpa)) {
 		r = translate_by_walk(a, linear, access, ret_gpa);
 		if (r)
 			return r;
@@ -646,6 +649,7 @@ enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 {
 	struct moat_fragment store = { .gpa = vcpu->fault.gpa, .write = true };
 	const struct moat_insn *insn;
+	bool served;
 	u64 value;
 
 	if (!vcpu->fault.write || !vcpu->fault.final || vcpu->fault.delivery ||
@@ -658,11 +662,13 @@ enum moat_exit moat_mmio_store(struct moat_vcpu *vcpu, u64 cr3, u64 linear)
 		emu_gpr_read(insn, vcpu->gpr, insn->src.reg, insn->src.size);
 	memcpy(store.data, &value, sizeof(value));
 	store.len = insn->dst.size;
+	served = moat_iobus_mmio(vcpu, store.gpa, store.data, store.len, true);
+	if (!served)
+		fragment_to_user(vcpu, &store);
 	moat_insn_skip(vcpu, vcpu->rip + insn->length);
-	if (moat_iobus_mmio(vcpu, store.gpa, store.data, store.len, true))
-		return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : MOAT_NR_EXITS;
-	fragment_to_user(vcpu, &store);
-	return MOAT_EXIT_USER;
+	if (!served)
+		return MOAT_EXIT_USER;
+	return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : MOAT_NR_EXITS;
 }
 
 /* Emulation */

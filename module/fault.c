@@ -113,18 +113,20 @@ void moat_mmu_flush(struct moat_vm *vm)
 	spin_unlock(&vm->flush_lock);
 }
 
-/* A piece of the range, as much as one hold of the lock may take. Returns where to go on. */
+/*
+ * A piece of the range, as much as one hold of the lock may take. Returns where to go on. The lock
+ * is held for the flush too: whoever has it next may find nothing left to take away, and takes that
+ * to mean that no CPU can reach the pages any more.
+ */
 static u64 vm_zap_piece(struct moat_vm *vm, u64 start, u64 end)
 {
 	u64 next = end;
-	bool flush;
 
 	rcu_read_lock();
 	write_lock(&vm->mmu_lock);
-	flush = stage2_zap(&vm->stage2, start, end, &next);
-	write_unlock(&vm->mmu_lock);
-	if (flush)
+	if (stage2_zap(&vm->stage2, start, end, &next))
 		moat_mmu_flush(vm);
+	write_unlock(&vm->mmu_lock);
 	rcu_read_unlock();
 	return next;
 }

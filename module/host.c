@@ -77,7 +77,7 @@ static int host_resume_noirq(struct device *dev)
 }
 
 static const struct dev_pm_ops host_pm_ops = {
-	SET_NOIRQ_SYSTEM_SLEEP_PM_OPS(host_suspend_noirq, host_resume_noirq)
+	NOIRQ_SYSTEM_SLEEP_PM_OPS(host_suspend_noirq, host_resume_noirq)
 };
 
 static struct platform_driver host_driver = {

@@ -36,6 +36,7 @@
 #define MOAT_MAX_CPUID_ENTRIES	256
 #define MOAT_NR_GSIS		4096
 #define MOAT_NR_MTRR_RANGES	8
+#define MOAT_X2APIC_API	(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 #define MOAT_MAX_MCE_BANKS	32
 /* The control bits of KVM_SET_GUEST_DEBUG, and the quirks of KVM's that can be disabled. */
 #define MOAT_GUEST_DEBUG	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP |	\
@@ -119,8 +120,8 @@ struct moat_irq {
 	bool logical;		/* destination mode */
 	bool level;		/* trigger mode */
 	bool assert;
-	u8 shorthand;		/* 0 none, 1 self, 2 all, 3 all but self */
-	bool x2apic;		/* dest is a 32-bit x2APIC id, never the xAPIC broadcast 0xff */
+	u8 shorthand;		/* SHORTHAND_* */
+	bool x2apic;		/* dest is a 32-bit id: 0xff is vCPU 255, not everybody */
 };
 
 /* Which interrupt controllers are in the kernel. */
@@ -191,6 +192,7 @@ struct moat_vm {
 	u32 bsp_id;				/* (m) */
 	u32 max_vcpu_ids;			/* (m) */
 	enum moat_irqchip irqchip;		/* (m) set once, before any vCPU */
+	u32 x2apic_api;				/* (a) KVM_X2APIC_API_*, set for good */
 	s64 halt_poll_ns;			/* (a) the VM's own limit; -1: the module's */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
 	unsigned long eoi_vectors[4];		/* (a) a bit each, whose EOI an IOAPIC wants */

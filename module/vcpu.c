@@ -734,17 +734,19 @@ static long vcpu_set_signal_mask(void *object, void *arg, unsigned long uarg)
 {
 	struct moat_vcpu *vcpu = object;
 	const struct kvm_signal_mask *mask = arg;
+	sigset_t sigset;
 
 	if (!mask) {
 		vcpu->sigset_active = false;
 		return 0;
 	}
-	if (mask->len != sizeof(vcpu->sigset))
+	if (mask->len != sizeof(sigset))
 		return -EINVAL;
-	if (copy_from_user(&vcpu->sigset, (void __user *)(uarg + sizeof(*mask)),
-			   sizeof(vcpu->sigset)))
+	/* Whole or not at all: a part would be without what is taken out of it below. */
+	if (copy_from_user(&sigset, (void __user *)(uarg + sizeof(*mask)), sizeof(sigset)))
 		return -EFAULT;
-	sigdelsetmask(&vcpu->sigset, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	sigdelsetmask(&sigset, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	vcpu->sigset = sigset;
 	vcpu->sigset_active = true;
 	return 0;
 }

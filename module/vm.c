@@ -73,10 +73,11 @@ static void vm_destroy(struct moat_vm *vm)
 	moat_stats_vm_remove(vm);
 	moat_irqfd_destroy(vm);
 	moat_irqchip_destroy(vm);
+	/* Before the vCPUs: until it is done the host's notifications come, and make requests. */
+	moat_mmu_destroy(vm);
 	for (id = 0; id < vm->vcpu_bound; id++)
 		if (moat_vm_vcpu(vm, id))
 			moat_vcpu_destroy(moat_vm_vcpu(vm, id));
-	moat_mmu_destroy(vm);
 	moat_ioeventfd_destroy(vm);
 	moat_slots_free(rcu_dereference_protected(vm->slots, true));
 	moat_msr_filter_free(rcu_dereference_protected(vm->msr_filter, true));
@@ -202,6 +203,14 @@ static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_
 	return 0;
 }
 
+static long vm_enable_x2apic_api(struct moat_vm *vm, const struct kvm_enable_cap *cap)
+{
+	if (cap->args[0] & ~(u64)MOAT_X2APIC_API)
+		return -EINVAL;
+	WRITE_ONCE(vm->x2apic_api, vm->x2apic_api | cap->args[0]);
+	return 0;
+}
+
 static long vm_enable_exception_payload(struct moat_vm *vm, const struct kvm_enable_cap *cap)
 {
 	vm->exception_payload = cap->args[0];
@@ -250,6 +259,7 @@ static const struct {
 	long (*enable)(struct moat_vm *vm, const struct kvm_enable_cap *cap);
 } vm_caps[] = {
 	{ KVM_CAP_SPLIT_IRQCHIP, vm_enable_split_irqchip },
+	{ KVM_CAP_X2APIC_API, vm_enable_x2apic_api },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, moat_dirty_enable_manual },
 	{ KVM_CAP_DIRTY_LOG_RING, moat_dirty_enable_ring },
 	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, moat_dirty_enable_ring },

@@ -6,8 +6,8 @@ include selftests/unit/build.mk
 include selftests/abi/build.mk
 
 LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs state exits mmio interrupts lapic \
-	irqchip pit irqfd ioeventfd pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
-	stress hostile
+	irqchip pit irqfd ioeventfd x2apic pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
+	stress scale hostile
 LAB_SH := module_reload vmctl_run vmctl_disk vmctl_errors
 
 LAB_DIR := $(B)/selftests
@@ -26,12 +26,33 @@ $(LAB_DIR)/%.o: selftests/%.c
 $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_HELPERS)): $(LAB_DIR)/%: $(LAB_DIR)/%.o $(LAB_LIB)
 	$(CC) $(LAB_LDFLAGS) -o $@ $^
 
+# Scripts are complete in themselves.
+define script_with_tap
+@mkdir -p $(@D)
+sed -e '/^\. selftests\/lib\/tap\.sh$$/{' -e 'r selftests/lib/tap.sh' -e 'd' -e '}' $< > $@
+chmod +x $@
+endef
+
 $(addprefix $(LAB_DIR)/,$(LAB_SH)): $(LAB_DIR)/%: selftests/%.sh selftests/lib/tap.sh
-	@mkdir -p $(@D)
-	sed -e '/^\. selftests\/lib\/tap\.sh$$/{' -e 'r selftests/lib/tap.sh' -e 'd' -e '}' $< > $@
-	chmod +x $@
+	$(script_with_tap)
+
+# The fuzzer of the node is a program of its own: no guest runs a copy of it. The test is the script
+# that judges what became of the host.
+FUZZ_OBJS := $(addprefix $(LAB_DIR)/,node_fuzz.o fuzz/calls.o fuzz/code.o fuzz/rng.o fuzz/steps.o \
+	fuzz/world.o)
+
+$(FUZZ_OBJS): LAB_CFLAGS :=
+
+$(LAB_DIR)/node_fuzz: $(FUZZ_OBJS)
+	$(CC) -static -pthread -o $@ $^
+
+$(LAB_DIR)/node_fuzz.sh: selftests/node_fuzz.sh selftests/lib/tap.sh $(LAB_DIR)/node_fuzz \
+		$(LAB_DIR)/exits
+	$(script_with_tap)
+
+LAB_TESTS += $(LAB_DIR)/node_fuzz.sh
 
 # A script that runs another program of the tests has it built.
 $(LAB_DIR)/module_reload: $(LAB_DIR)/spin $(LAB_DIR)/exits
 
--include $(wildcard $(LAB_DIR)/*.d $(LAB_DIR)/lib/*.d)
+-include $(wildcard $(LAB_DIR)/*.d $(LAB_DIR)/lib/*.d $(LAB_DIR)/fuzz/*.d)

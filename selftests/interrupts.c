@@ -393,6 +393,40 @@ static void both(void)
 	machine_destroy();
 }
 
+/* The APIC lets a PIC's interrupts through or not; this is not the guest's interrupt flag. */
+static void deaf_payload(void)
+{
+	volatile uint32_t *lvt0 = (uint32_t *)0xfee00350;
+	uint64_t i;
+
+	*(volatile uint32_t *)0xfee000f0 = 0x1ff;
+	*lvt0 = 0x10000;	/* masked */
+	__asm__ volatile("sti" : : : "memory");
+	for (i = 0; i < 1000000; i++)
+		cpu_pause();
+	guest_sync(1);
+	*lvt0 = 0x700;		/* external interrupts */
+	for (;;)
+		cpu_pause();
+}
+
+/*
+ * A window that cannot open as long as LVT0 is masked is waited for in vain, but the guest runs.
+ * Then it opens, however little else happens.
+ */
+static void deaf_apic_window(void)
+{
+	vm = vm_create(GUEST_RAM, true);
+	vcpu = vcpu_create(vm, 0);
+	vcpu_set_long(vcpu, deaf_payload, 0);
+	vcpu->run->request_interrupt_window = 1;
+	vcpu_sync(vcpu, 1);
+	CHECK_EQ(vcpu->run->ready_for_interrupt_injection, 0);
+	vcpu_exit(vcpu, KVM_EXIT_IRQ_WINDOW_OPEN);
+	CHECK_EQ(vcpu->run->ready_for_interrupt_injection, 1);
+	machine_destroy();
+}
+
 static const struct tap_case cases[] = {
 	{ "interrupt", interrupts },
 	{ "sti_shadow", sti_shadow },
@@ -407,6 +441,7 @@ static const struct tap_case cases[] = {
 	{ "delivery_invalid_opcode", delivery_ud },
 	{ "delivery_breakpoint", delivery_bp },
 	{ "delivery_page_fault", delivery_pf },
+	{ "deaf_apic_window", deaf_apic_window },
 };
 
 TAP_MAIN(cases)

@@ -52,11 +52,11 @@ static uint64_t event_count(int fd)
 {
 	uint64_t count, until = clock_ns() + 500000000;
 
-	while (clock_ns() < until) {
+	do {
 		if (read(fd, &count, sizeof(count)) == sizeof(count))
 			return count;
 		usleep(1000);
-	}
+	} while (clock_ns() < until);
 	return 0;
 }
 
@@ -511,7 +511,7 @@ static void stress(void)
 		pthread_join(threads[i], NULL);
 	*GUEST_VAR(vm, quit) = 1;
 	vcpu_join(vcpu);
-	CHECK(guest_taken(VECTOR) > 10, "the guest took %llu interrupts",
+	CHECK(guest_taken(VECTOR) > 1, "the guest took %llu interrupts",
 	      (unsigned long long)guest_taken(VECTOR));
 	machine_destroy();
 	close(fd);
@@ -526,7 +526,7 @@ static void stress_destruction(void)
 
 	stop = false;
 	pthread_create(&thread, NULL, signaller, (void *)(uintptr_t)fd);
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < 30; i++) {
 		vm = vm_create_bare();
 		CHECK_CALL(ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0));
 		CHECK_CALL(irqfd(fd, LINE, KVM_IRQFD_FLAG_RESAMPLE, again));

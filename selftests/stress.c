@@ -4,7 +4,9 @@
  * changes memory under the guest. The guests keep count of what they do, and find every count that
  * is lost.
  */
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -117,6 +119,59 @@ static void closes(void)
 			vcpus[0]->fd = -1;
 		machine_destroy();
 	}
+}
+
+/* ---- What was freed ---- */
+
+#define MANY_VCPUS	400
+#define KFENCE		"/sys/module/kfence/parameters/sample_interval"
+
+/* The kernel's detector of memory that is used after it was freed: an object a millisecond. */
+static bool kfence_set(const char *ms)
+{
+	int fd = open(KFENCE, O_WRONLY | O_CLOEXEC);
+	bool done = fd >= 0 && write(fd, ms, strlen(ms)) > 0;
+
+	close(fd);
+	return done;
+}
+
+/* Whether it found anything since the log was last read. */
+static bool kfence_found(int log)
+{
+	bool found = false;
+	char line[2048];
+	ssize_t n;
+
+	while ((n = read(log, line, sizeof(line) - 1)) > 0 || (n < 0 && errno == EPIPE)) {
+		line[n > 0 ? n : 0] = '\0';
+		found |= strstr(line, "BUG: KFENCE") != NULL;
+	}
+	return found;
+}
+
+/*
+ * A VM goes while its owner lives, with pages mapped into the guest: to take these away is to make
+ * requests to the vCPUs, which must be there still.
+ */
+static void requests_at_the_end(void)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	unsigned int i, n;
+
+	if (log < 0 || !kfence_set("1"))
+		SKIP("the kernel has no KFENCE");
+	lseek(log, 0, SEEK_END);
+	for (n = 0; n < 4 && !tap_failed(); n++) {
+		machine_create(1, busy_payload);
+		for (i = 1; i < MANY_VCPUS; i++)
+			close(ioctl(vm->fd, KVM_CREATE_VCPU, i));
+		CHECK_EQ(vcpu_run(vcpus[0]), 0);
+		machine_destroy();
+		CHECK(!kfence_found(log), "freed memory was used");
+	}
+	kfence_set("0");
+	close(log);
 }
 
 /* ---- Work whose result is known ---- */
@@ -391,6 +446,75 @@ static void vanishing_slot(void)
 	munmap(host, SLOT_SIZE);
 }
 
+/*
+ * Two threads take the same memory away from the guest at once. Either may find that there is
+ * nothing left to take, and give the pages back to the host: the guest must not reach them by then,
+ * though it was the other that took them. What the host has next in these pages stays as it is.
+ */
+#define TAKEN_WORD	0x6b6e6974
+#define TAKEN_PAGES	4
+
+static volatile bool taking;
+
+static void taken_payload(uint64_t id)
+{
+	volatile uint64_t *base = (uint64_t *)SLOT_GPA;
+	uint64_t i;
+
+	while (!quit)
+		for (i = 0; i < TAKEN_PAGES; i++)
+			base[i * 512 + id] = TAKEN_WORD;
+	guest_done();
+}
+
+static void *take(void *host)
+{
+	volatile uint64_t *p;
+	unsigned int i;
+
+	while (taking) {
+		madvise(host, TAKEN_PAGES * PAGE_SIZE, MADV_DONTNEED);
+		p = mmap(NULL, TAKEN_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		sched_yield();
+		for (i = 0; i < TAKEN_PAGES * 512; i++)
+			if (p[i] == TAKEN_WORD) {
+				CHECK(false, "the guest wrote to the host's page %u", i / 512);
+				taking = false;
+				break;
+			}
+		munmap((void *)p, TAKEN_PAGES * PAGE_SIZE);
+	}
+	return NULL;
+}
+
+static void both_take_it_away(void)
+{
+	uint8_t *host = mmap(NULL, SLOT_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_t threads[2];
+	unsigned int i;
+
+	madvise(host, SLOT_SIZE, MADV_NOHUGEPAGE);
+	vcpu_deadline_ms = 15000;
+	machine_create(2, taken_payload);
+	CHECK_CALL(vm_slot(vm, 1, SLOT_GPA, SLOT_SIZE, host, 0));
+	for (i = 0; i < 2; i++)
+		vcpu_spawn(vcpus[i]);
+	taking = true;
+	for (i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, take, host);
+	usleep(SECONDS_NS / 1000);
+	taking = false;
+	for (i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	*GUEST_VAR(vm, quit) = 1;
+	for (i = 0; i < 2; i++)
+		vcpu_join(vcpus[i]);
+	machine_destroy();
+	munmap(host, SLOT_SIZE);
+}
+
 /* Atomic increments of one word by all vCPUs: none is lost, whatever happens to the page. */
 static volatile uint64_t shared;
 
@@ -424,12 +548,14 @@ static void atomics(void)
 static const struct tap_case cases[] = {
 	{ "killed_in_mid_run", kills },
 	{ "closes", closes },
+	{ "requests_at_the_end", requests_at_the_end },
 	{ "two_machines", two_machines },
 	{ "signal_storm", signal_storm },
 	{ "forks", forks },
 	{ "advice", protections },
 	{ "slots_beside", neighbours },
 	{ "vanishing_slot", vanishing_slot },
+	{ "both_take_it_away", both_take_it_away },
 	{ "atomics", atomics },
 };
 

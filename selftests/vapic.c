@@ -175,6 +175,37 @@ static void accesses(void)
 	machine_destroy();
 }
 
+/* The same instruction again and again, which may go another way once it is known. */
+static void again_payload(void)
+{
+	uint64_t count = 4;
+
+	guest_sync(1);
+	__asm__ volatile(".globl tpr_again_insn\n"
+			 "tpr_again_insn: movl $0x10, (%1)\n"
+			 "	decq %0\n"
+			 "	jnz tpr_again_insn\n"
+			 : "+r"(count) : "r"(XAPIC + REG_TPR) : "memory", "cc");
+	guest_done();
+}
+
+extern const char tpr_again_insn[];
+
+static void again(void)
+{
+	int i;
+
+	if (vapic_missing())
+		return;
+	machine_create(again_payload);
+	vcpu_sync(vcpu, 1);
+	CHECK_CALL(report_accesses(1, 0));
+	for (i = 0; i < 4; i++)
+		tpr_exit(tpr_again_insn, true);
+	vcpu_finish(vcpu);
+	machine_destroy();
+}
+
 /* One instruction for the APIC and for userspace: both hear of it, each its own. */
 static void both_payload(void)
 {
@@ -422,6 +453,7 @@ static void port(void)
 
 static const struct tap_case cases[] = {
 	{ "tpr_access", accesses },
+	{ "tpr_access_again", again },
 	{ "tpr_access_and_mmio", both },
 	{ "page", page },
 	{ "page_saved", saved },

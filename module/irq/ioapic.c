@@ -27,13 +27,9 @@
 #define IOAPIC_PINS	KVM_IOAPIC_NUM_PINS
 #define TIMER_PINS	(BIT(0) | BIT(2))
 
-/* Offsets in the page, and what the window shows by the number in the first. */
-#define IOAPIC_SELECT	0x00
-#define IOAPIC_WINDOW	0x10
-#define WINDOW_ID	0
-#define WINDOW_VERSION	1
-#define WINDOW_ARB_ID	2
-#define WINDOW_ENTRIES	0x10	/* two halves each */
+/* Offsets in the page; what the window shows by the number in the first, entries in two halves. */
+enum { IOAPIC_SELECT = 0x00, IOAPIC_WINDOW = 0x10 };
+enum { WINDOW_ID, WINDOW_VERSION, WINDOW_ARB_ID, WINDOW_ENTRIES = 0x10 };
 
 #define IOAPIC_VERSION	(0x11 | (IOAPIC_PINS - 1) << 16)
 #define ENTRY_READONLY	(BIT(12) | BIT(14))	/* delivery status, remote IRR */

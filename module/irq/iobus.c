@@ -63,14 +63,8 @@ bool moat_iobus_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int l
 	struct moat_vm *vm = vcpu->vm;
 	u64 value = 0;
 
-	if (moat_lapic_covers(vcpu, gpa)) {
-		if (write)
-			moat_lapic_mmio_write(vcpu, gpa, data, len);
-		else
-			moat_lapic_mmio_read(vcpu, gpa, data, len);
-		return true;
-	}
-	if (vm->chips && moat_ioapic_mmio(vm->chips, gpa, data, len, write))
+	if (moat_lapic_mmio(vcpu, gpa, data, len, write) ||
+	    (vm->chips && moat_ioapic_mmio(vm->chips, gpa, data, len, write)))
 		return true;
 	if (!write || !rcu_access_pointer(vm->io[false]))
 		return false;

@@ -15,9 +15,10 @@ void moat_lapic_reset(struct moat_vcpu *vcpu, bool init);
 
 /* Whether gpa is inside this vCPU's xAPIC page, and the page is on. */
 bool moat_lapic_covers(struct moat_vcpu *vcpu, u64 gpa);
-/* The xAPIC page: aligned 32-bit accesses work, others read 0 or are ignored, as in hardware. */
-void moat_lapic_mmio_read(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len);
-void moat_lapic_mmio_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, unsigned int len);
+/*
+ * An access there, or false: aligned 32-bit ones work, others read 0 or are ignored, as in hardware.
+ */
+bool moat_lapic_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write);
 
 /* x2APIC MSRs 0x800..0x8ff: 0, or -EINVAL for what must be #GP. */
 int moat_lapic_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value);
@@ -55,6 +56,9 @@ bool moat_lapic_has_events(struct moat_vcpu *vcpu);
 /* Whether external interrupts from a PIC reach this vCPU (LVT0 ExtINT, or APIC off). */
 bool moat_lapic_accepts_pic(struct moat_vcpu *vcpu);
 
+/* moat_irq.shorthand */
+enum { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
+
 /*
  * Sends an interrupt to the vCPUs that it names; source is who sent it, or NULL for a device, which
  * uses no shorthand. Returns how many accepted it, as KVM_SIGNAL_MSI answers; one that had the
@@ -79,8 +83,8 @@ struct moat_chips {
 	bool speaker;			/* (m) before pit: it has the port of the speaker */
 };
 
-unsigned long moat_chips_lock(struct moat_chips *chips);
-void moat_chips_unlock(struct moat_chips *chips, unsigned long flags);
+unsigned long moat_chips_lock(struct moat_chips *chips) __acquires(&chips->lock);
+void moat_chips_unlock(struct moat_chips *chips, unsigned long flags) __releases(&chips->lock);
 void moat_irqchip_destroy(struct moat_vm *vm);
 
 /*

@@ -10,7 +10,7 @@
 
 #include "irq.h"
 
-unsigned long moat_chips_lock(struct moat_chips *chips)
+unsigned long moat_chips_lock(struct moat_chips *chips) __acquires(&chips->lock)
 {
 	unsigned long flags;
 
@@ -18,7 +18,7 @@ unsigned long moat_chips_lock(struct moat_chips *chips)
 	return flags;
 }
 
-void moat_chips_unlock(struct moat_chips *chips, unsigned long flags)
+void moat_chips_unlock(struct moat_chips *chips, unsigned long flags) __releases(&chips->lock)
 {
 	unsigned long acked = chips->pic_acked;
 	unsigned int pin;

@@ -75,11 +75,12 @@
 #define CPUID_1_ECX_X2APIC	BIT(21)
 #define CPUID_1_ECX_DEADLINE	BIT(24)
 
+#define XAPIC_BROADCAST		0xff
+#define X2APIC_BROADCAST	U32_MAX
+
 #define VECTOR_MIN	16		/* lower ones are exceptions' */
 #define BUS_CYCLE_NS	1		/* as KVM's APIC bus, 1 GHz */
 #define PERIOD_MIN_NS	200000		/* a periodic timer must not keep the host busy */
-
-enum { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
 
 /* Bits of lapic->events. */
 enum { EVENT_INIT, EVENT_SIPI };
@@ -538,9 +539,19 @@ static bool irq_receive(struct moat_vcpu *vcpu, const struct moat_irq *irq)
 	}
 }
 
-static bool irq_is_broadcast(const struct moat_irq *irq)
+/*
+ * To everybody in its mode. Unless userspace says that it knows better, devices reach all by the
+ * xAPIC's broadcast.
+ */
+static bool irq_is_broadcast(const struct moat_vcpu *vcpu, const struct moat_vcpu *source,
+			     const struct moat_irq *irq)
 {
-	return irq->dest == (irq->x2apic ? U32_MAX : 0xff);
+	bool quirk = !source && !(READ_ONCE(vcpu->vm->x2apic_api) &
+				  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+
+	if (irq->dest == XAPIC_BROADCAST && !irq->x2apic)
+		return quirk || !lapic_is_x2apic(vcpu);
+	return irq->dest == X2APIC_BROADCAST && lapic_is_x2apic(vcpu);
 }
 
 static u32 x2apic_ldr(u32 id)
@@ -568,7 +579,7 @@ static bool irq_matches(const struct moat_vcpu *vcpu, const struct moat_vcpu *so
 {
 	if (irq->shorthand == SHORTHAND_OTHERS)
 		return vcpu != source;
-	if (irq->shorthand == SHORTHAND_ALL || irq_is_broadcast(irq))
+	if (irq->shorthand == SHORTHAND_ALL || irq_is_broadcast(vcpu, source, irq))
 		return true;
 	return irq->logical ? irq_matches_logical(vcpu, irq->dest) : vcpu->id == irq->dest;
 }
@@ -602,7 +613,8 @@ int moat_irq_deliver(struct moat_vm *vm, struct moat_vcpu *source, const struct 
 
 	if (irq->shorthand == SHORTHAND_SELF)
 		return irq_receive(source, irq);
-	if (irq->shorthand || irq->logical || irq_is_broadcast(irq))
+	if (irq->shorthand || irq->logical || irq->dest == XAPIC_BROADCAST ||
+	    irq->dest == X2APIC_BROADCAST)
 		return irq_multicast(vm, source, irq);
 	if (irq->dest >= MOAT_MAX_VCPUS)
 		return 0;
@@ -869,29 +881,26 @@ static void tpr_report(struct moat_vcpu *vcpu, u64 gpa, bool write)
 	moat_request(vcpu, MOAT_REQ_TPR_ACCESS);
 }
 
-void moat_lapic_mmio_read(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len)
+bool moat_lapic_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
 {
-	const struct lapic_reg *reg = mmio_find(vcpu->lapic, gpa, len, XAPIC_R);
+	const struct lapic_reg *reg;
 	u32 value;
 
-	memset(data, 0, len);
-	if (!reg)
-		return;
-	tpr_report(vcpu, gpa, false);
-	value = reg_read(vcpu->lapic, reg, offset_in_page(gpa));
-	memcpy(data, &value, sizeof(value));
-}
-
-void moat_lapic_mmio_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, unsigned int len)
-{
-	const struct lapic_reg *reg = mmio_find(vcpu->lapic, gpa, len, XAPIC_W);
-	u32 value;
-
-	if (!reg)
-		return;
-	tpr_report(vcpu, gpa, true);
-	memcpy(&value, data, sizeof(value));
-	reg_write(vcpu->lapic, reg, offset_in_page(gpa), value);
+	if (!moat_lapic_covers(vcpu, gpa))
+		return false;
+	reg = mmio_find(vcpu->lapic, gpa, len, write ? XAPIC_W : XAPIC_R);
+	if (reg)
+		tpr_report(vcpu, gpa, write);
+	if (reg && write) {
+		memcpy(&value, data, sizeof(value));
+		reg_write(vcpu->lapic, reg, offset_in_page(gpa), value);
+	} else if (reg) {
+		value = reg_read(vcpu->lapic, reg, offset_in_page(gpa));
+		memcpy(data, &value, sizeof(value));
+	} else if (!write) {
+		memset(data, 0, len);
+	}
+	return true;
 }
 
 int moat_lapic_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
@@ -1101,15 +1110,14 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host)
 	if (!base_is_legal(vcpu, value, host))
 		return -EINVAL;
 	WRITE_ONCE(vcpu->msrs.apic_base, value);
+	moat_request(vcpu, MOAT_REQ_EVENT);
 	/* An APIC that is switched off forgets. */
-	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE)) {
+	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE))
 		lapic_reset_regs(vcpu->lapic);
-		moat_request(vcpu, MOAT_REQ_EVENT);
-	}
 	return 0;
 }
 
-/* State, as KVM documents it: id in bits 31 to 24 and ICR in two halves, in x2APIC mode too. */
+/* State, as KVM documents it: ICR in two halves, in x2APIC mode too. */
 
 static u32 state_get(const struct kvm_lapic_state *state, u32 offset)
 {
@@ -1124,6 +1132,14 @@ static void state_set(struct kvm_lapic_state *state, u32 offset, u32 value)
 	memcpy(state->regs + offset, &value, sizeof(value));
 }
 
+/* An x2APIC's id has 32 bits there for those who asked for it. */
+static u32 state_id(const struct moat_vcpu *vcpu)
+{
+	bool wide = READ_ONCE(vcpu->vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS;
+
+	return wide && lapic_is_x2apic(vcpu) ? vcpu->id : vcpu->id << 24;
+}
+
 long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
 {
 	struct moat_vcpu *vcpu = object;
@@ -1134,7 +1150,7 @@ long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
 		return -EINVAL;
 	for (offset = 0; offset < KVM_APIC_REG_SIZE; offset += 16)
 		state_set(arg, offset, reg_read(lapic, reg_find(offset), offset));
-	state_set(arg, APIC_ID, vcpu->id << 24);
+	state_set(arg, APIC_ID, state_id(vcpu));
 	return 0;
 }
 
@@ -1161,7 +1177,7 @@ long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
 
 	if (!lapic)
 		return -EINVAL;
-	if (state_get(state, APIC_ID) != vcpu->id << 24)
+	if (state_get(state, APIC_ID) != state_id(vcpu))
 		return -EINVAL;
 	hrtimer_cancel(&lapic->timer);
 	for (offset = 0; offset < KVM_APIC_REG_SIZE; offset += 16) {

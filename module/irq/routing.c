@@ -23,10 +23,24 @@
 #define MSI_ADDRESS_REDIRECT	BIT_ULL(3)
 #define MSI_DATA_LEVEL		BIT(15)
 
+static bool msi_is_wide(const struct moat_vm *vm)
+{
+	return READ_ONCE(vm->x2apic_api) & KVM_X2APIC_API_USE_32BIT_IDS;
+}
+
+/* The upper half of an address: bits 31 to 8 are those of the destination. */
+static int msi_check(const struct moat_vm *vm, u32 flags, u32 address_hi)
+{
+	if (flags & ~KVM_MSI_VALID_DEVID)
+		return -EINVAL;
+	return msi_is_wide(vm) && (address_hi & 0xff) ? -EINVAL : 0;
+}
+
 int moat_msi_deliver(struct moat_vm *vm, u64 address, u32 data)
 {
+	u32 wide = msi_is_wide(vm) ? address >> 32 & ~0xffu : 0;
 	struct moat_irq irq = {
-		.dest = address >> 12 & 0xff,
+		.dest = wide | (address >> 12 & 0xff),
 		.vector = data & 0xff,
 		.delivery = data >> 8 & 7,
 		.logical = address & MSI_ADDRESS_LOGICAL,
@@ -119,7 +133,7 @@ static int entry_check(const struct moat_vm *vm, const struct kvm_irq_routing_en
 	if (entry->gsi >= MOAT_NR_GSIS)
 		return -EINVAL;
 	if (entry->type == KVM_IRQ_ROUTING_MSI)
-		return entry->flags & ~KVM_MSI_VALID_DEVID ? -EINVAL : 0;
+		return msi_check(vm, entry->flags, entry->u.msi.address_hi);
 	if (entry->type != KVM_IRQ_ROUTING_IRQCHIP || entry->flags || !vm->chips ||
 	    chip >= KVM_NR_IRQCHIPS)
 		return -EINVAL;
@@ -144,23 +158,26 @@ static struct moat_routing *routing_alloc(const struct moat_vm *vm,
 	return routing;
 }
 
+static void routing_add_pin(struct moat_routing *routing, u32 gsi, u32 chip, u32 pin)
+{
+	routing->route[gsi].pin[chip] = pin + 1;
+	routing->gsi[chip][pin] = gsi + 1;
+}
+
 /* -EINVAL where a GSI would stand for two messages, for two pins of a chip, or for both kinds. */
 static int routing_add(struct moat_routing *routing, const struct kvm_irq_routing_entry *entry)
 {
 	struct moat_route *route = &routing->route[entry->gsi];
-	u32 pin = entry->u.irqchip.pin, chip = entry->u.irqchip.irqchip;
+	bool pin = entry->type == KVM_IRQ_ROUTING_IRQCHIP;
 
-	if (route->msi)
+	if (route->msi || (pin ? route->pin[entry->u.irqchip.irqchip] :
+				 memchr_inv(route->pin, 0, sizeof(route->pin)) != NULL))
 		return -EINVAL;
-	if (entry->type == KVM_IRQ_ROUTING_IRQCHIP) {
-		if (route->pin[chip])
-			return -EINVAL;
-		route->pin[chip] = pin + 1;
-		routing->gsi[chip][pin] = entry->gsi + 1;
+	if (pin) {
+		routing_add_pin(routing, entry->gsi, entry->u.irqchip.irqchip,
+				entry->u.irqchip.pin);
 		return 0;
 	}
-	if (memchr_inv(route->pin, 0, sizeof(route->pin)))
-		return -EINVAL;
 	route->msi = true;
 	route->address = (u64)entry->u.msi.address_hi << 32 | entry->u.msi.address_lo;
 	route->data = entry->u.msi.data;
@@ -210,23 +227,17 @@ static int routing_set(struct moat_vm *vm, const struct kvm_irq_routing_entry *e
 /* As a PC's pins are wired, where nobody says otherwise: GSIs are pins. */
 int moat_routing_create(struct moat_vm *vm)
 {
-	struct kvm_irq_routing_entry entry = { .type = KVM_IRQ_ROUTING_IRQCHIP };
 	struct moat_routing *routing;
+	u32 gsi;
 
-	entry.gsi = KVM_IOAPIC_NUM_PINS - 1;
-	entry.u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
-	routing = routing_alloc(vm, &entry, 1);
-	if (IS_ERR(routing))
-		return PTR_ERR(routing);
-	for (entry.gsi = 0; entry.gsi < KVM_IOAPIC_NUM_PINS; entry.gsi++) {
-		entry.u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
-		entry.u.irqchip.pin = entry.gsi;
-		routing_add(routing, &entry);
-		if (entry.gsi >= 16)
-			continue;
-		entry.u.irqchip.irqchip = entry.gsi / 8;
-		entry.u.irqchip.pin = entry.gsi % 8;
-		routing_add(routing, &entry);
+	routing = kvzalloc(struct_size(routing, route, KVM_IOAPIC_NUM_PINS), GFP_KERNEL_ACCOUNT);
+	if (!routing)
+		return -ENOMEM;
+	routing->count = KVM_IOAPIC_NUM_PINS;
+	for (gsi = 0; gsi < KVM_IOAPIC_NUM_PINS; gsi++) {
+		routing_add_pin(routing, gsi, KVM_IRQCHIP_IOAPIC, gsi);
+		if (gsi < 16)
+			routing_add_pin(routing, gsi, gsi / 8, gsi % 8);
 	}
 	routing_publish(vm, routing);
 	return 0;
@@ -259,7 +270,7 @@ long moat_vm_signal_msi(void *object, void *arg, unsigned long uarg)
 	const struct kvm_msi *msi = arg;
 	struct moat_vm *vm = object;
 
-	if (!moat_irqchip(vm) || (msi->flags & ~KVM_MSI_VALID_DEVID))
+	if (!moat_irqchip(vm) || msi_check(vm, msi->flags, msi->address_hi))
 		return -EINVAL;
 	return moat_msi_deliver(vm, (u64)msi->address_hi << 32 | msi->address_lo, msi->data);
 }

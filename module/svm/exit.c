@@ -201,7 +201,7 @@ static enum moat_exit exit_db(struct moat_vcpu *vcpu)
 		return GO_ON;
 	}
 	moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
-	return GO_ON;
+	return MOAT_EXIT_AGAIN;
 }
 
 /* Userspace's breakpoint: it knows whether it is the guest's own after all. */
@@ -216,10 +216,14 @@ static enum moat_exit exit_exception_ud(struct moat_vcpu *vcpu)
 	return MOAT_EXIT_UNDEFINED;
 }
 
+/*
+ * Both may be raised again by their own delivery, before the CPU looks for interrupts: so the host
+ * takes its interrupts after each. AMD APM vol. 2, "Priorities Among Simultaneous Events".
+ */
 static enum moat_exit exit_ac(struct moat_vcpu *vcpu)
 {
 	moat_inject_exception(vcpu, X86_TRAP_AC, true, 0);
-	return GO_ON;
+	return MOAT_EXIT_AGAIN;
 }
 
 /* A machine check came while the guest ran: it is the host's, raised again for its handler. */
@@ -347,6 +351,7 @@ static enum moat_exit exit_unknown(struct moat_vcpu *vcpu)
 	u64 code = svm_of(vcpu)->vmcb->exit_code;
 
 	if ((u32)code == U32_MAX) {
+		svm_flush_missed(vcpu);
 		run->exit_reason = KVM_EXIT_FAIL_ENTRY;
 		run->fail_entry.hardware_entry_failure_reason = code;
 		run->fail_entry.cpu = vcpu->cpu;

@@ -46,10 +46,20 @@ static void svm_tlb_flush(struct moat_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
-	if (svm_features.flush_by_asid)
-		svm->vmcb->tlb_control = SVM_TLB_FLUSH_ASID;
-	else
+	if (!svm_features.flush_by_asid)
 		asid_assign(svm, this_cpu_ptr(&svm_cpus));
+	else if (svm->vmcb->tlb_control != SVM_TLB_FLUSH_ALL)
+		svm->vmcb->tlb_control = SVM_TLB_FLUSH_ASID;
+}
+
+/*
+ * A new generation begins with a flush of all, at the entry of the vCPU that began it. Where that
+ * did not take place, the next vCPU to come by begins another.
+ */
+void svm_flush_missed(struct moat_vcpu *vcpu)
+{
+	svm_of(vcpu)->asid_generation = 0;
+	this_cpu_write(svm_cpus.asid_next, U32_MAX);
 }
 
 static void predictor_barrier(struct moat_vcpu *vcpu, struct svm_cpu *sc)
@@ -117,6 +127,7 @@ static void host_debug_restore(const struct host_debug *host)
 	set_debugreg(host->dr[1], 1);
 	set_debugreg(host->dr[2], 2);
 	set_debugreg(host->dr[3], 3);
+	set_debugreg(DR6_RESERVED, 6);	/* or what the guest left there is taken for the thread's */
 	set_debugreg((unsigned long)__this_cpu_read(cpu_dr7), 7);
 }
 
@@ -227,10 +238,15 @@ static void svm_window_open(struct svm_vcpu *svm)
 	svm->vmcb->intercept_misc1 |= SVM_VINTR;
 }
 
-/* Something waits that is not on its way: an interrupt, or userspace. */
+/*
+ * Something waits that is not on its way: an interrupt, or userspace. Not where the APIC would keep
+ * userspace's interrupt out: the window would open again and again, and the guest get nowhere.
+ */
 static bool window_is_wanted(struct moat_vcpu *vcpu)
 {
-	return moat_interrupt_pending(vcpu) || moat_window_requested(vcpu);
+	if (moat_interrupt_pending(vcpu))
+		return true;
+	return moat_window_requested(vcpu) && (!vcpu->lapic || moat_lapic_accepts_pic(vcpu));
 }
 
 /*
@@ -472,8 +488,11 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
 
-	if (READ_ONCE(vcpu->requests) && !svm_requests(vcpu))
+	if (READ_ONCE(vcpu->requests) && !svm_requests(vcpu)) {
+		if (vmcb->tlb_control == SVM_TLB_FLUSH_ALL)
+			svm_flush_missed(vcpu);
 		return MOAT_EXIT_AGAIN;
+	}
 	svm_state_enter(vcpu, vmcb);
 	trace_moat_entry(vcpu->id, vcpu->rip);
 

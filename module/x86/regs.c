@@ -580,12 +580,12 @@ long moat_vcpu_get_mp_state(void *object, void *arg, unsigned long uarg)
 static void sipi_repeat(struct moat_vcpu *vcpu)
 {
 	struct moat_irq irq = {
-		.dest = vcpu->id, .x2apic = true,
+		.shorthand = SHORTHAND_SELF,
 		.delivery = DELIVERY_SIPI, .vector = vcpu->events.sipi_vector,
 	};
 
 	vcpu->mp_state = KVM_MP_STATE_INIT_RECEIVED;
-	moat_irq_deliver(vcpu->vm, NULL, &irq);
+	moat_irq_deliver(vcpu->vm, vcpu, &irq);
 }
 
 long moat_vcpu_set_mp_state(void *object, void *arg, unsigned long uarg)

@@ -39,16 +39,16 @@ serve_file() {
 # shellcheck disable=SC2016
 write_script() {
 	cat >"$WORK/script" <<-END
-	wait 300 guest login:
+	wait 600 guest login:
 	send root
-	wait 60 root@guest:~#
+	wait 120 root@guest:~#
 	send echo "The guest has \$(nproc) CPUs"
-	wait 30 The guest has $1 CPUs
+	wait 60 The guest has $1 CPUs
 	send until busybox wget -qO /tmp/file http://10.0.2.2:$PORT/file; do sleep 1; done
 	send echo "Received \$(sha256sum </tmp/file)"
-	wait 60 Received $SUM
+	wait 120 Received $SUM
 	send poweroff
-	end 60
+	end 200
 	END
 }
 
@@ -91,4 +91,4 @@ if [ "${1:-}" = --inside ]; then
 	shift
 	inside "$@"
 fi
-lab_self --smp 1 -- "$@"
+lab_self -- "$@"

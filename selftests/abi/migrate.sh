@@ -16,7 +16,7 @@ TOP=$(cd "$(dirname "$0")/../.." && pwd)
 . "$TOP/selftests/abi/lib.sh"
 
 MEMORY=96M
-STEP_SECONDS=120
+STEP_SECONDS=300
 # The name of the guest's memory in the stream, as it is where no file is named.
 BLOCK=x-use-canonical-path-for-ramblock-id=off
 
@@ -30,8 +30,8 @@ make_guest() {
 	truncate -s "$MEMORY" "$WORK/memory"
 }
 
-# vm_start NAME ARGS...: a QEMU, whose guest's console goes to $WORK/NAME.console; its memory is a
-# file that only it maps, but for the last one (spoilt). To it and from it: IN[NAME], OUT[NAME].
+# vm_start NAME ARGS...: a QEMU, whose guest's console goes to $WORK/NAME.console. What it is told
+# goes into the descriptor IN[NAME], what it answers comes from OUT[NAME].
 vm_start() {
 	local name=$1 in out
 	shift
@@ -71,9 +71,10 @@ hmp() {
 
 # vm_end NAME: QEMU ends by itself, with status 0.
 vm_end() {
+	local in=${IN[$1]} out=${OUT[$1]}
 	qmp "$1" '"quit"'
 	wait "${PID[$1]}" || { echo "# $1: QEMU ended with status $?"; return 1; }
-	exec {IN[$1]}>&- {OUT[$1]}>&-
+	exec {in}>&- {out}>&-
 }
 
 # passes NAME: how many passes its console tells of, of both CPUs: the lesser number.
@@ -194,4 +195,4 @@ if [ "${1:-}" = --inside ]; then
 	shift
 	inside "$@"
 fi
-lab_self --smp 1 -- "$@"
+lab_self -- "$@"

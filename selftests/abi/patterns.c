@@ -26,7 +26,7 @@ struct piece {
 	volatile uint64_t *word;
 };
 
-/* One number for both, so that a word of another place or pass is never the right one by chance. */
+/* The place and the pass both count: an older word is never the right one, and no neighbour is. */
 static uint64_t word_value(const struct piece *piece, size_t place, unsigned int pass)
 {
 	uint32_t number = piece->cpu * PIECE_WORDS + place;
