@@ -13,9 +13,9 @@
 # why they cannot. Environment: MOAT_PEER=kvm runs them on KVM alone, and looks whether that is as
 # the exceptions say.
 #
-# One emulated host runs many tests. Where one hangs the host or kills it, the others get a new one. All
-# time is the host's own, which counts instructions: so a busy machine makes no test miss a deadline,
-# and the figures of KVM and of Moat can be compared.
+# One emulated host runs many tests. Where one hangs the host or kills it, the others get a new one.
+# All time is the host's own, which counts instructions: so a busy machine makes no test miss a
+# deadline, and the figures of KVM and of Moat can be compared.
 
 set -uo pipefail
 
@@ -28,8 +28,8 @@ EXCEPTIONS=$HERE/kvm_selftests.except
 SUITE=build/cache/kvm-selftests
 MEMORY=3G
 # The host counts its time in instructions, of which it does a tenth of what makes a second, or less
-# where the machine is busy: so many real seconds for one of its own, before a row that says nothing is
-# taken to have hung it, and for what comes before the first.
+# where the machine is busy: so many real seconds for one of its own, before a row that says nothing
+# is taken to have hung it, and for what comes before the first row.
 SLOW=20
 BOOT=600
 PEER=${MOAT_PEER:-moat} KERNEL=6.1 FRESH='' WRITE='' PATTERN=.
@@ -123,20 +123,26 @@ read_known() {
 	done < <(tail -n +2 "$(known_file)")
 }
 
-# A run on a busy machine may time out: the next run tries that again.
+# A time-out or a dead host is nothing to remember: the next run tries that again.
 write_known() {
-	local key name file
+	local file name
 	file=$(known_file)
-	{
-		echo "$KEY"
-		for key in "${!OUTCOME[@]}"; do
-			name=${key#kvm }
-			[ "$name" != "$key" ] || continue
-			case ${OUTCOME[$key]} in pass|skip|fail) ;; *) continue ;; esac
-			printf '%s\t%s\t%s\t%s\n' "${OUTCOME[$key]}" "${TIME[$key]}" "$name" \
-				"${REASON[$key]}"
-		done | sort -t $'\t' -k 3
-	} >"$WORK/known" && mv "$WORK/known" "$file.new" && mv "$file.new" "$file"
+	touch "$file"
+	for name in "${NAMES[@]}"; do
+		case ${OUTCOME["kvm $name"]} in pass|skip|fail) ;; *) continue ;; esac
+		printf '%s\t%s\t%s\t%s\n' "${OUTCOME["kvm $name"]}" "${TIME["kvm $name"]}" "$name" \
+			"${REASON["kvm $name"]}"
+	done >"$WORK/known"
+	(
+		flock 9
+		{
+			echo "$KEY"
+			awk -F '\t' -v key="$KEY" 'FILENAME == ARGV[1] { new[$3] = 1; print; next }
+				FNR == 1 && $0 != key { exit }
+				FNR > 1 && !($3 in new)' "$WORK/known" "$file"
+		} >"$file.new"
+		mv "$file.new" "$file"
+	) 9<"$SUITE/done"
 }
 
 # note PEER NAME OUTCOME SECONDS REASON
