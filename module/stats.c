@@ -97,8 +97,13 @@ struct stats_file {
 	char id[NAME_SIZE];
 };
 
+/* struct kvm_stats_desc, which in newer kernels has a name of another length. */
 struct stats_desc {
-	struct kvm_stats_desc head;
+	u32 flags;
+	s16 exponent;
+	u16 size;
+	u32 offset;
+	u32 bucket_size;
 	char name[NAME_SIZE];
 };
 
@@ -108,7 +113,7 @@ struct stats_image {
 	struct stats_desc desc[];	/* and then the values */
 };
 
-static_assert(sizeof(struct stats_desc) == sizeof(struct kvm_stats_desc) + NAME_SIZE);
+static_assert(offsetof(struct stats_desc, name) == offsetof(struct kvm_stats_desc, name));
 static_assert(offsetof(struct stats_image, desc) % sizeof(u64) == 0);
 
 static void image_fill(struct stats_image *image, const struct stats_file *stats)
@@ -125,9 +130,9 @@ static void image_fill(struct stats_image *image, const struct stats_file *stats
 	};
 	memcpy(image->id, stats->id, NAME_SIZE);
 	for (i = 0; i < stats->count; i++) {
-		image->desc[i].head.flags = stats->rows[i].flags;
-		image->desc[i].head.size = 1;
-		image->desc[i].head.offset = i * sizeof(*value);
+		image->desc[i].flags = stats->rows[i].flags;
+		image->desc[i].size = 1;
+		image->desc[i].offset = i * sizeof(*value);
 		strscpy(image->desc[i].name, stats->rows[i].name, NAME_SIZE);
 		value[i] = READ_ONCE(*(const u64 *)(stats->object + stats->rows[i].offset));
 	}

@@ -364,6 +364,29 @@ int call_ioctl(int fd, unsigned long cmd, void *arg)
 	return call_number(fd, cmd, (unsigned long)arg);
 }
 
+/* ---- KVM_RUN ---- */
+
+/* Threads of this process that run a vCPU or look at what came of it, and how many ever did. */
+static unsigned int runners, runs;
+
+bool run_begin(unsigned int *ret_run)
+{
+	bool alone = __atomic_add_fetch(&runners, 1, __ATOMIC_SEQ_CST) == 1;
+
+	*ret_run = __atomic_add_fetch(&runs, 1, __ATOMIC_SEQ_CST);
+	return alone;
+}
+
+bool run_was_last(unsigned int run)
+{
+	return run == __atomic_load_n(&runs, __ATOMIC_SEQ_CST);
+}
+
+void run_end(void)
+{
+	__atomic_sub_fetch(&runners, 1, __ATOMIC_SEQ_CST);
+}
+
 /* ---- Values ---- */
 
 /* Capabilities with something behind them that ENABLE_CAP switches on. */
@@ -719,6 +742,7 @@ void call_random(struct actor *a)
 	const struct call *call = call_pick(&a->rng);
 	int fd = call_object(a, call), r;
 	unsigned long arg;
+	unsigned int run;
 
 	a->world->progress->doing[a->number] = call->name;
 	if (arg_size(call)) {
@@ -728,9 +752,13 @@ void call_random(struct actor *a)
 	} else {
 		arg = value_of(a, call->number, call);
 	}
+	if (call->cmd == KVM_RUN)
+		run_begin(&run);
 	run_limit_set(NULL, 3000);
 	r = call_number(fd, call->cmd, arg);
 	run_limit_clear();
+	if (call->cmd == KVM_RUN)
+		run_end();
 	if (r >= 0)
 		result_adopt(a, call, r, (void *)arg);
 }

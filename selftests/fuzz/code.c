@@ -483,11 +483,13 @@ static void piece_debug(struct code *c)
 	unsigned int dr = rng_below(c->rng, 8);
 	uint64_t at = code ? AT_CODE + rng_below(c->rng, 8 * CODE_SIZE) : AT_WATCHED;
 
-	/* The first may watch data, the others code. */
-	if (dr == 0)
-		at = AT_WATCHED + rng_below(c->rng, 64);
-	emit_load(c, 0, dr < 4 ? at : RNG_PICK(c->rng, controls));
-	EMIT(c, 0x0f, 0x23, 0xc0 | dr << 3);
+	/* The first may watch data, the others code; at 0, where it was before, interrupts begin. */
+	emit_load(c, 0, AT_WATCHED + rng_below(c->rng, 64));
+	EMIT(c, 0x0f, 0x23, 0xc0);
+	if (dr) {
+		emit_load(c, 0, dr < 4 ? at : RNG_PICK(c->rng, controls));
+		EMIT(c, 0x0f, 0x23, 0xc0 | dr << 3);
+	}
 	if (code)
 		return;
 	emit_load(c, 3, AT_WATCHED);

@@ -236,6 +236,14 @@ void call_random(struct actor *a);
 /* ioctl(), counted. */
 int call_ioctl(int fd, unsigned long cmd, void *arg);
 int call_number(int fd, unsigned long cmd, unsigned long arg);
+/*
+ * Round KVM_RUN and the look at what came of it. Two threads that run the same vCPU see each other's
+ * exits, or halves of them: the first tells whether nobody else does just now, the second whether
+ * nobody has begun since.
+ */
+bool run_begin(unsigned int *ret_run);
+bool run_was_last(unsigned int run);
+void run_end(void);
 
 /* code.c */
 /* Descriptor tables, page tables, trap handlers. */

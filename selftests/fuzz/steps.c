@@ -100,12 +100,14 @@ static void exit_serve(struct actor *a, struct kvm_run *run)
 	}
 }
 
-/* Where nobody writes noise into kvm_run, it must make sense. */
-static void exit_check(struct actor *a, const struct kvm_run *run)
+/* Where nobody writes noise into kvm_run, nor runs it meanwhile, it must make sense. */
+static void exit_check(struct actor *a, const struct kvm_run *seen, unsigned int number)
 {
+	const struct kvm_run copy = *seen, *run = &copy;
 	uint64_t size = (uint64_t)run->io.count * run->io.size;
 
-	if (a->world->scribbles)
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (a->world->scribbles || !run_was_last(number))
 		return;
 	if (run->exit_reason == KVM_EXIT_IO &&
 	    (run->io.size > 4 || size > PAGE || run->io.data_offset + size > a->world->run_size))
@@ -123,21 +125,22 @@ static bool exit_is_end(const struct kvm_run *run)
 
 static void vcpu_go(struct actor *a, int fd, struct kvm_run *run, unsigned int n, unsigned int us)
 {
-	unsigned int i;
+	unsigned int i, number;
+	bool alone;
 	int r = 0;
 
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n && r >= 0 && !(i && exit_is_end(run)); i++) {
+		alone = run_begin(&number);
 		run_limit_set(run, us);
 		r = call_number(fd, KVM_RUN, 0);
 		run_limit_clear();
 		if (r < 0 && errno == EINTR)
 			run->immediate_exit = 0;
-		if (r < 0)
-			break;
-		exit_check(a, run);
-		exit_serve(a, run);
-		if (exit_is_end(run))
-			break;
+		if (r >= 0 && alone)
+			exit_check(a, run, number);
+		if (r >= 0)
+			exit_serve(a, run);
+		run_end();
 	}
 }
 
