@@ -330,6 +330,45 @@ static void fault_loop(void)
 	machine_destroy();
 }
 
+static void deaf_payload(void)
+{
+	uint32_t a = 0, b, c, d;
+
+	__asm__ volatile("cli\n1: xorl %%eax, %%eax; cpuid; jmp 1b"
+			 : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+}
+
+/*
+ * A state that no CPU enters a guest in (code that is 64 and 32 bits at once) costs one KVM_RUN, and
+ * nothing of the vCPU's. What the CPU left of it must not be run: not by a guest that has its
+ * interrupts off, and keeps the host's out.
+ */
+static void refused_entry(void)
+{
+	struct kvm_sregs sregs, after;
+	struct kvm_regs regs, regs_after;
+
+	machine_create();
+	vcpu_set_long(vcpu, deaf_payload, 0);
+	CHECK_CALL(ioctl(vcpu->fd, KVM_GET_SREGS, &sregs));
+	sregs.cs.db = 1;
+	if (ioctl(vcpu->fd, KVM_SET_SREGS, &sregs)) {
+		CHECK_EQ(errno, EINVAL);
+	} else {
+		CHECK_CALL(ioctl(vcpu->fd, KVM_GET_REGS, &regs));
+		vcpu_exit(vcpu, KVM_EXIT_FAIL_ENTRY);
+		CHECK_CALL(ioctl(vcpu->fd, KVM_GET_SREGS, &after));
+		CHECK(!memcmp(&sregs, &after, sizeof(sregs)), "the segments changed");
+		CHECK_CALL(ioctl(vcpu->fd, KVM_GET_REGS, &regs_after));
+		CHECK(!memcmp(&regs, &regs_after, sizeof(regs)), "the registers changed");
+		sregs.cs.db = 0;
+		CHECK_CALL(ioctl(vcpu->fd, KVM_SET_SREGS, &sregs));
+	}
+	must_time_out("a guest with interrupts off");
+	still_good(0x1b);
+	machine_destroy();
+}
+
 static void shutdown_payload(void)
 {
 	static const struct {
@@ -570,6 +609,7 @@ static const struct tap_case cases[] = {
 	{ "scribbled_kvm_run", scribbles },
 	{ "mapping_beyond_kvm_run", mapping_beyond },
 	{ "fault_loop", fault_loop },
+	{ "refused_entry", refused_entry },
 	{ "shutdown_again_and_again", shutdowns },
 	{ "debug_exception_loop", db_loop },
 	{ "strange_page_tables", strange_tables },

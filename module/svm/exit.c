@@ -367,13 +367,6 @@ static enum moat_exit exit_unknown(struct moat_vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 	u64 code = svm_of(vcpu)->vmcb->exit_code;
 
-	if ((u32)code == U32_MAX) {
-		svm_flush_missed(vcpu);
-		run->exit_reason = KVM_EXIT_FAIL_ENTRY;
-		run->fail_entry.hardware_entry_failure_reason = code;
-		run->fail_entry.cpu = vcpu->cpu;
-		return MOAT_EXIT_USER;
-	}
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	run->internal.suberror = KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON;
 	run->internal.ndata = 2;

@@ -56,7 +56,7 @@ static void svm_tlb_flush(struct moat_vcpu *vcpu)
  * A new generation begins with a flush of all, at the entry of the vCPU that began it. Where that
  * did not take place, the next vCPU to come by begins another.
  */
-void svm_flush_missed(struct moat_vcpu *vcpu)
+static void svm_flush_missed(struct moat_vcpu *vcpu)
 {
 	svm_of(vcpu)->asid_generation = 0;
 	this_cpu_write(svm_cpus.asid_next, U32_MAX);
@@ -484,6 +484,24 @@ static void svm_events_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 	}
 }
 
+/*
+ * VMRUN found the VMCB's state illegal: nothing has run, and what the VMCB holds now is no state of
+ * the guest's. (The emulated CPU leaves the host's there, and clears V_INTR_MASKING, without which
+ * a guest keeps the host's interrupts out.) All of it goes in anew, as the core has it.
+ */
+static void svm_refused(struct moat_vcpu *vcpu)
+{
+	svm_flush_missed(vcpu);
+	svm_vcpu_reset(vcpu, true);
+	svm_of(vcpu)->injecting = false;
+	vcpu->sregs_valid = true;
+	vcpu->sregs_dirty = true;
+	moat_request(vcpu, MOAT_REQ_EVENT);
+	vcpu->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+	vcpu->run->fail_entry.hardware_entry_failure_reason = SVM_EXIT_INVALID;
+	vcpu->run->fail_entry.cpu = vcpu->cpu;
+}
+
 /* Once into the guest and out. MOAT_NR_EXITS: served, go on. */
 static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 {
@@ -506,6 +524,10 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 
 	vmcb->tlb_control = SVM_TLB_KEEP;
 	vcpu->stats.exits++;
+	if (unlikely(vmcb->exit_code == SVM_EXIT_INVALID)) {
+		svm_refused(vcpu);
+		return MOAT_EXIT_USER;
+	}
 	svm_state_leave(vcpu, vmcb);
 	if (svm->injecting || (vmcb->exit_int_info & SVM_EVENT_VALID))
 		svm_events_leave(vcpu, vmcb);

@@ -69,7 +69,6 @@ extern const u32 svm_msr_list[];
 enum moat_exit svm_run(struct moat_vcpu *vcpu);
 void svm_debug_enter(struct moat_vcpu *vcpu);
 void svm_window_close(struct svm_vcpu *svm);
-void svm_flush_missed(struct moat_vcpu *vcpu);
 
 /* exit.c */
 /* MOAT_NR_EXITS where the exit is served and the guest may go on at once. */

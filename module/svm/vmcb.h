@@ -114,6 +114,7 @@
 #define SVM_EXIT_RDPRU		0x08e
 #define SVM_EXIT_TABLE		0x08f	/* the size of a table by exit code */
 #define SVM_EXIT_NPF		0x400
+#define SVM_EXIT_INVALID	(~0ULL)
 
 /* exit_info_1 of an IOIO exit */
 #define SVM_IO_IN		BIT(0)
