@@ -16,13 +16,11 @@
 
 #define SLOT_MAX_PAGES	((1UL << 31) - 1)	/* as KVM_MEM_MAX_NR_PAGES */
 
-const struct moat_slot *moat_slot_find(struct moat_slots *slots, u64 gfn)
+/* How many begin at or below gfn: the last of them is the only one that can hold it. */
+static u32 slots_up_to(const struct moat_slots *slots, u64 gfn)
 {
-	u32 low = 0, high = slots->count, last = READ_ONCE(slots->last);
+	u32 low = 0, high = slots->count;
 
-	if (last < high && gfn - slots->slot[last].gfn < slots->slot[last].npages)
-		return &slots->slot[last];
-	/* The last slot that begins at or below gfn is the only one that can hold it. */
 	while (low < high) {
 		u32 mid = low + (high - low) / 2;
 
@@ -31,10 +29,25 @@ const struct moat_slot *moat_slot_find(struct moat_slots *slots, u64 gfn)
 		else
 			high = mid;
 	}
-	if (!low || gfn - slots->slot[low - 1].gfn >= slots->slot[low - 1].npages)
+	return low;
+}
+
+static bool slot_holds(const struct moat_slot *slot, u64 gfn)
+{
+	return gfn - slot->gfn < slot->npages;
+}
+
+const struct moat_slot *moat_slot_find(struct moat_slots *slots, u64 gfn)
+{
+	u32 last = READ_ONCE(slots->last);
+
+	if (last < slots->count && slot_holds(&slots->slot[last], gfn))
+		return &slots->slot[last];
+	last = slots_up_to(slots, gfn) - 1;
+	if (last == U32_MAX || !slot_holds(&slots->slot[last], gfn))
 		return NULL;
-	WRITE_ONCE(slots->last, low - 1);
-	return &slots->slot[low - 1];
+	WRITE_ONCE(slots->last, last);
+	return &slots->slot[last];
 }
 
 const struct moat_slot *moat_slot_by_id(const struct moat_slots *slots, u32 id)
@@ -47,43 +60,39 @@ const struct moat_slot *moat_slot_by_id(const struct moat_slots *slots, u32 id)
 	return NULL;
 }
 
+/* Only the last one that begins before its end can; or the one before that, where it replaces that. */
 static bool slot_overlaps(const struct moat_slots *slots, const struct moat_slot *new)
 {
-	u32 i;
+	u32 i = slots_up_to(slots, new->gfn + new->npages - 1);
 
-	for (i = 0; i < slots->count; i++) {
-		const struct moat_slot *slot = &slots->slot[i];
-
-		if (slot->id != new->id && slot->gfn < new->gfn + new->npages &&
-		    new->gfn < slot->gfn + slot->npages)
-			return true;
-	}
-	return false;
+	if (i && slots->slot[i - 1].id == new->id)
+		i--;
+	return i && new->gfn < slots->slot[i - 1].gfn + slots->slot[i - 1].npages;
 }
 
-/* A copy without the slot of this id, and with the new one where there is one. */
-static struct moat_slots *slots_copy(const struct moat_slots *old, u32 without,
+/* A copy without one slot and with another, where there are such. */
+static struct moat_slots *slots_copy(const struct moat_slots *old, const struct moat_slot *without,
 				     const struct moat_slot *new)
 {
 	struct moat_slots *copy;
-	u32 i;
+	struct moat_slot *at;
 
 	copy = kvmalloc(struct_size(copy, slot, old->count + 1), GFP_KERNEL_ACCOUNT);
 	if (!copy)
 		return NULL;
-	copy->count = 0;
+	memcpy(copy, old, struct_size(old, slot, old->count));
 	copy->last = 0;
-	for (i = 0; i < old->count; i++) {
-		if (old->slot[i].id == without)
-			continue;
-		if (new && new->gfn < old->slot[i].gfn) {
-			copy->slot[copy->count++] = *new;
-			new = NULL;
-		}
-		copy->slot[copy->count++] = old->slot[i];
+	if (without) {
+		at = &copy->slot[without - old->slot];
+		copy->count--;
+		memmove(at, at + 1, (void *)&copy->slot[copy->count] - (void *)at);
 	}
-	if (new)
-		copy->slot[copy->count++] = *new;
+	if (new) {
+		at = &copy->slot[slots_up_to(copy, new->gfn)];
+		memmove(at + 1, at, (void *)&copy->slot[copy->count] - (void *)at);
+		copy->count++;
+		*at = *new;
+	}
 	return copy;
 }
 
@@ -94,7 +103,7 @@ static int slot_replace(struct moat_vm *vm, const struct moat_slot *old,
 	struct moat_slots *before, *after;
 
 	before = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
-	after = slots_copy(before, old ? old->id : U32_MAX, new);
+	after = slots_copy(before, old, new);
 	if (!after)
 		return -ENOMEM;
 	rcu_assign_pointer(vm->slots, after);

@@ -265,6 +265,17 @@ static int de_cfg_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 	return value == de_cfg_feature() ? 0 : -EINVAL;
 }
 
+/* No performance counters, so none that can do more. Userspace asks before it looks for them. */
+static bool has_perf_capabilities(struct moat_vcpu *vcpu)
+{
+	return false;
+}
+
+static u64 perf_capabilities_feature(void)
+{
+	return 0;
+}
+
 /* Memory types */
 
 /* Each byte is uncacheable, write-combining, -through, -protected or -back; in PAT also "UC-". */
@@ -445,6 +456,8 @@ static const struct msr_row msrs[] = {
 	  .read = moat_mce_read, .write = moat_mce_write },
 	{ MSR_IA32_ARCH_CAPABILITIES, FIELD(arch_capabilities), .has = has_arch_capabilities,
 	  .legal = host_only, .listed = listed, .feature = arch_capabilities_feature },
+	{ MSR_IA32_PERF_CAPABILITIES, .writes = WRITE_ZERO, .has = has_perf_capabilities,
+	  .feature = perf_capabilities_feature },
 	{ MSR_IA32_UCODE_REV, FIELD(ucode_rev), .write = ucode_write, .listed = listed,
 	  .feature = ucode_feature },
 	{ MSR_IA32_UCODE_WRITE, .writes = WRITE_IGNORED, .read = write_only_read },
