@@ -48,6 +48,7 @@
 #include <linux/eventfd.h>
 #include <linux/interrupt.h>
 #include <linux/kvm.h>
+#include <linux/task_work.h>
 #include <linux/thread_info.h>
 
 /* Newer headers rename the member for kernel code, so that nobody reads it carelessly. */
@@ -78,20 +79,22 @@ typedef int moat_young_t;
 #endif
 
 /*
- * Is a signal pending? Other work that is due on the way to userspace (_TIF_NOTIFY_RESUME:
- * restartable sequences, deferred release of files) can wait until the vCPU's thread goes there.
+ * Is a signal pending, or work of this thread's on its way to userspace (CPU-time timers, NUMA
+ * balancing)? A guest decides whether its vCPU's thread ever goes there, so it is made to. The rest
+ * of _TIF_NOTIFY_RESUME (restartable sequences, throttling by memory.high) waits.
  */
 #define MOAT_USER_WORK	(_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL)
 
 static inline bool moat_user_work_pending(void)
 {
-	return read_thread_flags() & MOAT_USER_WORK;
+	return (read_thread_flags() & MOAT_USER_WORK) || task_work_pending(current);
 }
 
 /* The same, or another thread to run: what makes a vCPU's thread leave the inner loop. */
 static inline bool moat_work_pending(void)
 {
-	return read_thread_flags() & (MOAT_USER_WORK | _TIF_NEED_RESCHED);
+	return (read_thread_flags() & (MOAT_USER_WORK | _TIF_NEED_RESCHED)) ||
+	       task_work_pending(current);
 }
 
 /* The callback was set by hand before there was hrtimer_setup(). */

@@ -166,16 +166,26 @@ static struct moat_vm *vm_of(struct mmu_notifier *notifier)
 	return container_of(notifier, struct moat_vm, notifier);
 }
 
+/*
+ * A slot that is being taken out of the array is in vm->leaving from before that until it is
+ * unmapped: so it is found here or there, if one looks first here and then there.
+ */
 static void zap_hva(struct moat_vm *vm, struct hva_range range, bool may_block)
 {
 	int idx = srcu_read_lock(&vm->srcu);
 	const struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
+	struct moat_slot leaving;
 	u64 start, end;
 	u32 i;
 
 	for (i = 0; i < slots->count; i++)
 		if (slot_part(&slots->slot[i], range, &start, &end))
 			vm_zap(vm, start, end, may_block);
+	read_lock(&vm->mmu_lock);
+	leaving = vm->leaving;
+	read_unlock(&vm->mmu_lock);
+	if (slot_part(&leaving, range, &start, &end))
+		vm_zap(vm, start, end, may_block);
 	srcu_read_unlock(&vm->srcu, idx);
 }
 
@@ -442,7 +452,7 @@ static bool fault_goes_on(struct fault *f, int r, void **spare)
 	if (r == -EEXIST)
 		return --f->level > 0;
 	if (r == -ENOMEM)
-		*spare = (void *)get_zeroed_page(f->atomic ? GFP_NOWAIT | __GFP_ACCOUNT :
+		*spare = (void *)get_zeroed_page(f->atomic ? GFP_NOWAIT | __GFP_NOWARN | __GFP_ACCOUNT :
 							     GFP_KERNEL_ACCOUNT);
 	return r == -ENOMEM && *spare;
 }

@@ -34,10 +34,7 @@ struct moat_ioctl {
 	bool optional;
 };
 
-/*
- * The three tables end with an empty row. -ENOTTY for a command that has none.
- * The locks are found through @vm or @vcpu, whichever is not NULL.
- */
+/* The three tables end with an empty row. -ENOTTY for a command that has none. */
 long moat_ioctl(const struct moat_ioctl *table, void *object, struct mutex *lock,
 		unsigned int cmd, unsigned long uarg);
 

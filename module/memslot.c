@@ -96,24 +96,37 @@ static struct moat_slots *slots_copy(const struct moat_slots *old, const struct 
 	return copy;
 }
 
+/* What leaves is the host's to take away until it is no longer mapped: see zap_hva(). */
+static void slot_leaves(struct moat_vm *vm, struct moat_slot slot)
+{
+	write_lock(&vm->mmu_lock);
+	vm->leaving = slot;
+	write_unlock(&vm->mmu_lock);
+}
+
 /* Replaces slot old by new; either may be NULL. */
 static int slot_replace(struct moat_vm *vm, const struct moat_slot *old,
 			const struct moat_slot *new)
 {
+	bool stays = old && new && old->gfn == new->gfn;
 	struct moat_slots *before, *after;
 
 	before = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
 	after = slots_copy(before, old, new);
 	if (!after)
 		return -ENOMEM;
+	if (old && !stays)
+		slot_leaves(vm, *old);
 	rcu_assign_pointer(vm->slots, after);
 	/* Whoever sees the count sees the slots. */
 	smp_store_release(&vm->layout, vm->layout + 1);
 	synchronize_srcu_expedited(&vm->srcu);
-	if (old && new && old->gfn == new->gfn && moat_slot_is_logged(new))
+	if (stays && moat_slot_is_logged(new))
 		moat_dirty_begin(vm, new);
 	else if (old)	/* large pages come back, where logging has ended */
 		moat_mmu_zap(vm, old->gfn, old->npages);
+	if (old && !stays)
+		slot_leaves(vm, (struct moat_slot) { 0 });
 	if (old && !(new && new->dirty == old->dirty))
 		kvfree(old->dirty);
 	kvfree(before);

@@ -183,6 +183,7 @@ struct moat_vm {
 
 	rwlock_t mmu_lock;
 	struct stage2 stage2;			/* (u) */
+	struct moat_slot leaving;		/* (u) in no array any more, but yet in stage2 */
 	unsigned long mmu_seq;			/* (u) counts invalidations that ended */
 	unsigned long mmu_busy;			/* (u) invalidations under way */
 	u64 mmu_busy_start, mmu_busy_end;	/* (u) host addresses they cover */
@@ -204,6 +205,7 @@ struct moat_vm {
 	raw_spinlock_t ring_lock;		/* the kernel's end of the ring */
 	struct kvm_coalesced_mmio_ring *ring;	/* (c) shared with userspace: read once */
 	struct list_head irqfds;		/* (s) */
+	u32 irqfd_count;			/* (m) */
 	struct work_struct irqfd_reap;
 	u32 dirty_ring_bytes;			/* (m) 0: bitmaps; before any vCPU */
 
@@ -308,16 +310,18 @@ struct moat_emulation {
 struct moat_code {
 	u64 cr3;		/* the guest's, or MOAT_NO_PAGING */
 	u64 linear;		/* RIP's address */
-	u8 mode;		/* enum moat_insn_mode */
+	u8 mode;		/* enum moat_insn_mode, or MOAT_CODE_OF_USER */
 };
 
 #define MOAT_NO_PAGING	(~0ULL)
+#define MOAT_CODE_OF_USER	1
 
 /*
  * An instruction that was fetched and decoded before. It holds as long as it would be found there
  * again: the page's entry in the guest's tables is the same, the slots are, and so are the bytes at
- * the host's address. What leads to that entry is not looked at: whoever takes a page table out of
- * use clears it first, or deceives himself.
+ * the host's address. What leads to that entry is not looked at: the kernel that takes a page table
+ * out of use clears it first, or deceives itself. User mode, which does not know what becomes of its
+ * tables, is not remembered.
  */
 struct moat_insn_place {
 	struct moat_code code;	/* mode 0: none */
@@ -378,7 +382,7 @@ struct moat_vcpu {
 	unsigned long requests;		/* (a) MOAT_REQ_* */
 	int mode;			/* (a) enum moat_mode */
 	int cpu;			/* (r) last CPU it ran on, -1 before */
-	u32 mp_state;			/* KVM_MP_STATE_*; (v), and (a) RUNNABLE by a wake-up */
+	u32 mp_state;			/* KVM_MP_STATE_* (v) */
 	struct rcuwait wait;
 	u32 poll_ns;			/* (r) how long to poll before sleeping */
 

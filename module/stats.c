@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Counters: for people in debugfs, moat/<pid of the creator>-<number>/ and in it vcpu<id>/; for
- * programs through KVM_GET_STATS_FD. They are plain integers that their owner counts up; a reader
- * may see one a little late.
+ * programs through KVM_GET_STATS_FD. They are plain integers, and nobody waits for another to count
+ * them up: one may be a little late, or a little low.
  *
  * What such a descriptor reads is a header, an identity, a description of each counter and their
  * values, made anew at each read.

@@ -100,6 +100,8 @@ static struct moat_vcpu *vcpu_alloc(struct moat_vm *vm, u32 id)
 void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 {
 	vcpu->events = (struct moat_events) { .external = -1 };
+	atomic_set(&vcpu->nmi_queued, 0);
+	vcpu->eoi_pending = false;
 	vcpu->emul.active = false;
 	vcpu->complete = NULL;
 	WRITE_ONCE(vcpu->pv_unhalted, false);
@@ -330,8 +332,8 @@ static bool vcpu_has_event(struct moat_vcpu *vcpu)
 {
 	const struct moat_events *ev = &vcpu->events;
 
-	if (atomic_read(&vcpu->nmi_queued) || (ev->nmi.pending && !ev->nmi.masked) ||
-	    READ_ONCE(vcpu->pv_unhalted))
+	if (ev->exception.pending || atomic_read(&vcpu->nmi_queued) ||
+	    (ev->nmi.pending && !ev->nmi.masked) || READ_ONCE(vcpu->pv_unhalted))
 		return true;
 	if (vcpu->lapic && moat_lapic_has_events(vcpu))
 		return true;

@@ -159,7 +159,7 @@ static long vm_set_boot_cpu_id(void *object, void *arg, unsigned long uarg)
 
 	if (vm->vcpu_count)
 		return -EBUSY;
-	if (uarg >= MOAT_MAX_VCPUS)
+	if (uarg >= (vm->max_vcpu_ids ?: MOAT_MAX_VCPUS))
 		return -EINVAL;
 	vm->bsp_id = uarg;
 	return 0;
@@ -249,7 +249,8 @@ static long vm_enable_halt_poll(struct moat_vm *vm, const struct kvm_enable_cap 
 /* Once, before any vCPU. */
 static long vm_enable_max_vcpu_id(struct moat_vm *vm, const struct kvm_enable_cap *cap)
 {
-	if (!cap->args[0] || cap->args[0] > MOAT_MAX_VCPUS || vm->vcpu_count || vm->max_vcpu_ids)
+	if (!cap->args[0] || cap->args[0] > MOAT_MAX_VCPUS || vm->vcpu_count ||
+	    vm->max_vcpu_ids || vm->bsp_id > cap->args[0])
 		return -EINVAL;
 	vm->max_vcpu_ids = cap->args[0];
 	return 0;

@@ -533,7 +533,7 @@ static uint64_t run_to_sync(const struct kind *kind, struct vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 
 	for (;;) {
-		if (vcpu_run(vcpu))
+		if (vcpu_run_on(vcpu))
 			break;
 		if (run->exit_reason == KVM_EXIT_MMIO)
 			continue;

@@ -209,6 +209,23 @@ static void breakpoint_payload(void)
 	guest_done();
 }
 
+static void halt_payload(void)
+{
+	guest_handlers[TRAP_DB] = trap_handler;
+	__asm__ volatile("pushf; orl $0x100, (%%rsp); popf; hlt; pushf; andl $~0x100, (%%rsp); popf"
+			 : : : "memory", "cc");
+	GUEST_EQ(traps, 4);
+	guest_done();
+}
+
+/* A guest that steps over HLT sees the step, though nothing wakes it. */
+static void step_over_halt(void)
+{
+	machine_create(halt_payload);
+	vcpu_finish(vcpu);
+	machine_destroy();
+}
+
 /* A breakpoint that is not userspace's own goes back to the guest. */
 static void software_breakpoints(void)
 {
@@ -337,6 +354,7 @@ static const struct tap_case cases[] = {
 	{ "injected", injected },
 	{ "interrupts_blocked", interrupts_blocked },
 	{ "nonsense", nonsense },
+	{ "step_over_halt", step_over_halt },
 };
 
 TAP_MAIN(cases)

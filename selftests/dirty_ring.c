@@ -101,9 +101,9 @@ static void bits_are(uint64_t first, uint64_t count, uint64_t step, int line)
 #define BITS_ARE(first, count, step) bits_are(first, count, step, __LINE__)
 
 /* All tables are there before the logging begins: then a page that is written is one entry. */
-static void machine_create(void)
+static void machine_create_with(bool lapic)
 {
-	vm = vm_create(GUEST_RAM, false);
+	vm = vm_create(GUEST_RAM, lapic);
 	if (ring_enable(vm, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, RING_BYTES))
 		tap_bail("KVM_CAP_DIRTY_LOG_RING_ACQ_REL: %s", strerror(errno));
 	memory = writer_memory(WRITER_PAGES * PAGE_SIZE, 0);
@@ -116,6 +116,11 @@ static void machine_create(void)
 	CHECK_EQ(flags_get(ring.entry), 0);
 	writer_slot(vm, memory, WRITER_PAGES, LOGGED);
 	memset(bits, 0, sizeof(bits));
+}
+
+static void machine_create(void)
+{
+	machine_create_with(false);
 }
 
 static void machine_destroy(void)
@@ -347,6 +352,19 @@ static void on_and_off(void)
 }
 
 /* ---- Writes of the kernel's ---- */
+
+/* Nothing makes room in a ring between calls that write to the guest without running it. */
+static void vapic_overflows_nothing(void)
+{
+	struct kvm_vapic_addr addr = { .vapic_addr = WRITER_GPA };
+	unsigned int i;
+
+	machine_create_with(true);
+	for (i = 0; i < RING_ENTRIES + 10; i++)
+		CHECK_CALL(ioctl(vcpu->fd, KVM_SET_VAPIC_ADDR, &addr));
+	CHECK(harvest(&ring, 1000) < RING_ENTRIES, "the ring is full");
+	machine_destroy();
+}
 
 /* How many entries the kernel makes of a write is its own affair. */
 static void kernel_writes(void)
@@ -657,6 +675,7 @@ static const struct tap_case cases[] = {
 	{ "full", full },
 	{ "on_and_off", on_and_off },
 	{ "kernel_writes", kernel_writes },
+	{ "vapic_overflows_nothing", vapic_overflows_nothing },
 	{ "full_by_kernel_writes", full_by_kernel_writes },
 	{ "full_by_page_tables", full_by_page_tables },
 	{ "hostile_indices", indices },

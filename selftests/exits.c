@@ -3,6 +3,7 @@
  * What KVM_RUN returns with: ports, HLT, SHUTDOWN, INTR, INTERNAL_ERROR, and what it leaves in
  * kvm_run.
  */
+#include <sys/time.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -497,6 +498,27 @@ static void immediate_completes(void)
 	machine_destroy();
 }
 
+/*
+ * The clock of the CPU time that a thread has used up is looked at on the thread's way to userspace,
+ * which a guest that never exits must not keep it from. (The other clock is there to end the case.)
+ */
+static void cpu_time_limit(void)
+{
+	struct itimerval used = { .it_value.tv_usec = 200000 }, net = { .it_value.tv_sec = 5 };
+	uint64_t start = clock_ns();
+
+	machine_create(spin_payload, 0);
+	signal_prepare(SIGPROF);
+	signal_prepare(SIGALRM);
+	setitimer(ITIMER_PROF, &used, NULL);
+	setitimer(ITIMER_REAL, &net, NULL);
+	while (!signals)
+		CHECK_EQ(vcpu_run(vcpu), -EINTR);
+	CHECK(clock_ns() - start < 4000000000ull, "the guest goes on");
+	setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
+	machine_destroy();
+}
+
 /* A signal that only KVM_RUN lets in is still pending afterwards. */
 static void signal_mask(void)
 {
@@ -662,6 +684,7 @@ static const struct tap_case cases[] = {
 	{ "intr", intr },
 	{ "immediate_exit", immediate_exit },
 	{ "immediate_exit_completes", immediate_completes },
+	{ "cpu_time_limit", cpu_time_limit },
 	{ "signal_mask", signal_mask },
 	{ "signal_mask_kills_nobody", signal_mask_kills_nobody },
 	{ "jump_into_mmio", jump_into_mmio },

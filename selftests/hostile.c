@@ -252,7 +252,7 @@ static void scribbles(void)
 			run->exit_reason = byte * 0x01010101;
 			memset(&run->hw, byte, sizeof(run->padding));
 			memset(run + 1, byte, vcpu->run_size - sizeof(*run));
-			if (vcpu_run(vcpu) || (run->exit_reason == KVM_EXIT_IO &&
+			if (vcpu_run_on(vcpu) || (run->exit_reason == KVM_EXIT_IO &&
 					       run->io.port == PORT_DONE))
 				break;
 			CHECK(run->exit_reason == KVM_EXIT_IO || run->exit_reason == KVM_EXIT_MMIO,

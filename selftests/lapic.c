@@ -714,6 +714,10 @@ static void state(void)
 	CHECK_EQ(regs[REG_SVR / 4], 0xff);
 	CHECK_EQ(regs[REG_LVT_TIMER / 4], LVT_MASKED);
 	CHECK_EQ(regs[REG_DFR / 4], 0xffffffff);
+	/* Set as it was, it is as it was: LINT0 too, by which a PIC is heard. */
+	CHECK_CALL(ioctl(vcpus[0]->fd, KVM_SET_LAPIC, &in));
+	CHECK_CALL(ioctl(vcpus[0]->fd, KVM_GET_LAPIC, &out));
+	CHECK(!memcmp(&in, &out, sizeof(in)), "what was got cannot be set");
 	regs[REG_SVR / 4] = 0x1ff;
 	regs[REG_TPR / 4] = 0x20;
 	regs[(REG_IRR + VECTOR / 32 * 16) / 4] |= 1u << VECTOR % 32;

@@ -2,6 +2,12 @@
 /*
  * KVM_SET_USER_MEMORY_REGION: which slots are taken, and what the guest then finds there.
  */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+
 #include "guest.h"
 
 #define SLOT_GPA	0xc0000000ul	/* below GUEST_MMIO: nothing, until a test adds a slot */
@@ -252,6 +258,91 @@ static void high(void)
 	vm_destroy(vm);
 }
 
+/* A page that nobody gives: whoever touches it waits until it is filled. */
+static int page_withhold(void *page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { .start = (unsigned long)page, .len = PAGE_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg))
+		tap_bail("userfaultfd: %s", strerror(errno));
+	return fd;
+}
+
+static void page_give(int fd, void *page)
+{
+	struct uffdio_zeropage zero = {
+		.range = { .start = (unsigned long)page, .len = PAGE_SIZE },
+	};
+
+	CHECK_CALL(ioctl(fd, UFFDIO_ZEROPAGE, &zero));
+	close(fd);
+}
+
+static volatile uint64_t turns;
+
+static void write_payload(volatile uint64_t *p)
+{
+	for (;;) {
+		++*p;
+		turns++;
+	}
+}
+
+static void *run_once(void *arg)
+{
+	ioctl(((struct vcpu *)arg)->fd, KVM_RUN, 0);
+	return NULL;
+}
+
+static void *slot_delete(void *arg)
+{
+	CHECK_CALL(vm_slot(arg, 1, SLOT_GPA, 0, NULL, 0));
+	return NULL;
+}
+
+/*
+ * A slot that is being deleted, for as long as another vCPU's fault takes, is yet mapped. Memory that
+ * the owner gives back meanwhile must not stay with the guest, or it writes to what is others'.
+ */
+static void freed_while_deleted(void)
+{
+	struct vm *vm = vm_create(GUEST_RAM, false);
+	struct vcpu *writer = vcpu_create(vm, 0), *waiter = vcpu_create(vm, 1);
+	uint8_t *host = host_pages(2 * PAGE_SIZE);
+	int fd = page_withhold(host + PAGE_SIZE);
+	pthread_t threads[3];
+	uint64_t before;
+	int i;
+
+	CHECK_CALL(vm_slot(vm, 1, SLOT_GPA, 2 * PAGE_SIZE, host, 0));
+	vcpu_set_long(writer, write_payload, SLOT_GPA);
+	vcpu_set_long(waiter, touch_payload, SLOT_GPA + PAGE_SIZE);
+	pthread_create(&threads[0], NULL, run_once, writer);
+	pthread_create(&threads[1], NULL, run_once, waiter);
+	CHECK_EQ(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 10000), 1);
+	for (i = 0; i < 1000 && !*GUEST_VAR(vm, turns); i++)
+		usleep(10000);
+	pthread_create(&threads[2], NULL, slot_delete, vm);
+	usleep(200000);
+	madvise(host, PAGE_SIZE, MADV_DONTNEED);
+	before = *GUEST_VAR(vm, turns);
+	CHECK(before, "the guest never wrote");
+	usleep(100000);
+	CHECK_EQ(*GUEST_VAR(vm, turns), before);
+	page_give(fd, host + PAGE_SIZE);
+	for (i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	CHECK_EQ(*(uint64_t *)host, 0);
+	vcpu_destroy(waiter);
+	vcpu_destroy(writer);
+	vm_destroy(vm);
+}
+
 static const struct tap_case cases[] = {
 	{ "arguments", arguments },
 	{ "overlaps", overlaps },
@@ -261,6 +352,7 @@ static const struct tap_case cases[] = {
 	{ "read_only_host", read_only_host },
 	{ "unmapped_host_memory", unmapped },
 	{ "highest_address", high },
+	{ "freed_while_deleted", freed_while_deleted },
 };
 
 TAP_MAIN(cases)

@@ -211,17 +211,17 @@ static void sync_regs(void)
 	CHECK_EQ(vcpu_run(vcpu), -EINVAL);
 	run->kvm_dirty_regs = 0;
 	run->s.regs.regs.rsi = 0xabab;
-	CHECK_EQ(vcpu_run(vcpu), 0);
+	CHECK_EQ(vcpu_run_on(vcpu), 0);
 	CHECK_EQ(run->s.regs.regs.rsi, 0xabab);
 	run->kvm_valid_regs = KVM_SYNC_X86_VALID_FIELDS;
-	CHECK_EQ(vcpu_run(vcpu), 0);
+	CHECK_EQ(vcpu_run_on(vcpu), 0);
 	regs = vcpu_regs(vcpu);
 	CHECK_EQ(regs.rsi, 1);
 	CHECK(!memcmp(&run->s.regs.regs, &regs, sizeof(regs)), "s.regs differs");
 	CHECK_EQ(run->s.regs.sregs.cr3, vcpu_sregs(vcpu).cr3);
 	run->s.regs.regs.rsi = 0x1000;
 	run->kvm_dirty_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
-	CHECK_EQ(vcpu_run(vcpu), 0);
+	CHECK_EQ(vcpu_run_on(vcpu), 0);
 	CHECK_EQ(run->kvm_dirty_regs, 0);
 	CHECK_EQ(run->s.regs.regs.rsi, 0x1001);
 	run->s.regs.sregs.cr4 = ~0ull;
@@ -438,6 +438,11 @@ static void vcpu_ids(void)
 	machine_destroy();
 	vm = vm_create(GUEST_RAM, false);
 	CHECK_ERRNO(cap_enable(KVM_CAP_MAX_VCPU_ID, node_has(KVM_CAP_MAX_VCPU_ID) + 1), EINVAL);
+	if (node_is_moat()) {		/* and newer KVM */
+		CHECK_CALL(ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, 3));
+		CHECK_ERRNO(cap_enable(KVM_CAP_MAX_VCPU_ID, 2), EINVAL);
+		CHECK_CALL(ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, 0));
+	}
 	CHECK_CALL(cap_enable(KVM_CAP_MAX_VCPU_ID, 2));
 	CHECK_ERRNO(cap_enable(KVM_CAP_MAX_VCPU_ID, 3), EINVAL);
 	CHECK_ERRNO(ioctl(vm->fd, KVM_CREATE_VCPU, 2), EINVAL);
@@ -466,6 +471,17 @@ static void cpuid_lives(void)
 			CHECK_EQ(list->entries[i].ebx, 576);
 	}
 	CHECK(osxsave, "OSXSAVE is not told");
+	/* MWAIT, once told, stays. */
+	for (i = 0; i < list->nent; i++)
+		if (list->entries[i].function == 1)
+			list->entries[i].ecx |= 1u << 3;
+	CHECK_CALL(ioctl(vcpu->fd, KVM_SET_CPUID2, list));
+	CHECK_CALL(ioctl(vcpu->fd, KVM_GET_CPUID2, list));
+	list->nent = 256;
+	CHECK_CALL(ioctl(vcpu->fd, KVM_GET_CPUID2, list));
+	for (i = 0; i < list->nent; i++)
+		if (list->entries[i].function == 1)
+			CHECK(list->entries[i].ecx & 1u << 3, "MWAIT is forgotten");
 	vcpu_finish(vcpu);
 	/* The same again is no change. (KVM thinks it is, after OSXSAVE.) */
 	if (node_is_moat())

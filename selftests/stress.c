@@ -106,13 +106,13 @@ static void closes(void)
 
 	for (i = 0; i < 60; i++) {
 		machine_create(2, busy_payload);
-		CHECK_EQ(vcpu_run(vcpus[0]), 0);
+		CHECK_EQ(vcpu_run_on(vcpus[0]), 0);
 		if (i & 1)
 			close(vm->fd);
 		if (i & 2)
 			close(vcpus[0]->fd);
 		if (i & 4)
-			CHECK_EQ(vcpu_run(vcpus[1]), 0);
+			CHECK_EQ(vcpu_run_on(vcpus[1]), 0);
 		if (i & 1)
 			vm->fd = -1;
 		if (i & 2)
@@ -166,7 +166,7 @@ static void requests_at_the_end(void)
 		machine_create(1, busy_payload);
 		for (i = 1; i < MANY_VCPUS; i++)
 			close(ioctl(vm->fd, KVM_CREATE_VCPU, i));
-		CHECK_EQ(vcpu_run(vcpus[0]), 0);
+		CHECK_EQ(vcpu_run_on(vcpus[0]), 0);
 		machine_destroy();
 		CHECK(!kfence_found(log), "freed memory was used");
 	}

@@ -25,6 +25,9 @@
 #include "../compat.h"
 #include "irq.h"
 
+/* Each end of an interrupt looks at all that resample, with interrupts off. */
+#define MAX_IRQFDS	MOAT_NR_GSIS
+
 struct irqfd {
 	struct moat_vm *vm;
 	u32 gsi;
@@ -97,6 +100,7 @@ static void irqfd_destroy(struct irqfd *irqfd)
 
 	lockdep_assert_held(&irqfd->vm->lock);
 	list_del_rcu(&irqfd->link);
+	irqfd->vm->irqfd_count--;
 	eventfd_ctx_remove_wait_queue(irqfd->eventfd, &irqfd->wait, &count);
 	synchronize_srcu_expedited(&irqfd->vm->srcu);
 	if (irqfd->resample) {
@@ -141,6 +145,10 @@ static int irqfd_assign(struct moat_vm *vm, const struct kvm_irqfd *args, struct
 
 	if (!irqfd)
 		return -ENOMEM;
+	if (vm->irqfd_count == MAX_IRQFDS) {
+		kfree(irqfd);
+		return -ENOSPC;
+	}
 	irqfd->vm = vm;
 	irqfd->gsi = args->gsi;
 	irqfd->eventfd = eventfd_ctx_fileget(file);
@@ -151,6 +159,7 @@ static int irqfd_assign(struct moat_vm *vm, const struct kvm_irqfd *args, struct
 		irqfd->resample = NULL;
 	} else if (!irqfd_exists(vm, irqfd->eventfd)) {
 		irqfd_publish(irqfd, file);
+		vm->irqfd_count++;
 		return 0;
 	}
 	irqfd_free(irqfd);

@@ -881,6 +881,8 @@ bool moat_lapic_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int l
 
 	if (!moat_lapic_covers(vcpu, gpa))
 		return false;
+	if (vcpu->pv_eoi_offer)
+		moat_pv_eoi_withdraw(vcpu, false);
 	reg = mmio_find(vcpu->lapic, gpa, len, write ? XAPIC_W : XAPIC_R);
 	if (reg)
 		tpr_report(vcpu, gpa, write);
@@ -1174,7 +1176,6 @@ long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
 
 		lapic_set(lapic, offset, state_get(state, offset) & (reg->keep | reg->state));
 	}
-	svr_write(lapic, APIC_SPIV, lapic_get(lapic, APIC_SPIV));
 	vcpu->cr8 = lapic_get(lapic, APIC_TASKPRI) >> 4;
 	lapic_sum_up(lapic);
 	timer_restore(lapic, state_get(state, APIC_TMCCT));
@@ -1192,7 +1193,8 @@ long moat_vcpu_set_vapic_addr(void *object, void *arg, unsigned long uarg)
 	vcpu->vapic_gpa = gpa;
 	vcpu->vapic_shown = ~0;		/* reserved bits: no page is like this */
 	assign_bit(MOAT_REQ_VAPIC, &vcpu->requests, gpa);
-	if (gpa)
+	/* Where the ring of dirty pages has no room, it is shown when the vCPU runs. */
+	if (gpa && !moat_dirty_ring_is_short(vcpu, MOAT_RING_RESERVED))
 		moat_vapic_show(vcpu);
 	return 0;
 }

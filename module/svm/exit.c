@@ -25,12 +25,14 @@ void svm_code_find(struct moat_vcpu *vcpu, struct moat_code *ret_code)
 	ret_code->cr3 = vmcb->cr3;
 	ret_code->linear = vcpu->rip;
 	ret_code->mode = INSN_64;
-	if (likely(attrib & SVM_SEGMENT_L))
-		return;
-	if (!(vmcb->cr0 & X86_CR0_PG))
-		ret_code->cr3 = MOAT_NO_PAGING;
-	ret_code->linear = (u32)(vmcb->cs.base + vcpu->rip);
-	ret_code->mode = attrib & SVM_SEGMENT_DB ? INSN_32 : INSN_16;
+	if (unlikely(!(attrib & SVM_SEGMENT_L))) {
+		if (!(vmcb->cr0 & X86_CR0_PG))
+			ret_code->cr3 = MOAT_NO_PAGING;
+		ret_code->linear = (u32)(vmcb->cs.base + vcpu->rip);
+		ret_code->mode = attrib & SVM_SEGMENT_DB ? INSN_32 : INSN_16;
+	}
+	if (unlikely(vmcb->cpl == 3))
+		ret_code->mode = MOAT_CODE_OF_USER;
 }
 
 /*
@@ -159,11 +161,15 @@ static noinline enum moat_exit exit_hlt(struct moat_vcpu *vcpu)
 
 static enum moat_exit exit_intr(struct moat_vcpu *vcpu)
 {
+	/* Whatever comes in may set breakpoints of the host's, or take them away. */
+	if (svm_of(vcpu)->dr_loaded || this_cpu_read(svm_cpus.dr_active))
+		return MOAT_EXIT_AGAIN;
 	/* One instruction with interrupts on lets in all that wait. */
 	local_irq_enable();
 	asm volatile("nop");
 	local_irq_disable();
-	if (moat_work_pending() || local_softirq_pending() || !this_cpu_read(svm_cpus.owned))
+	if (moat_work_pending() || local_softirq_pending() || !this_cpu_read(svm_cpus.owned) ||
+	    hw_breakpoint_active())
 		return MOAT_EXIT_AGAIN;
 	return GO_ON;
 }
@@ -177,7 +183,7 @@ static enum moat_exit exit_vintr(struct moat_vcpu *vcpu)
 
 /*
  * The IRET that ends an NMI handler. The next NMI may go in when it has been executed, not before:
- * one step further.
+ * where one waits, after a step; else when RIP is found elsewhere.
  */
 static enum moat_exit exit_iret(struct moat_vcpu *vcpu)
 {
@@ -185,16 +191,19 @@ static enum moat_exit exit_iret(struct moat_vcpu *vcpu)
 
 	svm->vmcb->intercept_misc1 &= ~SVM_IRET;
 	if (!vcpu->events.nmi.pending) {
-		vcpu->events.nmi.masked = false;
+		svm->iret_wait = true;
+		svm->iret_rip = vcpu->rip;
 		return GO_ON;
 	}
+	svm->iret_wait = false;
 	svm->iret_step = true;
 	svm->iret_own_tf = !((vcpu->rflags | moat_debug_tf(vcpu)) & X86_EFLAGS_TF);
 	vcpu->rflags |= X86_EFLAGS_TF | X86_EFLAGS_RF;
 	return GO_ON;
 }
 
-static bool iret_step_end(struct moat_vcpu *vcpu)
+/* True where nothing but the step made the #DB, of which the guest is to see nothing. */
+static bool iret_step_end(struct moat_vcpu *vcpu, u64 *dr6)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
@@ -203,19 +212,27 @@ static bool iret_step_end(struct moat_vcpu *vcpu)
 	moat_request(vcpu, MOAT_REQ_EVENT);
 	if (!svm->iret_own_tf)
 		return false;
-	/* The step was ours alone: the guest sees nothing of it. RFLAGS is what IRET loaded. */
-	vcpu->dr6 &= ~DR_STEP;
-	return !(vcpu->dr6 & DR_TRAP_BITS);
+	*dr6 &= ~DR_STEP;	/* RFLAGS is what IRET loaded */
+	return !(*dr6 & DR_TRAP_BITS);
 }
 
 static enum moat_exit exit_db(struct moat_vcpu *vcpu)
 {
-	if (svm_of(vcpu)->iret_step && iret_step_end(vcpu))
+	const u64 causes = DR_TRAP_BITS | DR_STEP | DR_SWITCH | DR6_BD;
+	u64 dr6 = svm_of(vcpu)->vmcb->dr6;
+	bool ours = svm_of(vcpu)->iret_step && iret_step_end(vcpu, &dr6);
+
+	/* Where userspace debugs the guest, the guest's own DR6 is not in the VMCB. */
+	if (likely(!vcpu->debug.control))
+		vcpu->dr6 = dr6;
+	if (ours)
 		return GO_ON;
 	if (vcpu->debug.control & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP)) {
-		moat_debug_exit(vcpu, X86_TRAP_DB, svm_of(vcpu)->vmcb->dr6);
+		moat_debug_exit(vcpu, X86_TRAP_DB, dr6);
 		return GO_ON;
 	}
+	if (vcpu->debug.control)
+		vcpu->dr6 = (vcpu->dr6 & ~DR_TRAP_BITS) | (dr6 & causes);
 	moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
 	return MOAT_EXIT_AGAIN;
 }
@@ -293,7 +310,7 @@ static enum moat_exit exit_read_cr(struct moat_vcpu *vcpu)
 
 	if (!len)
 		return MOAT_EXIT_PREFETCH;
-	if (len < 0)
+	if (len < 0 || svm_of(vcpu)->vmcb->cpl)	/* user mode has SMSW, and no more */
 		return cr0_direct(svm_of(vcpu));
 	vcpu->gpr[gpr] = moat_cr_read(vcpu, cr);
 	return insn_skip(vcpu, vcpu->rip + len);

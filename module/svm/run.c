@@ -64,9 +64,11 @@ static void svm_flush_missed(struct moat_vcpu *vcpu)
 
 static void predictor_barrier(struct moat_vcpu *vcpu, struct svm_cpu *sc)
 {
-	if (sc->last_vm == vcpu->vm->number)
+	u64 number = vcpu->vm->number * MOAT_MAX_VCPUS + vcpu->id;
+
+	if (sc->last_vcpu == number)
 		return;
-	sc->last_vm = vcpu->vm->number;
+	sc->last_vcpu = number;
 	if (boot_cpu_has(X86_FEATURE_IBPB))
 		native_wrmsrl(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 }
@@ -126,10 +128,13 @@ static void host_debug_restore(const struct svm_cpu *sc)
 	set_debugreg((unsigned long)__this_cpu_read(cpu_dr7), 7);
 }
 
-/* True where the host's value has to come back: the guest may set its own anew in between. */
+/*
+ * True where the host's value has to come back: the guest may set its own anew in between. That it
+ * was told of no RDTSCP does not keep it from executing it.
+ */
 static bool tsc_aux_enter(struct moat_vcpu *vcpu)
 {
-	if (!vcpu->has_rdtscp || vcpu->msrs.tsc_aux == this_cpu_read(svm_cpus.tsc_aux))
+	if (!svm_features.tsc_aux || vcpu->msrs.tsc_aux == this_cpu_read(svm_cpus.tsc_aux))
 		return false;
 	wrmsrl(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
 	return true;
@@ -139,6 +144,19 @@ static void tsc_aux_leave(bool changed)
 {
 	if (changed)
 		wrmsrl(MSR_TSC_AUX, this_cpu_read(svm_cpus.tsc_aux));
+}
+
+/* XSAVES cannot be intercepted: what it would save of the host's must not be there. */
+static void xss_enter(void)
+{
+	if (svm_features.host_xss)
+		wrmsrl(MSR_IA32_XSS, 0);
+}
+
+static void xss_leave(void)
+{
+	if (svm_features.host_xss)
+		wrmsrl(MSR_IA32_XSS, svm_features.host_xss);
 }
 
 static void spec_ctrl_enter(struct moat_vcpu *vcpu)
@@ -529,6 +547,11 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 		return MOAT_EXIT_USER;
 	}
 	svm_state_leave(vcpu, vmcb);
+	if (unlikely(svm->iret_wait) && vcpu->rip != svm->iret_rip) {
+		svm->iret_wait = false;
+		vcpu->events.nmi.masked = false;
+		moat_request(vcpu, MOAT_REQ_EVENT);
+	}
 	if (svm->injecting || (vmcb->exit_int_info & SVM_EVENT_VALID))
 		svm_events_leave(vcpu, vmcb);
 	if (vcpu->events.interrupt.injected)
@@ -568,12 +591,14 @@ enum moat_exit svm_run(struct moat_vcpu *vcpu)
 		goto leave;
 	host_debug_save(sc);
 	tsc_aux = tsc_aux_enter(vcpu);
+	xss_enter();
 	svm_cpu_enter(vcpu);
 	do {
 		exit = svm_step(vcpu);
 	} while (exit == MOAT_NR_EXITS);
 	if (svm_of(vcpu)->dr_loaded)
 		svm_debug_leave(vcpu);
+	xss_leave();
 	tsc_aux_leave(tsc_aux);
 	host_debug_restore(sc);
 leave:

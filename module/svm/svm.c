@@ -126,6 +126,9 @@ static int svm_check(void)
 	svm_features.asid_max = cpuid_ebx(CPUID_SVM) - 1;
 	svm_features.nrip = use_nrip && (edx & SVM_EDX_NRIP);
 	svm_features.flush_by_asid = edx & SVM_EDX_FLUSH_BY_ASID;
+	svm_features.tsc_aux = boot_cpu_has(X86_FEATURE_RDTSCP) || boot_cpu_has(X86_FEATURE_RDPID);
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		rdmsrl_safe(MSR_IA32_XSS, &svm_features.host_xss);
 	return 0;
 }
 

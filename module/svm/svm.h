@@ -25,6 +25,8 @@ struct svm_vcpu {
 	u64 soft_rip;		/* ... which is there */
 	bool iret_step;		/* single-stepping over the IRET that ends an NMI */
 	bool iret_own_tf;	/* ... with a trap flag that the guest did not set */
+	bool iret_wait;		/* that IRET, at iret_rip, goes on as it is */
+	u64 iret_rip;
 };
 
 /* A CPU's own part. */
@@ -37,7 +39,7 @@ struct svm_cpu {
 	unsigned long dr[4];	/* the host's, while a guest runs */
 	bool dr_active;
 	u64 tsc_aux;		/* the host's: it does not change while the CPU is up */
-	u64 last_vm;		/* its number, for the branch predictor barrier */
+	u64 last_vcpu;		/* a number of its own, for the branch predictor barrier */
 };
 
 DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
@@ -46,6 +48,8 @@ struct svm_features {
 	u32 asid_max;
 	bool nrip;
 	bool flush_by_asid;
+	bool tsc_aux;		/* RDTSCP or RDPID */
+	u64 host_xss;
 };
 
 extern struct svm_features svm_features;

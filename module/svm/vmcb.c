@@ -38,6 +38,7 @@ void svm_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 	vmcb->nested_cr3 = stage2_root_address(&vcpu->vm->stage2);
 	svm->asid_generation = 0;
 	svm->iret_step = false;
+	svm->iret_wait = false;
 	memset(svm->attrib, 0xff, sizeof(svm->attrib));
 }
 

@@ -506,12 +506,14 @@ bool moat_cpuid_has_mwait(struct moat_vcpu *vcpu)
 /* What follows the vCPU's state. */
 static void live_bits(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ebx, u32 *ecx, u32 *edx)
 {
+	bool mwait;
+
 	if (function == 1) {
+		mwait = moat_cpuid_has_mwait(vcpu);	/* which may look at the same word */
 		*ecx &= ~(F(OSXSAVE) | F(MWAIT));
-		*ecx |= vcpu->osxsave ? F(OSXSAVE) : 0;
-		*ecx |= moat_cpuid_has_mwait(vcpu) ? F(MWAIT) : 0;
-		if (!(vcpu->msrs.apic_base & APIC_BASE_ENABLE))
-			*edx &= ~F(APIC);
+		*ecx |= (vcpu->osxsave ? F(OSXSAVE) : 0) | (mwait ? F(MWAIT) : 0);
+		*edx &= ~F(APIC);
+		*edx |= vcpu->msrs.apic_base & APIC_BASE_ENABLE ? F(APIC) : 0;
 	} else if (function == 0xd && index == 0) {
 		*ebx = moat_fpu_area_size(vcpu->xcr0);
 	} else if (function == 0xd && index == 1 && *ebx) {

@@ -555,6 +555,7 @@ long moat_vcpu_set_events(void *object, void *arg, unsigned long uarg)
 
 	if (!events_are_legal(vcpu->vm, arg))
 		return -EINVAL;
+	moat_sregs(vcpu);	/* what is injected may be refused: see svm_refused() */
 	events_put(vcpu, arg);
 	moat_request(vcpu, MOAT_REQ_EVENT);
 	return 0;

@@ -171,7 +171,7 @@ static inline void count(uint64_t *counter)
 #define CODE_SIZE	0x1000ul
 #define AT_STACKS	0x60000ul	/* 4 KiB for each vCPU */
 #define AT_DATA		0x100000ul
-#define AT_WATCHED	(RAM_SIZE - 4 * PAGE)	/* by data breakpoints */
+#define AT_WATCHED	0x300000ul	/* by data breakpoints; far below where stacks may be */
 
 enum arena { ARENA_RAM, ARENA_CHAOS, ARENA_CONST, ARENA_NONE, ARENA_FILE, ARENA_HOLE, NR_ARENAS };
 

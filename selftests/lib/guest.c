@@ -489,6 +489,16 @@ int vcpu_run(struct vcpu *vcpu)
 	return ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? -errno : 0;
 }
 
+int vcpu_run_on(struct vcpu *vcpu)
+{
+	int r;
+
+	do {
+		r = vcpu_run(vcpu);
+	} while (r == -EINTR);
+	return r;
+}
+
 static bool exit_is_port(const struct kvm_run *run, uint16_t port)
 {
 	return run->exit_reason == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_OUT &&

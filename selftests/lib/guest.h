@@ -135,8 +135,10 @@ void vcpu_set_long(struct vcpu *vcpu, void *entry, uint64_t arg);
 void vcpu_set_protected(struct vcpu *vcpu, uint32_t eip);
 /* Ready to run 16-bit code with all segments at 0. */
 void vcpu_set_real(struct vcpu *vcpu, uint16_t ip);
-/* KVM_RUN: 0 or -errno. */
+/* KVM_RUN: 0 or -errno. EINTR may come of work that the host's kernel has for the thread. */
 int vcpu_run(struct vcpu *vcpu);
+/* The same, until it is not EINTR. */
+int vcpu_run_on(struct vcpu *vcpu);
 /* Runs until the payload reports or something else happens; its failed checks are the case's. */
 struct report vcpu_wait(struct vcpu *vcpu);
 /* Runs to guest_done(); all else fails the running case. Notes what happened. */
