@@ -99,6 +99,7 @@ static void limits_set(void)
 	};
 	unsigned int i;
 
+	signal(SIGXFSZ, SIG_IGN);
 	for (i = 0; i < ARRAY_SIZE(limits); i++)
 		setrlimit(limits[i].what, &(struct rlimit){ limits[i].limit, limits[i].limit });
 }

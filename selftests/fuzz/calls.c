@@ -724,11 +724,10 @@ static void arg_tame(const struct call *call, uint8_t *arg)
 		msrs_tame((struct kvm_msrs *)arg);
 		break;
 	case KVM_SET_DEBUGREGS:
-		debugregs_tame(arg, ((struct kvm_debugregs *)arg)->dr7);
+		dr7_tame(&((struct kvm_debugregs *)arg)->dr7);
 		break;
 	case KVM_SET_GUEST_DEBUG:
-		debugregs_tame(((struct kvm_guest_debug *)arg)->arch.debugreg,
-			       ((struct kvm_guest_debug *)arg)->arch.debugreg[7]);
+		dr7_tame(&((struct kvm_guest_debug *)arg)->arch.debugreg[7]);
 		break;
 	case KVM_SET_SREGS:
 	case KVM_SET_SREGS2:

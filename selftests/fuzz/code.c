@@ -461,44 +461,24 @@ static void piece_control(struct code *c)
 }
 
 /*
- * A data breakpoint in a page that the delivery of an interrupt or exception touches, and be it a
- * stack that went astray, makes QEMU's TCG (11.1) take its lock twice, and abort: data are watched
- * in a page that nothing else uses, code anywhere.
+ * No breakpoint is ever on: QEMU's TCG (11.1) takes its lock twice where one is hit by the delivery of
+ * an interrupt or exception, and aborts, or looks for a debugger that is not there. The registers
+ * themselves are anybody's.
  */
-void debugregs_tame(void *db, uint64_t dr7)
+void dr7_tame(void *dr7)
 {
-	uint64_t address[4];
-	unsigned int i;
-
-	memcpy(address, db, sizeof(address));
-	for (i = 0; i < 4; i++)
-		if (dr7 >> (16 + 4 * i) & 3)
-			address[i] = AT_WATCHED | (address[i] & 63);
-	memcpy(db, address, sizeof(address));
+	*(uint8_t *)dr7 = 0;
 }
 
 static void piece_debug(struct code *c)
 {
-	static const uint32_t controls[] = {
-		0x400, 0x403, 0x40c, 0x30403, 0xf0403, 0xd0401, 0x2401, 0x30fff,
-	};
-	bool code = rng_one_in(c->rng, 2);
 	unsigned int dr = rng_below(c->rng, 8);
-	uint64_t at = code ? AT_CODE + rng_below(c->rng, 8 * CODE_SIZE) : AT_WATCHED;
+	uint64_t value = guest_number(c->rng);
 
-	/* The first may watch data, the others code; at 0, where it was before, interrupts begin. */
-	emit_load(c, 0, AT_WATCHED + rng_below(c->rng, 64));
-	EMIT(c, 0x0f, 0x23, 0xc0);
-	if (dr) {
-		emit_load(c, 0, dr < 4 ? at : RNG_PICK(c->rng, controls));
-		EMIT(c, 0x0f, 0x23, 0xc0 | dr << 3);
-	}
-	if (code)
-		return;
-	emit_load(c, 3, AT_WATCHED);
-	if (c->bits == 16)
-		EMIT(c, 0x67);
-	EMIT(c, 0x89, 0x03);
+	if (dr == 5 || dr == 7)
+		dr7_tame(&value);
+	emit_load(c, 0, value);
+	EMIT(c, 0x0f, 0x23, 0xc0 | dr << 3);
 }
 
 /* Messages to other vCPUs, timers, the end of an interrupt. */

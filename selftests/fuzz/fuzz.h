@@ -171,7 +171,6 @@ static inline void count(uint64_t *counter)
 #define CODE_SIZE	0x1000ul
 #define AT_STACKS	0x60000ul	/* 4 KiB for each vCPU */
 #define AT_DATA		0x100000ul
-#define AT_WATCHED	0x300000ul	/* by data breakpoints; far below where stacks may be */
 
 enum arena { ARENA_RAM, ARENA_CHAOS, ARENA_CONST, ARENA_NONE, ARENA_FILE, ARENA_HOLE, NR_ARENAS };
 
@@ -262,8 +261,7 @@ uint64_t efer_tame(uint64_t efer);
  * structs of segment registers begin in the same way.
  */
 void sregs_tame(struct kvm_sregs *s);
-/* Four debug registers, under this DR7. */
-void debugregs_tame(void *db, uint64_t dr7);
+void dr7_tame(void *dr7);
 /* A number such as guest code computes addresses with. */
 uint64_t guest_number(struct rng *rng);
 uint32_t msr_number(struct actor *a);
