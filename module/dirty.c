@@ -254,6 +254,7 @@ static void ring_push(struct moat_vcpu *vcpu, u32 slot, u64 offset)
 		return;
 	WRITE_ONCE(entry->slot, slot);
 	WRITE_ONCE(entry->offset, offset);
+	/* For userspace, that it finds the rest; for ring_take(), that it finds the flag too. */
 	smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_DIRTY);
 	smp_store_release(&ring->head, ring->head + 1);
 	if (moat_dirty_ring_is_short(vcpu, MOAT_RING_RESERVED))

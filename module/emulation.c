@@ -463,6 +463,7 @@ static int fetch_decode(struct access *a, struct fetch *fetch, struct moat_insn 
 	u64 linear = emu_code_address(a->state.sregs, vcpu->rip, mode);
 	int r;
 
+	/* Before any of its bytes; pairs with slot_replace(). */
 	fetch->layout = smp_load_acquire(&vcpu->vm->layout);
 	do {
 		r = fetch_page(a, linear, fetch);

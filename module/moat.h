@@ -457,6 +457,7 @@ struct moat_vcpu {
 
 static inline enum moat_irqchip moat_irqchip(const struct moat_vm *vm)
 {
+	/* Pairs with whoever makes them, after all else of them. */
 	return smp_load_acquire(&vm->irqchip);
 }
 

@@ -199,6 +199,7 @@ static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_
 	if (vm->irqchip || vm->vcpu_count)
 		return -EEXIST;
 	vm->ioapic_pins = cap->args[0];
+	/* Pairs with moat_irqchip(). */
 	smp_store_release(&vm->irqchip, MOAT_IRQCHIP_SPLIT);
 	return 0;
 }
