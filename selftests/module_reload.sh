@@ -43,11 +43,11 @@ settle() {
 	echo 3 >/proc/sys/vm/drop_caches
 }
 
-# Memory that is not free and in no cache, and slab.
+# Memory that is not free, not even kept by a CPU for its own next use, and in no cache; and slab.
 used_kib() {
-	awk '/^MemFree|^Cached|^Buffers|^SReclaimable|^Shmem:/ { free[$1] = $2 } /^MemTotal/ { total = $2 }
-		END { print total - free["MemFree:"] - free["Cached:"] - free["Buffers:"] - free["SReclaimable:"] }' \
-		/proc/meminfo
+	awk '/^MemFree|^Cached|^Buffers|^SReclaimable/ { free += $2 } /^MemTotal/ { total = $2 }
+		$1 == "count:" { free += $2 * 4 }
+		END { print total - free }' /proc/meminfo /proc/zoneinfo
 }
 
 slab_kib() { awk '/^SUnreclaim/ { print $2 }' /proc/meminfo; }

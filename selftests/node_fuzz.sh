@@ -75,10 +75,11 @@ settle() {
 	echo 3 >/proc/sys/vm/drop_caches
 }
 
-# Memory that is not free and in no cache.
+# Memory that is not free, not even kept by a CPU for its own next use, and in no cache.
 used_kib() {
 	awk '/^MemFree|^Cached|^Buffers|^SReclaimable/ { free += $2 } /^MemTotal/ { total = $2 }
-		END { print total - free }' /proc/meminfo
+		$1 == "count:" { free += $2 * 4 }
+		END { print total - free }' /proc/meminfo /proc/zoneinfo
 }
 
 # What is in use when the module is not loaded: the least of some looks, since the kernel frees late.

@@ -462,8 +462,8 @@ static void piece_control(struct code *c)
 
 /*
  * No breakpoint is ever on: QEMU's TCG (11.1) takes its lock twice where one is hit by the delivery of
- * an interrupt or exception, and aborts, or looks for a debugger that is not there. The registers
- * themselves are anybody's.
+ * an interrupt or exception, and aborts, or looks for a debugger that is not there. So no guest
+ * writes DR7, which is DR5 too.
  */
 void dr7_tame(void *dr7)
 {
@@ -472,13 +472,12 @@ void dr7_tame(void *dr7)
 
 static void piece_debug(struct code *c)
 {
-	unsigned int dr = rng_below(c->rng, 8);
-	uint64_t value = guest_number(c->rng);
+	static const uint8_t writable[] = { 0, 1, 2, 3, 4, 6 };
+	bool write = rng_one_in(c->rng, 2);
+	unsigned int dr = write ? RNG_PICK(c->rng, writable) : rng_below(c->rng, 8);
 
-	if (dr == 5 || dr == 7)
-		dr7_tame(&value);
-	emit_load(c, 0, value);
-	EMIT(c, 0x0f, 0x23, 0xc0 | dr << 3);
+	emit_load(c, 0, guest_number(c->rng));
+	EMIT(c, 0x0f, write ? 0x23 : 0x21, 0xc0 | dr << 3);
 }
 
 /* Messages to other vCPUs, timers, the end of an interrupt. */
