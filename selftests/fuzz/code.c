@@ -569,15 +569,30 @@ static bool is_prefix_of_cr8(uint8_t byte)
 	return byte == 0xf0 || (byte & 0xf4) == 0x44;
 }
 
+/* FNSTENV, FNSAVE, FSTP m80 and FBSTP. */
+static bool stores_x87(uint8_t opcode, uint8_t modrm)
+{
+	uint8_t reg = modrm >> 3 & 7;
+
+	return modrm < 0xc0 && (opcode == 0xdb ? reg == 7 : (opcode & ~0x06) == 0xd9 && reg == 6);
+}
+
 /*
  * MOV to CR8, which REX.R or LOCK makes of a MOV to CR0, while a virtual interrupt waits: QEMU's
  * TCG (11.1) sets the interrupt again without its lock, and aborts. Becomes a MOV from it.
+ *
+ * What the x87 stores at the end of a page, with fewer bytes left there than it stores at once: TCG
+ * writes on in the page that comes next in the machine's memory, not in the guest's (access_ptr()).
+ * That page is anybody's. Becomes another x87 instruction, without memory.
  */
 static void code_tame(struct code *c)
 {
 	uint8_t *at;
 	int i;
 
+	for (at = c->start; at + 1 < c->next; at++)
+		if (stores_x87(at[0], at[1]))
+			at[1] |= 0xc0;
 	for (at = c->start + 4; at + 1 < c->next; at++)
 		for (i = 1; i <= 4 && at[0] == 0x0f && at[1] == 0x22; i++)
 			if (is_prefix_of_cr8(at[-i]))

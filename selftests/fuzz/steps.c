@@ -555,6 +555,16 @@ struct machine {
 	uint8_t *ram;
 };
 
+/* To a number that world_fd() does not guess: another thread's calls are not for this machine. */
+static int descriptor_hide(int fd)
+{
+	int hidden = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 140);
+
+	if (fd >= 0)
+		close(fd);
+	return hidden;
+}
+
 static bool machine_create(struct actor *a, struct machine *m)
 {
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
@@ -563,14 +573,14 @@ static bool machine_create(struct actor *a, struct machine *m)
 	m->run = MAP_FAILED;
 	m->ram = mmap(PRIVATE_AT(a->number), PRIVATE_SIZE, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	m->vm = call_number(a->world->node, KVM_CREATE_VM, 0);
+	m->vm = descriptor_hide(call_number(a->world->node, KVM_CREATE_VM, 0));
 	if (m->ram == MAP_FAILED || m->vm < 0)
 		return false;
 	if (rng_one_in(&a->rng, 2))
 		call_ioctl(m->vm, KVM_ENABLE_CAP, &split);
 	if (vm_slot(m->vm, 0, 0, PRIVATE_SIZE, m->ram, 0))
 		return false;
-	m->vcpu = call_number(m->vm, KVM_CREATE_VCPU, 0);
+	m->vcpu = descriptor_hide(call_number(m->vm, KVM_CREATE_VCPU, 0));
 	if (m->vcpu < 0)
 		return false;
 	m->run = mmap(NULL, a->world->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
@@ -620,17 +630,27 @@ static const uint8_t good_code[] = {
 
 #define GOOD_SUM	(1000 * 1001 / 2 & 0xffff)
 
-static void good_start(struct machine *m)
+/* Where there is no memory for it, nothing is said of the node. */
+static bool good_call(struct actor *a, struct machine *m, unsigned long cmd, void *arg)
+{
+	if (!call_ioctl(m->vcpu, cmd, arg))
+		return true;
+	if (errno != ENOMEM)
+		finding(a, "a good guest: call %#lx, errno %d", cmd, errno);
+	return false;
+}
+
+static bool good_start(struct actor *a, struct machine *m)
 {
 	struct kvm_regs regs = { .rip = 0x1000, .rflags = 2 };
 	struct kvm_sregs sregs;
 
 	memcpy(m->ram + 0x1000, good_code, sizeof(good_code));
-	call_ioctl(m->vcpu, KVM_GET_SREGS, &sregs);
+	if (!good_call(a, m, KVM_GET_SREGS, &sregs))
+		return false;
 	sregs.cs.base = 0;
 	sregs.cs.selector = 0;
-	call_ioctl(m->vcpu, KVM_SET_SREGS, &sregs);
-	call_ioctl(m->vcpu, KVM_SET_REGS, &regs);
+	return good_call(a, m, KVM_SET_SREGS, &sregs) && good_call(a, m, KVM_SET_REGS, &regs);
 }
 
 static void step_good(struct actor *a)
@@ -639,11 +659,10 @@ static void step_good(struct actor *a)
 	uint16_t sum = 0;
 	int r, tries = 0;
 
-	if (!machine_create(a, &m)) {
+	if (!machine_create(a, &m) || !good_start(a, &m)) {
 		machine_destroy(a, &m);
 		return;
 	}
-	good_start(&m);
 	do {
 		r = call_number(m.vcpu, KVM_RUN, 0);
 	} while (r < 0 && errno == EINTR && ++tries < 1000);
