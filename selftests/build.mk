@@ -26,15 +26,16 @@ $(LAB_DIR)/%.o: selftests/%.c
 $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_HELPERS)): $(LAB_DIR)/%: $(LAB_DIR)/%.o $(LAB_LIB)
 	$(CC) $(LAB_LDFLAGS) -o $@ $^
 
-# Scripts are complete in themselves.
-define script_with_tap
+# Scripts are complete in themselves: what they source is put in its place.
+SHELL_LIB := $(wildcard selftests/lib/*.sh)
+define script_with_lib
 @mkdir -p $(@D)
-sed -e '/^\. selftests\/lib\/tap\.sh$$/{' -e 'r selftests/lib/tap.sh' -e 'd' -e '}' $< > $@
+sed -e 's,^\. \(selftests/lib/[a-z]*\.sh\)$$,cat \1,e' $< > $@
 chmod +x $@
 endef
 
-$(addprefix $(LAB_DIR)/,$(LAB_SH)): $(LAB_DIR)/%: selftests/%.sh selftests/lib/tap.sh
-	$(script_with_tap)
+$(addprefix $(LAB_DIR)/,$(LAB_SH)): $(LAB_DIR)/%: selftests/%.sh $(SHELL_LIB)
+	$(script_with_lib)
 
 # The fuzzer of the node is a program of its own: no guest runs a copy of it. The test is the script
 # that judges what became of the host.
@@ -46,9 +47,9 @@ $(FUZZ_OBJS): LAB_CFLAGS :=
 $(LAB_DIR)/node_fuzz: $(FUZZ_OBJS)
 	$(CC) -static -pthread -o $@ $^
 
-$(LAB_DIR)/node_fuzz.sh: selftests/node_fuzz.sh selftests/lib/tap.sh $(LAB_DIR)/node_fuzz \
+$(LAB_DIR)/node_fuzz.sh: selftests/node_fuzz.sh $(SHELL_LIB) $(LAB_DIR)/node_fuzz \
 		$(LAB_DIR)/exits
-	$(script_with_tap)
+	$(script_with_lib)
 
 LAB_TESTS += $(LAB_DIR)/node_fuzz.sh
 

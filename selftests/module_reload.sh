@@ -9,6 +9,7 @@
 # again at the end.
 
 . selftests/lib/tap.sh
+. selftests/lib/module.sh
 
 HERE=$(dirname "$0")
 ROUNDS=${ROUNDS:-100}
@@ -19,36 +20,9 @@ LEAK_KIB=4096	# the kernel's own use wavers by as much
 	tap_end
 }
 
-loaded() { grep -q '^moat ' /proc/modules; }
-
 load() { insmod "$MOAT_MODULE" 2>&1 && [ -c /dev/moat ]; }
 
 unload() { rmmod moat 2>&1; }
-
-# rmmod as soon as the last reference is gone: a killed process gives its descriptors back a moment
-# later.
-unload_soon() {
-	local i
-	for i in $(seq 50); do
-		rmmod moat 2>/dev/null && return
-		sleep 0.05
-	done
-	rmmod moat
-}
-
-settle() {
-	sync
-	echo 3 >/proc/sys/vm/drop_caches
-	sleep 0.5
-	echo 3 >/proc/sys/vm/drop_caches
-}
-
-# Memory that is not free, not even kept by a CPU for its own next use, and in no cache; and slab.
-used_kib() {
-	awk '/^MemFree|^Cached|^Buffers|^SReclaimable/ { free += $2 } /^MemTotal/ { total = $2 }
-		$1 == "count:" { free += $2 * 4 }
-		END { print total - free }' /proc/meminfo /proc/zoneinfo
-}
 
 slab_kib() { awk '/^SUnreclaim/ { print $2 }' /proc/meminfo; }
 

@@ -9,6 +9,7 @@
 # for. The module is $MOAT_MODULE, which the lab sets; MOAT_DEVICE names another node, as KVM's.
 
 . selftests/lib/tap.sh
+. selftests/lib/module.sh
 
 HERE=$(dirname "$0")
 NODE=${MOAT_DEVICE:-/dev/moat}
@@ -56,32 +57,6 @@ fuzz() {
 	)
 }
 
-loaded() { grep -q '^moat ' /proc/modules; }
-
-# A killed process gives its descriptors back a moment later.
-unload() {
-	local i
-	for i in $(seq 100); do
-		rmmod moat 2>/dev/null && return
-		sleep 0.1
-	done
-	rmmod moat
-}
-
-settle() {
-	sync
-	echo 3 >/proc/sys/vm/drop_caches
-	sleep 0.5
-	echo 3 >/proc/sys/vm/drop_caches
-}
-
-# Memory that is not free, not even kept by a CPU for its own next use, and in no cache.
-used_kib() {
-	awk '/^MemFree|^Cached|^Buffers|^SReclaimable/ { free += $2 } /^MemTotal/ { total = $2 }
-		$1 == "count:" { free += $2 * 4 }
-		END { print total - free }' /proc/meminfo /proc/zoneinfo
-}
-
 # What is in use when the module is not loaded: the least of some looks, since the kernel frees late.
 used_settled() {
 	local i least='' now
@@ -112,7 +87,7 @@ judge_host() {
 
 judge_module() {
 	local used=$1 more out
-	out=$(unload 2>&1)
+	out=$(unload_soon 2>&1)
 	tap_ok $? "the module goes" "$out"
 	more=$(($(used_settled) - used))
 	tap_ok $((more > LEAK_KIB)) "memory is what it was" "$more KiB more are in use"
@@ -134,7 +109,7 @@ main() {
 	fuzz 3 $((SEED + 1000000)) >/dev/null
 	if [ "$NODE" = /dev/moat ]; then
 		host_calm
-		unload && used=$(used_settled) && insmod "$MOAT_MODULE"
+		unload_soon && used=$(used_settled) && insmod "$MOAT_MODULE"
 		host_stir 1
 	fi
 	MARK="node_fuzz $$ begins"

@@ -94,8 +94,8 @@ static void exit_serve(struct actor *a, struct kvm_run *run)
 	if (run->exit_reason == KVM_EXIT_MMIO) {
 		rng_fill(&a->rng, run->mmio.data, sizeof(run->mmio.data));
 	} else if (run->exit_reason == KVM_EXIT_IO) {
-		offset = run->io.data_offset;
-		if (offset + 8 <= a->world->run_size)
+		offset = __atomic_load_n(&run->io.data_offset, __ATOMIC_RELAXED);
+		if (offset <= a->world->run_size - 8)
 			rng_fill(&a->rng, (uint8_t *)run + offset, 8);
 	}
 }
@@ -110,7 +110,7 @@ static void exit_check(struct actor *a, const struct kvm_run *seen, unsigned int
 	if (a->world->scribbles || !run_was_last(number))
 		return;
 	if (run->exit_reason == KVM_EXIT_IO &&
-	    (run->io.size > 4 || size > PAGE || run->io.data_offset + size > a->world->run_size))
+	    (run->io.size > 4 || size > PAGE || run->io.data_offset > a->world->run_size - size))
 		finding(a, "KVM_EXIT_IO of %u items of %u bytes at %#llx", run->io.count,
 			run->io.size, (unsigned long long)run->io.data_offset);
 	if (run->exit_reason == KVM_EXIT_MMIO && (!run->mmio.len || run->mmio.len > 8))
