@@ -11,12 +11,12 @@
 #include <linux/platform_device.h>
 #include <linux/reboot.h>
 
-#include "compat.h"
-#include "hw.h"
+#include "inner.h"
 
 const struct moat_hw_ops *moat_hw __read_mostly;
+DEFINE_PER_CPU(struct moat_cpu, moat_cpus);
 
-static const struct moat_hw_ops *const host_vendors[] = { &svm_hw_ops };
+static const struct moat_hw_ops *const host_vendors[] = { &svm_hw_ops, &vmx_hw_ops };
 static enum cpuhp_state host_cpuhp_state;
 static struct platform_device *host_device;
 
@@ -129,7 +129,7 @@ static int host_vendor_find(void)
 		if (r != -ENODEV)
 			return r;
 	}
-	pr_err("this CPU has no AMD-V (svm in /proc/cpuinfo), or the hypervisor below hides it\n");
+	pr_err("this CPU has no AMD-V or VT-x (svm or vmx in /proc/cpuinfo), or the hypervisor below hides it\n");
 	return -ENODEV;
 }
 

@@ -49,6 +49,7 @@ struct moat_hw_ops {
 /* The vendor in use; set once, by moat_host_init(). */
 extern const struct moat_hw_ops *moat_hw;
 extern const struct moat_hw_ops svm_hw_ops;
+extern const struct moat_hw_ops vmx_hw_ops;
 
 /* host.c */
 int moat_host_init(void);

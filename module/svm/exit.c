@@ -5,14 +5,8 @@
  */
 #include <linux/interrupt.h>
 #include <linux/irqflags.h>
-#include <linux/kvm_para.h>
-#include <asm/debugreg.h>
-#include <asm/processor-flags.h>
-#include <asm/traps.h>
 
-#include "../compat.h"
-#include "../irq/irq.h"
-#include "../x86/x86.h"
+#include "../inner.h"
 #include "svm.h"
 
 #define GO_ON MOAT_NR_EXITS
@@ -54,16 +48,9 @@ static bool insn_end(struct moat_vcpu *vcpu, u64 *ret_rip)
 	return insn;
 }
 
-static enum moat_exit insn_skip(struct moat_vcpu *vcpu, u64 rip)
-{
-	moat_insn_skip(vcpu, rip);
-	return GO_ON;
-}
-
 static enum moat_exit exit_gp(struct moat_vcpu *vcpu)
 {
-	moat_inject_gp(vcpu);
-	return GO_ON;
+	return inner_gp(vcpu);
 }
 
 static enum moat_exit exit_ud(struct moat_vcpu *vcpu)
@@ -76,15 +63,12 @@ static enum moat_exit exit_skip(struct moat_vcpu *vcpu)
 {
 	u64 rip;
 
-	return insn_end(vcpu, &rip) ? insn_skip(vcpu, rip) : MOAT_EXIT_PREFETCH;
+	return insn_end(vcpu, &rip) ? inner_skip(vcpu, rip) : MOAT_EXIT_PREFETCH;
 }
 
-/* MONITOR and MWAIT do nothing, unless the guest is to be told that they are not there. */
 static enum moat_exit exit_mwait(struct moat_vcpu *vcpu)
 {
-	bool quirk = !(READ_ONCE(vcpu->vm->quirks_off) & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS);
-
-	return quirk || moat_cpuid_has_mwait(vcpu) ? exit_skip(vcpu) : exit_ud(vcpu);
+	return inner_has_mwait(vcpu) ? exit_skip(vcpu) : exit_ud(vcpu);
 }
 
 /* Nothing of the guest's: a host event that has been served by now. */
@@ -96,45 +80,21 @@ static enum moat_exit exit_host(struct moat_vcpu *vcpu)
 /* Not inline, as the next two: it needs a frame, for variables in memory, the others do not. */
 static noinline enum moat_exit exit_cpuid(struct moat_vcpu *vcpu)
 {
-	u32 eax = vcpu->gpr[RAX], ebx, ecx = vcpu->gpr[RCX], edx;
 	u64 rip;
 
-	if (!insn_end(vcpu, &rip))
-		return MOAT_EXIT_PREFETCH;
-	moat_cpuid_query(vcpu, &eax, &ebx, &ecx, &edx);
-	vcpu->gpr[RAX] = eax;
-	vcpu->gpr[RBX] = ebx;
-	vcpu->gpr[RCX] = ecx;
-	vcpu->gpr[RDX] = edx;
-	return insn_skip(vcpu, rip);
+	return insn_end(vcpu, &rip) ? inner_cpuid(vcpu, rip) : MOAT_EXIT_PREFETCH;
 }
 
 static noinline enum moat_exit exit_msr(struct moat_vcpu *vcpu)
 {
-	bool write = svm_of(vcpu)->vmcb->exit_info_1;
-	u32 index = vcpu->gpr[RCX];
-	u64 rip, value = 0;
-	int r;
+	u64 rip;
 
 	if (!insn_end(vcpu, &rip))
 		return MOAT_EXIT_PREFETCH;
-	if (write) {
-		value = (u32)vcpu->gpr[RAX] | vcpu->gpr[RDX] << 32;
-		r = moat_msr_write(vcpu, index, value, false);
-	} else {
-		r = moat_msr_read(vcpu, index, &value, false);
-		if (!r) {
-			vcpu->gpr[RAX] = (u32)value;
-			vcpu->gpr[RDX] = value >> 32;
-		}
-	}
-	if (r)
-		return moat_msr_to_user(vcpu, write, value, r, rip) ? MOAT_EXIT_USER : exit_gp(vcpu);
-	insn_skip(vcpu, rip);
-	return unlikely(vcpu->eoi_pending) ? MOAT_EXIT_AGAIN : GO_ON;
+	return inner_msr(vcpu, svm_of(vcpu)->vmcb->exit_info_1, rip);
 }
 
-static enum moat_exit exit_vmmcall(struct moat_vcpu *vcpu)
+static enum moat_exit exit_hypercall(struct moat_vcpu *vcpu)
 {
 	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 	u64 rip;
@@ -142,39 +102,29 @@ static enum moat_exit exit_vmmcall(struct moat_vcpu *vcpu)
 	if (!insn_end(vcpu, &rip))
 		return MOAT_EXIT_PREFETCH;
 	moat_hypercall(vcpu, vmcb->cpl, vmcb->cs.attrib & SVM_SEGMENT_L);
-	return insn_skip(vcpu, rip);
+	return inner_skip(vcpu, rip);
 }
 
 static noinline enum moat_exit exit_hlt(struct moat_vcpu *vcpu)
 {
 	u64 rip;
 
-	if (!insn_end(vcpu, &rip))
-		return MOAT_EXIT_PREFETCH;
-	insn_skip(vcpu, rip);
-	if (vcpu->lapic && moat_interrupt_due(vcpu)) {
-		moat_request(vcpu, MOAT_REQ_EVENT);
-		return GO_ON;
-	}
-	return MOAT_EXIT_HLT;
+	return insn_end(vcpu, &rip) ? inner_hlt(vcpu, rip) : MOAT_EXIT_PREFETCH;
 }
 
 static enum moat_exit exit_intr(struct moat_vcpu *vcpu)
 {
 	/* Whatever comes in may set breakpoints of the host's, or take them away. */
-	if (svm_of(vcpu)->dr_loaded || this_cpu_read(svm_cpus.dr_active))
+	if (svm_of(vcpu)->dr_loaded || this_cpu_read(moat_cpus.dr_active))
 		return MOAT_EXIT_AGAIN;
 	/* One instruction with interrupts on lets in all that wait. */
 	local_irq_enable();
 	asm volatile("nop");
 	local_irq_disable();
-	if (moat_work_pending() || local_softirq_pending() || !this_cpu_read(svm_cpus.owned) ||
-	    hw_breakpoint_active())
-		return MOAT_EXIT_AGAIN;
-	return GO_ON;
+	return inner_may_go_on() ? GO_ON : MOAT_EXIT_AGAIN;
 }
 
-static enum moat_exit exit_vintr(struct moat_vcpu *vcpu)
+static enum moat_exit exit_window(struct moat_vcpu *vcpu)
 {
 	svm_window_close(svm_of(vcpu));
 	moat_request(vcpu, MOAT_REQ_EVENT);
@@ -218,23 +168,13 @@ static bool iret_step_end(struct moat_vcpu *vcpu, u64 *dr6)
 
 static enum moat_exit exit_db(struct moat_vcpu *vcpu)
 {
-	const u64 causes = DR_TRAP_BITS | DR_STEP | DR_SWITCH | DR6_BD;
 	u64 dr6 = svm_of(vcpu)->vmcb->dr6;
 	bool ours = svm_of(vcpu)->iret_step && iret_step_end(vcpu, &dr6);
 
 	/* Where userspace debugs the guest, the guest's own DR6 is not in the VMCB. */
 	if (likely(!vcpu->debug.control))
 		vcpu->dr6 = dr6;
-	if (ours)
-		return GO_ON;
-	if (vcpu->debug.control & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP)) {
-		moat_debug_exit(vcpu, X86_TRAP_DB, dr6);
-		return GO_ON;
-	}
-	if (vcpu->debug.control)
-		vcpu->dr6 = (vcpu->dr6 & ~DR_TRAP_BITS) | (dr6 & causes);
-	moat_inject_exception(vcpu, X86_TRAP_DB, false, 0);
-	return MOAT_EXIT_AGAIN;
+	return ours ? GO_ON : inner_db(vcpu, dr6);
 }
 
 /* Userspace's breakpoint: it knows whether it is the guest's own after all. */
@@ -272,17 +212,12 @@ static enum moat_exit dr_emulate(struct moat_vcpu *vcpu)
 	unsigned int dr, gpr;
 	int len;
 
-	if (moat_debug_dr7(vcpu) & DR7_GD) {
-		moat_debug_exit(vcpu, X86_TRAP_DB, DR6_RESET | DR6_BD);
+	if (inner_dr_is_guarded(vcpu))
 		return GO_ON;
-	}
 	len = moat_insn_mov_operands(vcpu, &dr, &gpr);
 	if (len <= 0)
 		return MOAT_EXIT_PREFETCH;
-	moat_request(vcpu, MOAT_REQ_KICK);	/* DR0-3 are loaded when a run begins */
-	if (!moat_dr_access(vcpu, dr, gpr, code >= SVM_EXIT_WRITE_DR0))
-		return GO_ON;
-	return insn_skip(vcpu, vcpu->rip + len);
+	return inner_dr(vcpu, dr, gpr, code >= SVM_EXIT_WRITE_DR0, vcpu->rip + len);
 }
 
 /* The guest gets DR0-3 and has them until this run ends. */
@@ -313,7 +248,7 @@ static enum moat_exit exit_read_cr(struct moat_vcpu *vcpu)
 	if (len < 0 || svm_of(vcpu)->vmcb->cpl)	/* user mode has SMSW, and no more */
 		return cr0_direct(svm_of(vcpu));
 	vcpu->gpr[gpr] = moat_cr_read(vcpu, cr);
-	return insn_skip(vcpu, vcpu->rip + len);
+	return inner_skip(vcpu, vcpu->rip + len);
 }
 
 static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
@@ -325,26 +260,19 @@ static enum moat_exit exit_write_cr(struct moat_vcpu *vcpu)
 		return MOAT_EXIT_PREFETCH;
 	if (len < 0)
 		return cr0_direct(svm_of(vcpu));
-	if (moat_cr_write(vcpu, cr, vcpu->gpr[gpr]))
-		return exit_gp(vcpu);
-	if (cr == 8)
-		moat_request(vcpu, MOAT_REQ_EVENT);
-	return insn_skip(vcpu, vcpu->rip + len);
+	return inner_write_cr(vcpu, cr, gpr, vcpu->rip + len);
 }
 
 static enum moat_exit exit_xsetbv(struct moat_vcpu *vcpu)
 {
-	u64 value = (u32)vcpu->gpr[RAX] | vcpu->gpr[RDX] << 32;
 	u64 rip;
 
 	if (!insn_end(vcpu, &rip))
 		return MOAT_EXIT_PREFETCH;
-	if (svm_of(vcpu)->vmcb->cpl || moat_xcr_write(vcpu, vcpu->gpr[RCX], value))
-		return exit_gp(vcpu);
-	return insn_skip(vcpu, rip);
+	return inner_xsetbv(vcpu, svm_of(vcpu)->vmcb->cpl, rip);
 }
 
-static enum moat_exit exit_ioio(struct moat_vcpu *vcpu)
+static enum moat_exit exit_io(struct moat_vcpu *vcpu)
 {
 	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 	u32 info = vmcb->exit_info_1;
@@ -358,7 +286,7 @@ static enum moat_exit exit_ioio(struct moat_vcpu *vcpu)
 	return moat_io_in_kernel(vcpu) ? GO_ON : MOAT_EXIT_IO;
 }
 
-static enum moat_exit exit_npf(struct moat_vcpu *vcpu)
+static enum moat_exit exit_fault(struct moat_vcpu *vcpu)
 {
 	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 	u64 error = vmcb->exit_info_1;
@@ -381,15 +309,7 @@ static enum moat_exit exit_shutdown(struct moat_vcpu *vcpu)
 
 static enum moat_exit exit_unknown(struct moat_vcpu *vcpu)
 {
-	struct kvm_run *run = vcpu->run;
-	u64 code = svm_of(vcpu)->vmcb->exit_code;
-
-	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
-	run->internal.suberror = KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON;
-	run->internal.ndata = 2;
-	run->internal.data[0] = code;
-	run->internal.data[1] = vcpu->cpu;
-	return MOAT_EXIT_USER;
+	return inner_unknown(vcpu, svm_of(vcpu)->vmcb->exit_code);
 }
 
 typedef enum moat_exit (*svm_exit_fn)(struct moat_vcpu *vcpu);
@@ -409,7 +329,7 @@ static const svm_exit_fn svm_exits[SVM_EXIT_TABLE] = {
 	[SVM_EXIT_NMI] = exit_host,
 	[SVM_EXIT_SMI] = exit_host,
 	[SVM_EXIT_INIT] = exit_host,
-	[SVM_EXIT_VINTR] = exit_vintr,
+	[SVM_EXIT_VINTR] = exit_window,
 	[SVM_EXIT_RDPMC] = exit_gp,
 	[SVM_EXIT_RSM] = exit_ud,
 	[SVM_EXIT_IRET] = exit_iret,
@@ -418,7 +338,7 @@ static const svm_exit_fn svm_exits[SVM_EXIT_TABLE] = {
 	[SVM_EXIT_FERR_FREEZE] = exit_host,
 	[SVM_EXIT_SHUTDOWN] = exit_shutdown,
 	[SVM_EXIT_VMRUN] = exit_ud,
-	[SVM_EXIT_VMMCALL] = exit_vmmcall,
+	[SVM_EXIT_VMMCALL] = exit_hypercall,
 	[SVM_EXIT_VMLOAD] = exit_ud,
 	[SVM_EXIT_VMSAVE] = exit_ud,
 	[SVM_EXIT_STGI] = exit_ud,
@@ -447,9 +367,9 @@ enum moat_exit svm_exit(struct moat_vcpu *vcpu)
 	case SVM_EXIT_HLT:
 		return exit_hlt(vcpu);
 	case SVM_EXIT_IOIO:
-		return exit_ioio(vcpu);
+		return exit_io(vcpu);
 	case SVM_EXIT_NPF:
-		return exit_npf(vcpu);
+		return exit_fault(vcpu);
 	}
 	if (code < ARRAY_SIZE(svm_exits) && svm_exits[code])
 		return svm_exits[code](vcpu);

@@ -11,20 +11,13 @@
  * exit_int_info says that its delivery was cut short; then it is put back as "injected" and goes
  * first.
  */
-#include <linux/hardirq.h>
 #include <linux/interrupt.h>
 #include <linux/sched.h>
 #include <linux/thread_info.h>
-#include <asm/debugreg.h>
-#include <asm/msr.h>
-#include <asm/nospec-branch.h>
 #include <asm/processor-flags.h>
-#include <asm/traps.h>
 
-#include "../compat.h"
-#include "../irq/irq.h"
+#include "../inner.h"
 #include "../trace.h"
-#include "../x86/x86.h"
 #include "svm.h"
 
 /*
@@ -62,31 +55,15 @@ static void svm_flush_missed(struct moat_vcpu *vcpu)
 	this_cpu_write(svm_cpus.asid_next, U32_MAX);
 }
 
-static void predictor_barrier(struct moat_vcpu *vcpu, struct svm_cpu *sc)
-{
-	u64 number = vcpu->vm->number * MOAT_MAX_VCPUS + vcpu->id;
-
-	if (sc->last_vcpu == number)
-		return;
-	sc->last_vcpu = number;
-	if (boot_cpu_has(X86_FEATURE_IBPB))
-		native_wrmsrl(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
-}
-
 void svm_debug_enter(struct moat_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
-
-	const u64 *dr = moat_debug_dr(vcpu);
 
 	svm->dr_loaded = true;
 	/* Where userspace debugs the guest, its accesses are emulated. */
 	if (!vcpu->debug.control)
 		svm->vmcb->intercept_dr = 0;
-	set_debugreg(dr[0], 0);
-	set_debugreg(dr[1], 1);
-	set_debugreg(dr[2], 2);
-	set_debugreg(dr[3], 3);
+	guest_debug_load(vcpu);
 }
 
 static void svm_debug_leave(struct moat_vcpu *vcpu)
@@ -95,55 +72,8 @@ static void svm_debug_leave(struct moat_vcpu *vcpu)
 
 	svm->dr_loaded = false;
 	svm->vmcb->intercept_dr = U32_MAX;
-	if (vcpu->debug.control)
-		return;
-	get_debugreg(vcpu->dr[0], 0);
-	get_debugreg(vcpu->dr[1], 1);
-	get_debugreg(vcpu->dr[2], 2);
-	get_debugreg(vcpu->dr[3], 3);
-}
-
-/* The debug registers of the host's own thread; #VMEXIT leaves DR7 with nothing enabled. */
-static void host_debug_save(struct svm_cpu *sc)
-{
-	sc->dr_active = hw_breakpoint_active();
-	if (!sc->dr_active)
-		return;
-	get_debugreg(sc->dr[0], 0);
-	get_debugreg(sc->dr[1], 1);
-	get_debugreg(sc->dr[2], 2);
-	get_debugreg(sc->dr[3], 3);
-	set_debugreg(0UL, 7);
-}
-
-static void host_debug_restore(const struct svm_cpu *sc)
-{
-	if (!sc->dr_active)
-		return;
-	set_debugreg(sc->dr[0], 0);
-	set_debugreg(sc->dr[1], 1);
-	set_debugreg(sc->dr[2], 2);
-	set_debugreg(sc->dr[3], 3);
-	set_debugreg(DR6_RESERVED, 6);	/* or what the guest left there is taken for the thread's */
-	set_debugreg((unsigned long)__this_cpu_read(cpu_dr7), 7);
-}
-
-/*
- * True where the host's value has to come back: the guest may set its own anew in between. That it
- * was told of no RDTSCP does not keep it from executing it.
- */
-static bool tsc_aux_enter(struct moat_vcpu *vcpu)
-{
-	if (!svm_features.tsc_aux || vcpu->msrs.tsc_aux == this_cpu_read(svm_cpus.tsc_aux))
-		return false;
-	wrmsrl(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
-	return true;
-}
-
-static void tsc_aux_leave(bool changed)
-{
-	if (changed)
-		wrmsrl(MSR_TSC_AUX, this_cpu_read(svm_cpus.tsc_aux));
+	if (!vcpu->debug.control)
+		guest_debug_save(vcpu);
 }
 
 /* XSAVES cannot be intercepted: what it would save of the host's must not be there. */
@@ -159,39 +89,6 @@ static void xss_leave(void)
 		wrmsrl(MSR_IA32_XSS, svm_features.host_xss);
 }
 
-static void spec_ctrl_enter(struct moat_vcpu *vcpu)
-{
-	if (vcpu->has_spec_ctrl && vcpu->msrs.spec_ctrl != this_cpu_read(x86_spec_ctrl_current))
-		native_wrmsrl(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
-}
-
-static void spec_ctrl_leave(struct moat_vcpu *vcpu)
-{
-	u64 host;
-
-	if (!vcpu->has_spec_ctrl)
-		return;
-	host = this_cpu_read(x86_spec_ctrl_current);
-	if (vcpu->msrs.spec_ctrl != host)
-		native_wrmsrl(MSR_IA32_SPEC_CTRL, host);
-}
-
-/*
- * #DB and #AC are taken although they are the guest's own: a guest whose delivery of one raises it
- * again would never let go of the CPU (CVE-2015-5307, CVE-2015-8104). #MC is the host's. #UD may be
- * a hypercall of the other vendor's, #BP a breakpoint of userspace's.
- */
-static u32 exceptions(const struct moat_vcpu *vcpu)
-{
-	u32 bits = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
-
-	if (!(READ_ONCE(vcpu->vm->quirks_off) & KVM_X86_QUIRK_FIX_HYPERCALL_INSN))
-		bits |= BIT(X86_TRAP_UD);
-	if (unlikely(vcpu->debug.control & KVM_GUESTDBG_USE_SW_BP))
-		bits |= BIT(X86_TRAP_BP);
-	return bits;
-}
-
 /*
  * This CPU's part of the vCPU: a translation tag of its own, and the host's hidden registers
  * saved.
@@ -203,7 +100,7 @@ static void svm_cpu_enter(struct moat_vcpu *vcpu)
 
 	if (svm->asid_generation != sc->asid_generation)
 		asid_assign(svm, sc);
-	predictor_barrier(vcpu, sc);
+	predictor_barrier(vcpu);
 	asm volatile("vmsave %0" : : "a" (sc->host_pa) : "memory");
 	svm->vmcb->tsc_offset = vcpu->msrs.tsc_offset;
 	svm->vmcb->intercept_misc1 |= SVM_CR0_SEL_WRITE;	/* see exit_write_cr() */
@@ -244,17 +141,6 @@ static void svm_window_open(struct svm_vcpu *svm)
 {
 	virq_set(svm, 0);
 	svm->vmcb->intercept_misc1 |= SVM_VINTR;
-}
-
-/*
- * Something waits that is not on its way: an interrupt, or userspace. Not where the APIC would keep
- * userspace's interrupt out: the window would open again and again, and the guest get nowhere.
- */
-static bool window_is_wanted(struct moat_vcpu *vcpu)
-{
-	if (moat_interrupt_pending(vcpu))
-		return true;
-	return moat_window_requested(vcpu) && (!vcpu->lapic || moat_lapic_accepts_pic(vcpu));
 }
 
 /*
@@ -320,12 +206,6 @@ static void soft_exception_begin(struct moat_vcpu *vcpu)
 	vcpu->rip += insn ? insn->length : 1;
 }
 
-/* Userspace that steps through the guest may want no interrupts meanwhile. */
-static bool interrupts_blocked(const struct moat_vcpu *vcpu)
-{
-	return unlikely(vcpu->debug.control & KVM_GUESTDBG_BLOCKIRQ);
-}
-
 static bool inject_nmi(struct moat_vcpu *vcpu)
 {
 	struct moat_events *ev = &vcpu->events;
@@ -378,8 +258,7 @@ static void svm_windows(struct moat_vcpu *vcpu)
 	 * Requested, and held back by nothing but the task priority: see it change. (With a virtual
 	 * interrupt outstanding, the emulated CPU dies of the guest's changing it.)
 	 */
-	if ((svm->vmcb->vintr & SVM_V_IRQ) ||
-	    (vcpu->lapic && moat_lapic_highest_irr(vcpu) >= 0 && moat_lapic_pending(vcpu) < 0))
+	if ((svm->vmcb->vintr & SVM_V_IRQ) || held_by_priority(vcpu))
 		svm->vmcb->intercept_cr |= SVM_CR_WRITE(8);
 	else
 		svm->vmcb->intercept_cr &= ~SVM_CR_WRITE(8);
@@ -581,15 +460,15 @@ static void svm_attend(struct moat_vcpu *vcpu)
 
 enum moat_exit svm_run(struct moat_vcpu *vcpu)
 {
-	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
+	struct moat_cpu *mc = this_cpu_ptr(&moat_cpus);
 	enum moat_exit exit = MOAT_EXIT_AGAIN;
 	bool tsc_aux;
 
 	local_irq_disable();
 	svm_attend(vcpu);
-	if (moat_work_pending() || !sc->owned)
+	if (moat_work_pending() || !mc->owned)
 		goto leave;
-	host_debug_save(sc);
+	host_debug_save(mc);
 	tsc_aux = tsc_aux_enter(vcpu);
 	xss_enter();
 	svm_cpu_enter(vcpu);
@@ -600,7 +479,7 @@ enum moat_exit svm_run(struct moat_vcpu *vcpu)
 		svm_debug_leave(vcpu);
 	xss_leave();
 	tsc_aux_leave(tsc_aux);
-	host_debug_restore(sc);
+	host_debug_restore(mc);
 leave:
 	WRITE_ONCE(vcpu->mode, MOAT_OUTSIDE);
 	local_irq_enable();

@@ -11,7 +11,7 @@
 #include <linux/io.h>
 #include <asm/msr.h>
 
-#include "../x86/x86.h"
+#include "../inner.h"
 #include "svm.h"
 
 /* 12 KiB of I/O map and 8 KiB of MSR map. */
@@ -126,7 +126,6 @@ static int svm_check(void)
 	svm_features.asid_max = cpuid_ebx(CPUID_SVM) - 1;
 	svm_features.nrip = use_nrip && (edx & SVM_EDX_NRIP);
 	svm_features.flush_by_asid = edx & SVM_EDX_FLUSH_BY_ASID;
-	svm_features.tsc_aux = boot_cpu_has(X86_FEATURE_RDTSCP) || boot_cpu_has(X86_FEATURE_RDPID);
 	if (boot_cpu_has(X86_FEATURE_XSAVES))
 		rdmsrl_safe(MSR_IA32_XSS, &svm_features.host_xss);
 	return 0;
@@ -159,12 +158,11 @@ static int svm_cpu_enable(void)
 	u64 efer;
 
 	rdmsrl(MSR_EFER, efer);
-	if (!sc->owned && (efer & EFER_SVME))
+	if (!this_cpu_read(moat_cpus.owned) && (efer & EFER_SVME))
 		return -EBUSY;
-	sc->owned = true;
+	inner_cpu_enable();
 	wrmsrl(MSR_EFER, efer | EFER_SVME);
 	wrmsrl(MSR_VM_HSAVE_PA, __pa(sc->hsave));
-	rdmsrl_safe(MSR_TSC_AUX, &sc->tsc_aux);
 	/* Whatever was tagged before, in this CPU's TLB, is of no generation of ours. */
 	sc->asid_generation++;
 	sc->asid_next = svm_features.asid_max + 1;
@@ -173,12 +171,11 @@ static int svm_cpu_enable(void)
 
 static void svm_cpu_disable(void)
 {
-	struct svm_cpu *sc = this_cpu_ptr(&svm_cpus);
 	u64 efer;
 
-	if (!sc->owned)
+	if (!this_cpu_read(moat_cpus.owned))
 		return;
-	sc->owned = false;
+	this_cpu_write(moat_cpus.owned, false);
 	wrmsrl(MSR_VM_HSAVE_PA, 0);
 	rdmsrl(MSR_EFER, efer);
 	wrmsrl(MSR_EFER, efer & ~EFER_SVME);

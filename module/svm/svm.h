@@ -33,13 +33,8 @@ struct svm_vcpu {
 struct svm_cpu {
 	void *hsave;		/* the processor's own host save area */
 	u64 host_pa;		/* where VMSAVE keeps what VMRUN does not */
-	bool owned;		/* EFER.SVME was set by Moat */
 	u32 asid_next;
 	u64 asid_generation;
-	unsigned long dr[4];	/* the host's, while a guest runs */
-	bool dr_active;
-	u64 tsc_aux;		/* the host's: it does not change while the CPU is up */
-	u64 last_vcpu;		/* a number of its own, for the branch predictor barrier */
 };
 
 DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
@@ -48,7 +43,6 @@ struct svm_features {
 	u32 asid_max;
 	bool nrip;
 	bool flush_by_asid;
-	bool tsc_aux;		/* RDTSCP or RDPID */
 	u64 host_xss;
 };
 
