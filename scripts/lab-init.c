@@ -14,7 +14,10 @@
  *	cwd	its working directory
  *	shares	directories of the machine outside to be shown as they are, without the overlay
  *
- * Three virtio-serial ports lead out: "stdout", "stderr" and "status". The command writes into
+ * An emulator without virtiofs has packed the files that are needed into the initramfs, below /host:
+ * they are the root then.
+ *
+ * Three virtio-serial ports lead out, or as many serial ports: "stdout", "stderr" and "status". The command writes into
  * pipes, not into the ports, since a port cannot be opened twice, as a script does with
  * /dev/stderr. What is said on "status": "up" before the command starts, "exit N" at its end, or
  * "fail WHY" where it could not be started.
@@ -36,6 +39,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -54,6 +58,7 @@ struct pump {
 
 static int status_fd = -1;
 static const char *folder;
+static bool packed;		/* the files are in the initramfs */
 
 static void say(const char *format, ...)
 {
@@ -75,6 +80,8 @@ static void say(const char *format, ...)
 static void halt(void)
 {
 	kill(-1, SIGKILL);
+	if (packed)
+		tcdrain(status_fd);
 	reboot(RB_POWER_OFF);
 	for (;;)
 		pause();
@@ -209,6 +216,22 @@ static bool port_named(int number, const char *name)
 	return named;
 }
 
+static int serial_open(const char *name)
+{
+	const char *path = !strcmp(name, "stdout") ? "/dev/ttyS1" :
+			   !strcmp(name, "stderr") ? "/dev/ttyS2" : "/dev/ttyS3";
+	int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	struct termios settings;
+
+	if (fd < 0 || tcgetattr(fd, &settings) < 0)
+		fail("open ", path);
+	cfmakeraw(&settings);
+	cfsetspeed(&settings, B115200);
+	settings.c_cflag |= CLOCAL;
+	tcsetattr(fd, TCSANOW, &settings);
+	return fd;
+}
+
 /* A port appears some time after its driver is loaded. */
 static int port_open(const char *name)
 {
@@ -216,6 +239,8 @@ static int port_open(const char *name)
 	char path[64];
 	int i, number, fd;
 
+	if (packed)
+		return serial_open(name);
 	for (i = 0; i < 2000; i++) {
 		for (number = 0; number < 16; number++) {
 			if (!port_named(number, name))
@@ -235,9 +260,13 @@ static int port_open(const char *name)
 /* Root is the machine outside under a tmpfs; /host stays the machine as it is, for the shares. */
 static void root_mount(void)
 {
+	dir_make("/root");
+	if (packed) {
+		fs_mount("/host", "/host", "/root", MS_BIND, NULL);
+		return;
+	}
 	dir_make("/host");
 	dir_make("/over");
-	dir_make("/root");
 	fs_mount("virtiofs", "host", "/host", MS_RDONLY | MS_NOATIME, NULL);
 	fs_mount("tmpfs", "tmpfs", "/over", 0, "size=75%,mode=755");
 	dir_make("/over/upper");
@@ -297,7 +326,7 @@ static void shares_mount(const struct list *shares)
 	char from[512], to[512];
 	size_t i;
 
-	for (i = 0; i < shares->count; i++) {
+	for (i = 0; i < shares->count && !packed; i++) {
 		snprintf(from, sizeof(from), "/host%s", shares->item[i]);
 		snprintf(to, sizeof(to), "/root%s", shares->item[i]);
 		path_make(to);
@@ -315,6 +344,8 @@ static void modules_mount(void)
 		return;
 	snprintf(from, sizeof(from), "/host%s", tree);
 	snprintf(to, sizeof(to), "/root/lib/modules%s", strrchr(tree, '/'));
+	if (packed && access(from, F_OK) < 0)
+		return;
 	path_make(to);
 	fs_mount(NULL, from, to, MS_BIND, NULL);
 }
@@ -532,6 +563,7 @@ int main(void)
 	folder = getenv("moat_lab");
 	if (!folder)
 		fail("no folder named by ", "moat_lab=");
+	packed = access("/host", F_OK) == 0;
 	modules_load_own();
 	status_fd = port_open("status");
 	pumps[0].to = port_open("stdout");
@@ -540,6 +572,10 @@ int main(void)
 	host_set_up(&argv, &cwd);
 	say("up");
 	status = command_wait(command_start(&argv, cwd.item[0], pumps), pumps);
+	if (packed) {
+		tcdrain(pumps[0].to);
+		tcdrain(pumps[1].to);
+	}
 	say("exit %d", status);
 	halt();
 	return 0;
