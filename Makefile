@@ -98,10 +98,11 @@ lab-ready: deps
 	@$(SUBMAKE) modules-lab programs $(LAB_TESTS) $(LAB_BENCH)
 
 demo: deps
-	@scripts/demo
+	@scripts/demo $(HOST)
 
 check:
-	@UNIT_TESTS='$(UNIT_TESTS)' LAB_TESTS='$(LAB_TESTS)' MAKE='$(MAKE)' scripts/check
+	@UNIT_TESTS='$(UNIT_TESTS)' LAB_TESTS='$(LAB_TESTS)' INTEL_TESTS='$(INTEL_TESTS)' \
+		MAKE='$(MAKE)' scripts/check
 
 abi-ready: modules-lab $(ABI_HELPERS)
 
@@ -109,7 +110,8 @@ check-abi:
 	@MAKE='$(MAKE)' scripts/check-abi
 
 bench: lab-ready
-	@status=0; scripts/bench || status=1; scripts/bench-boot || status=1; exit $$status
+	@status=0; scripts/bench $(if $(HOST),--host $(HOST)) || status=1; \
+	[ '$(HOST)' = intel ] || scripts/bench-boot || status=1; exit $$status
 
 # What was downloaded stays; rm -r build has that too.
 clean:

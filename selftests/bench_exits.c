@@ -371,10 +371,12 @@ static void payload(const struct kind *kind)
 
 /* ---- The host ---- */
 
+/* Where there is but one CPU, all threads take turns on it. */
 static void pin(pthread_t thread, int cpu)
 {
 	cpu_set_t set;
 
+	cpu %= sysconf(_SC_NPROCESSORS_ONLN);
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	if (pthread_setaffinity_np(thread, sizeof(set), &set))

@@ -405,7 +405,8 @@ static enum moat_exit svm_step(struct moat_vcpu *vcpu)
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
 
-	if (READ_ONCE(vcpu->requests) && !svm_requests(vcpu)) {
+	/* An exit may have woken who is to run here. Before events are on their way in. */
+	if (unlikely(need_resched()) || (READ_ONCE(vcpu->requests) && !svm_requests(vcpu))) {
 		if (vmcb->tlb_control == SVM_TLB_FLUSH_ALL)
 			svm_flush_missed(vcpu);
 		return MOAT_EXIT_AGAIN;

@@ -37,11 +37,15 @@ SYM_TYPED_FUNC_START(vmx_enter)
 	push %rdi
 	push $0
 
+	/* In one run, the stack is the same each time. */
+	bt $0, %esi
+	jc .Lvmx_ready
 	mov $HOST_RSP, %eax
 	vmwrite %rsp, %rax
 	mov $HOST_RIP, %eax
 	lea .Lvmx_exit(%rip), %rdx
 	vmwrite %rdx, %rax
+.Lvmx_ready:
 	bt $0, %esi
 
 	mov RAX_OFF(%rdi), %rax

@@ -201,6 +201,8 @@ static bool vmx_cpu_enter(struct moat_vcpu *vcpu)
 		vmx_tlb_flush(vcpu);
 	}
 	vmcs_write(TSC_OFFSET, vcpu->msrs.tsc_offset);
+	if (vmx_features.timer)
+		vmcs_write(VMX_PREEMPTION_TIMER_VALUE, vmx_features.timer);
 	msrs_enter(vmx, vc);
 	predictor_barrier(vcpu);
 	l1d_flush();
@@ -505,7 +507,8 @@ static enum moat_exit vmx_step(struct moat_vcpu *vcpu)
 	struct vmx_vcpu *vmx = vmx_of(vcpu);
 	int failed;
 
-	if (READ_ONCE(vcpu->requests) && !vmx_requests(vcpu))
+	/* An exit may have woken who is to run here. Before events are on their way in. */
+	if (unlikely(need_resched()) || (READ_ONCE(vcpu->requests) && !vmx_requests(vcpu)))
 		return MOAT_EXIT_AGAIN;
 	if (unlikely(!vmx_state_enter(vcpu, vmx))) {
 		moat_request(vcpu, MOAT_REQ_EVENT);

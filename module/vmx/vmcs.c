@@ -67,8 +67,6 @@ void vmx_vmcs_init(struct moat_vcpu *vcpu)
 	}
 	if (f->secondary & SECONDARY_EXEC_ENCLS_EXITING)
 		vmcs_write(ENCLS_EXITING_BITMAP, ~0ULL);
-	if (f->pin & PIN_BASED_VMX_PREEMPTION_TIMER)
-		vmcs_write(VMX_PREEMPTION_TIMER_VALUE, f->timer);
 	vmcs_write(VMCS_LINK_POINTER, ~0ULL);
 	vmcs_write(GUEST_IA32_DEBUGCTL, 0);
 	vmcs_write(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);

@@ -167,17 +167,20 @@ static int vmx_controls_choose(void)
 	return r;
 }
 
-/* The VMX preemption timer counts the TSC, divided by a power of two. */
+/* The VMX preemption timer counts the TSC, divided by a power of two; an exit only stops it. */
 static void vmx_timer_choose(void)
 {
 	struct vmx_features *f = &vmx_features;
-	u64 misc, cap;
+	u64 misc, pin, exit;
 
 	rdmsrl(MSR_IA32_VMX_MISC, misc);
-	rdmsrl(MSR_IA32_VMX_TRUE_PINBASED_CTLS, cap);
-	if (!run_us || !(cap >> 32 & PIN_BASED_VMX_PREEMPTION_TIMER))
+	rdmsrl(MSR_IA32_VMX_TRUE_PINBASED_CTLS, pin);
+	rdmsrl(MSR_IA32_VMX_TRUE_EXIT_CTLS, exit);
+	if (!run_us || !(pin >> 32 & PIN_BASED_VMX_PREEMPTION_TIMER) ||
+	    !(exit >> 32 & VM_EXIT_SAVE_VMX_PREEMPTION_TIMER))
 		return;
 	f->pin |= PIN_BASED_VMX_PREEMPTION_TIMER;
+	f->exit |= VM_EXIT_SAVE_VMX_PREEMPTION_TIMER;
 	f->timer = max_t(u64, mul_u64_u32_div(run_us, tsc_khz, 1000) >>
 			      (misc & 31), 1);
 }

@@ -493,25 +493,27 @@ static bool cpuid_is_legal(const struct kvm_cpuid_entry2 *list, u32 count)
 	return !bits || bits == 48 || bits == 57;
 }
 
-/* By CPUID alone, or, where the quirk is off, by a bit of MISC_ENABLE that the guest may change. */
+/* As the list has it, or, where the quirk is off, by a bit of MISC_ENABLE that the guest may change. */
+static u32 live_mwait(struct moat_vcpu *vcpu, u32 ecx)
+{
+	if (likely(!(READ_ONCE(vcpu->vm->quirks_off) & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)))
+		return ecx & F(MWAIT);
+	return vcpu->msrs.misc_enable & MSR_IA32_MISC_ENABLE_MWAIT ? F(MWAIT) : 0;
+}
+
 bool moat_cpuid_has_mwait(struct moat_vcpu *vcpu)
 {
 	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, 1, 0);
 
-	if (READ_ONCE(vcpu->vm->quirks_off) & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)
-		return vcpu->msrs.misc_enable & MSR_IA32_MISC_ENABLE_MWAIT;
-	return e && (e->ecx & F(MWAIT));
+	return live_mwait(vcpu, e ? e->ecx : 0);
 }
 
 /* What follows the vCPU's state. */
 static void live_bits(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ebx, u32 *ecx, u32 *edx)
 {
-	bool mwait;
-
 	if (function == 1) {
-		mwait = moat_cpuid_has_mwait(vcpu);	/* which may look at the same word */
-		*ecx &= ~(F(OSXSAVE) | F(MWAIT));
-		*ecx |= (vcpu->osxsave ? F(OSXSAVE) : 0) | (mwait ? F(MWAIT) : 0);
+		*ecx = (*ecx & ~(F(OSXSAVE) | F(MWAIT))) | live_mwait(vcpu, *ecx) |
+		       (vcpu->osxsave ? F(OSXSAVE) : 0);
 		*edx &= ~F(APIC);
 		*edx |= vcpu->msrs.apic_base & APIC_BASE_ENABLE ? F(APIC) : 0;
 	} else if (function == 0xd && index == 0) {

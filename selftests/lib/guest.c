@@ -410,6 +410,7 @@ static void sregs_tables(struct kvm_sregs *sregs, uint64_t idt, uint16_t idt_lim
 	};
 
 	sregs->tr = tss;
+	sregs->ldt = (struct kvm_segment){ .unusable = 1 };
 	sregs->gdt.base = GUEST_GDT;
 	sregs->gdt.limit = 0x3f;
 	sregs->idt.base = idt;
