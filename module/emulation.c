@@ -486,6 +486,19 @@ static int inject_noted(struct access *a)
 	return 1;
 }
 
+int moat_system_access(struct moat_vcpu *vcpu, u64 linear, void *data, unsigned int len, bool write)
+{
+	struct access a;
+	int r;
+
+	access_init(&a, vcpu, false);
+	vcpu->emul.page_count = 0;
+	r = linear_access(&a, linear, data, len, WALK_IMPLICIT | (write ? WALK_WRITE : 0), write);
+	if (a.retry)
+		return -EAGAIN;
+	return r == -EFAULT ? inject_noted(&a) : r;
+}
+
 /* What becomes of an instruction that could not be fetched or decoded: as moat_emulate(). */
 static int fetch_failed(struct access *a, const struct fetch *fetch, int error)
 {

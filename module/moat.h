@@ -69,6 +69,7 @@ enum moat_exit {
 	MOAT_EXIT_IO,		/* one port access: vcpu->io */
 	MOAT_EXIT_UNDEFINED,	/* the guest's #UD, perhaps a hypercall: moat_undefined() */
 	MOAT_EXIT_HLT,		/* halted, nothing deliverable */
+	MOAT_EXIT_TASK,		/* a task switch: vcpu->task */
 	MOAT_EXIT_SHUTDOWN,	/* triple fault */
 	MOAT_EXIT_USER,		/* for userspace: run is filled in */
 	MOAT_NR_EXITS
@@ -284,6 +285,15 @@ struct moat_fragment {
 
 #define MOAT_MAX_FRAGMENTS 16
 
+/* A task switch that the CPU leaves to us. */
+struct moat_task_switch {
+	u16 selector;		/* of the new task's TSS */
+	enum { MOAT_TASK_CALL, MOAT_TASK_IRET, MOAT_TASK_JMP, MOAT_TASK_GATE } by;
+	u64 next_rip;		/* where the old task goes on */
+	bool has_error;		/* of the exception that came by the gate */
+	u32 error;
+};
+
 struct moat_translation {
 	u64 linear, gpa;	/* of the page */
 	u32 access;		/* WALK_*: for which it was allowed */
@@ -434,6 +444,7 @@ struct moat_vcpu {
 		bool in;
 		u64 rip, next_rip;
 	} io;				/* (r) for MOAT_EXIT_IO */
+	struct moat_task_switch task;	/* (r) for MOAT_EXIT_TASK */
 
 	/* KVM_SET_GUEST_DEBUG, and what the exit that is requested tells. (v) */
 	struct {
@@ -641,6 +652,11 @@ static inline bool moat_insn_is_known(const struct moat_vcpu *vcpu)
  * the vendors' exits: MOAT_NR_EXITS to go on.
  */
 enum moat_exit moat_mmio_move(struct moat_vcpu *vcpu);
+/*
+ * Memory of the guest's, in at most two pages, as its CPU accesses a descriptor table or TSS: 0; 1 the
+ * guest gets an exception; -EAGAIN it is to try again; or another negative error.
+ */
+int moat_system_access(struct moat_vcpu *vcpu, u64 linear, void *data, unsigned int len, bool write);
 /* Goes on behind the instruction at RIP, with what comes at the end of each. */
 void moat_insn_skip(struct moat_vcpu *vcpu, u64 rip);
 /* #UD by the instruction at RIP: 1, or a negative error. */

@@ -483,6 +483,7 @@ static int (*const vcpu_exits[MOAT_NR_EXITS])(struct moat_vcpu *vcpu) = {
 	[MOAT_EXIT_IO] = moat_io_exit,
 	[MOAT_EXIT_UNDEFINED] = moat_undefined,
 	[MOAT_EXIT_HLT] = exit_hlt,
+	[MOAT_EXIT_TASK] = moat_task_switch,
 	[MOAT_EXIT_SHUTDOWN] = exit_shutdown,
 	[MOAT_EXIT_USER] = exit_filled_in,
 };

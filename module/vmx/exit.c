@@ -302,6 +302,30 @@ static enum moat_exit exit_fault(struct moat_vcpu *vcpu)
 	return MOAT_EXIT_FAULT;
 }
 
+/* Every task switch makes an exit. An event that came by a task gate is delivered by the switch. */
+static enum moat_exit exit_task_switch(struct moat_vcpu *vcpu)
+{
+	u64 what = vmcs_read(EXIT_QUALIFICATION);
+	struct moat_events *ev = &vcpu->events;
+	u32 type = vmx_of(vcpu)->vectoring & VECTORING_INFO_TYPE_MASK;
+	bool vectored = vmx_of(vcpu)->vectoring & VECTORING_INFO_VALID_MASK;
+
+	vcpu->task = (struct moat_task_switch) {
+		.selector = what, .by = what >> 30 & 3, .next_rip = vcpu->rip,
+		.has_error = ev->exception.injected && ev->exception.has_error,
+		.error = ev->exception.error,
+	};
+	if (!vectored || type == INTR_TYPE_SOFT_INTR || type == INTR_TYPE_SOFT_EXCEPTION ||
+	    type == INTR_TYPE_PRIV_SW_EXCEPTION)
+		vcpu->task.next_rip = insn_end(vcpu);
+	ev->exception.injected = false;
+	if (type == INTR_TYPE_SOFT_EXCEPTION)
+		ev->exception.pending = false;
+	ev->nmi.injected = false;
+	ev->interrupt.injected = false;
+	return MOAT_EXIT_TASK;
+}
+
 static enum moat_exit exit_shutdown(struct moat_vcpu *vcpu)
 {
 	return MOAT_EXIT_SHUTDOWN;
@@ -315,6 +339,7 @@ static const vmx_exit_fn vmx_exits[] = {
 	[EXIT_REASON_INIT_SIGNAL] = exit_host,
 	[EXIT_REASON_INTERRUPT_WINDOW] = exit_window,
 	[EXIT_REASON_NMI_WINDOW] = exit_window,
+	[EXIT_REASON_TASK_SWITCH] = exit_task_switch,
 	[EXIT_REASON_INVD] = exit_skip,
 	[EXIT_REASON_RDPMC] = exit_gp,
 	[EXIT_REASON_VMCALL] = exit_hypercall,

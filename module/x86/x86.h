@@ -163,6 +163,9 @@ long moat_vcpu_set_events(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_get_mp_state(void *object, void *arg, unsigned long uarg);
 long moat_vcpu_set_mp_state(void *object, void *arg, unsigned long uarg);
 
+/* x86/task.c: serves MOAT_EXIT_TASK: 1 go on, 0 exit to userspace, negative error. */
+int moat_task_switch(struct moat_vcpu *vcpu);
+
 /* x86/clock.c */
 void moat_clock_create(struct moat_vm *vm);
 /* Writes what a version goes with, which is odd meanwhile. */
