@@ -206,13 +206,7 @@ static inline bool inner_has_mwait(struct moat_vcpu *vcpu)
 
 static inline enum moat_exit inner_cpuid(struct moat_vcpu *vcpu, u64 next_rip)
 {
-	u32 eax = vcpu->gpr[RAX], ebx, ecx = vcpu->gpr[RCX], edx;
-
-	moat_cpuid_query(vcpu, &eax, &ebx, &ecx, &edx);
-	vcpu->gpr[RAX] = eax;
-	vcpu->gpr[RBX] = ebx;
-	vcpu->gpr[RCX] = ecx;
-	vcpu->gpr[RDX] = edx;
+	moat_cpuid_execute(vcpu);
 	return inner_skip(vcpu, next_rip);
 }
 

@@ -144,7 +144,9 @@ static const struct kvm_cpuid_entry2 *list_find(const struct kvm_cpuid_entry2 *l
 	return NULL;
 }
 
-const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 function, u32 index)
+/* Inline here, where it is on the way of an exit. */
+static inline const struct kvm_cpuid_entry2 *cpuid_find(struct moat_vcpu *vcpu, u32 function,
+							 u32 index)
 {
 	u32 hash = (function ^ function >> 28 ^ index) % sizeof(vcpu->cpuid_hint);
 	u8 *hint = &vcpu->cpuid_hint[hash];
@@ -156,6 +158,11 @@ const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 funct
 	if (e)
 		*hint = e - vcpu->cpuid;
 	return e;
+}
+
+const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 function, u32 index)
+{
+	return cpuid_find(vcpu, function, index);
 }
 
 static u32 entry_reg(const struct kvm_cpuid_entry2 *e, enum cpuid_regs_idx reg)
@@ -509,13 +516,22 @@ bool moat_cpuid_has_mwait(struct moat_vcpu *vcpu)
 }
 
 /* What follows the vCPU's state. */
+static inline u32 live_1_ecx(struct moat_vcpu *vcpu, u32 ecx)
+{
+	return (ecx & ~(F(OSXSAVE) | F(MWAIT))) | live_mwait(vcpu, ecx) |
+	       (vcpu->osxsave ? F(OSXSAVE) : 0);
+}
+
+static inline u32 live_1_edx(struct moat_vcpu *vcpu, u32 edx)
+{
+	return (edx & ~F(APIC)) | (vcpu->msrs.apic_base & APIC_BASE_ENABLE ? F(APIC) : 0);
+}
+
 static void live_bits(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ebx, u32 *ecx, u32 *edx)
 {
 	if (function == 1) {
-		*ecx = (*ecx & ~(F(OSXSAVE) | F(MWAIT))) | live_mwait(vcpu, *ecx) |
-		       (vcpu->osxsave ? F(OSXSAVE) : 0);
-		*edx &= ~F(APIC);
-		*edx |= vcpu->msrs.apic_base & APIC_BASE_ENABLE ? F(APIC) : 0;
+		*ecx = live_1_ecx(vcpu, *ecx);
+		*edx = live_1_edx(vcpu, *edx);
 	} else if (function == 0xd && index == 0) {
 		*ebx = moat_fpu_area_size(vcpu->xcr0);
 	} else if (function == 0xd && index == 1 && *ebx) {
@@ -620,20 +636,49 @@ static void topology_query(struct moat_vcpu *vcpu, u32 function, u32 index, u32 
 	*edx = e->edx;
 }
 
-void moat_cpuid_query(struct moat_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx)
+static void registers_set(struct moat_vcpu *vcpu, u32 eax, u32 ebx, u32 ecx, u32 edx)
 {
-	u32 function = *eax, index = *ecx;
-	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, function, index);
-	bool exact = e;
+	vcpu->gpr[RAX] = eax;
+	vcpu->gpr[RBX] = ebx;
+	vcpu->gpr[RCX] = ecx;
+	vcpu->gpr[RDX] = edx;
+}
+
+/* A leaf that is not in the list. */
+static noinline void absent_execute(struct moat_vcpu *vcpu, u32 function, u32 index)
+{
+	const struct kvm_cpuid_entry2 none = { 0 }, *e = out_of_range(vcpu, function, index);
+	u32 ecx, edx;
+
+	if (!e)
+		e = &none;
+	ecx = e->ecx;
+	edx = e->edx;
+	if (function == 0xb || function == 0x1f)
+		topology_query(vcpu, function, index, &ecx, &edx);
+	registers_set(vcpu, e->eax, e->ebx, ecx, edx);
+}
+
+static noinline void live_execute(struct moat_vcpu *vcpu, const struct kvm_cpuid_entry2 *e)
+{
+	u32 ebx = e->ebx, ecx = e->ecx, edx = e->edx;
+
+	live_bits(vcpu, e->function, e->index, &ebx, &ecx, &edx);
+	registers_set(vcpu, e->eax, ebx, ecx, edx);
+}
+
+void moat_cpuid_execute(struct moat_vcpu *vcpu)
+{
+	u32 function = vcpu->gpr[RAX], index = vcpu->gpr[RCX];
+	const struct kvm_cpuid_entry2 *e = cpuid_find(vcpu, function, index);
 
 	if (unlikely(!e))
-		e = out_of_range(vcpu, function, index);
-	*eax = e ? e->eax : 0;
-	*ebx = e ? e->ebx : 0;
-	*ecx = e ? e->ecx : 0;
-	*edx = e ? e->edx : 0;
-	if (exact)
-		live_bits(vcpu, function, index, ebx, ecx, edx);
-	else if (function == 0xb || function == 0x1f)
-		topology_query(vcpu, function, index, ecx, edx);
+		absent_execute(vcpu, function, index);
+	else if (function == 1)
+		registers_set(vcpu, e->eax, e->ebx, live_1_ecx(vcpu, e->ecx),
+			      live_1_edx(vcpu, e->edx));
+	else if (function == 0xd)
+		live_execute(vcpu, e);
+	else
+		registers_set(vcpu, e->eax, e->ebx, e->ecx, e->edx);
 }

@@ -21,8 +21,8 @@
 
 /* x86/cpuid.c */
 void moat_cpuid_init(void);
-/* The guest executes CPUID: eax and ecx in, all four out, with the bits that follow its state. */
-void moat_cpuid_query(struct moat_vcpu *vcpu, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
+/* The guest executes CPUID: its registers, with the bits that follow its state. */
+void moat_cpuid_execute(struct moat_vcpu *vcpu);
 const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 function, u32 index);
 /* A register of a leaf (sub-leaf 0): what guests may have, and what of it this guest was told. */
 u32 moat_cpuid_supported(u32 function, enum cpuid_regs_idx reg);
