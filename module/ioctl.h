@@ -17,20 +17,25 @@ enum moat_ioctl_lock {
 	MOAT_LOCK_VCPU,		/* vcpu->lock, interruptible by a fatal signal: -EINTR */
 };
 
+/*
+ * A handler. It gets the object, a kernel copy of the argument (zeroed where the command only reads;
+ * NULL where the command carries a plain number), and the argument as userspace gave it: the number,
+ * or the address behind whose fixed part a variable one follows. The copy goes back to userspace
+ * where the command reads and the handler returned 0 or more, or -E2BIG.
+ */
+typedef long moat_ioctl_fn(void *object, void *arg, unsigned long uarg);
+
 /**
  * struct moat_ioctl - one command of one kind of object
  * @cmd: the number, of <linux/kvm.h>.
  * @lock: held round @handler.
- * @handler: gets the object, a kernel copy of the argument (zeroed where the command only reads;
- *	NULL where the command carries a plain number), and the argument as userspace gave it: the
- *	number, or the address behind whose fixed part a variable one follows. The copy goes back to
- *	userspace where the command reads and the handler returned 0 or more, or -E2BIG.
+ * @handler: what it does.
  * @optional: a null pointer is an argument too: @handler gets NULL.
  */
 struct moat_ioctl {
 	u32 cmd;
 	u8 lock;
-	long (*handler)(void *object, void *arg, unsigned long uarg);
+	moat_ioctl_fn *handler;
 	bool optional;
 };
 

@@ -29,6 +29,7 @@
 #include <linux/types.h>
 #include <linux/workqueue.h>
 
+#include "ioctl.h"
 #include "stage2.h"
 #include "x86/decode.h"
 
@@ -602,8 +603,7 @@ void moat_dirty_begin(struct moat_vm *vm, const struct moat_slot *slot);
 /* Logs a page, where its slot is logged: see dirty.c for when. */
 void moat_dirty_mark(struct moat_vcpu *vcpu, const struct moat_slot *slot, u64 gfn);
 long moat_dirty_enable_manual(struct moat_vm *vm, const struct kvm_enable_cap *cap);
-long moat_vm_get_dirty_log(void *object, void *arg, unsigned long uarg);
-long moat_vm_clear_dirty_log(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_vm_get_dirty_log, moat_vm_clear_dirty_log;
 long moat_dirty_enable_ring(struct moat_vm *vm, const struct kvm_enable_cap *cap);
 int moat_dirty_ring_create(struct moat_vcpu *vcpu);
 /* True where no more than so many entries are left, and there is a ring. */
@@ -612,7 +612,7 @@ bool moat_dirty_ring_is_short(struct moat_vcpu *vcpu, u32 left);
 bool moat_dirty_ring_exit(struct moat_vcpu *vcpu);
 /* The ring's page at this page offset of the vCPU's mapping, NULL for none. */
 struct page *moat_dirty_ring_page(struct moat_vcpu *vcpu, unsigned long pgoff);
-long moat_vm_reset_dirty_rings(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_vm_reset_dirty_rings;
 
 /* emulation.c */
 /* These three: 1 go on, 0 exit to userspace (run is filled in), negative error. */
@@ -669,7 +669,6 @@ void moat_stats_exit(void);
 void moat_stats_vm_add(struct moat_vm *vm);
 void moat_stats_vm_remove(struct moat_vm *vm);
 void moat_stats_vcpu_add(struct moat_vcpu *vcpu);
-long moat_vm_get_stats_fd(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_stats_fd(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_vm_get_stats_fd, moat_vcpu_get_stats_fd;
 
 #endif

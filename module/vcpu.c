@@ -34,7 +34,6 @@
 
 #include "compat.h"
 #include "hw.h"
-#include "ioctl.h"
 #include "irq/irq.h"
 #include "x86/x86.h"
 
@@ -631,8 +630,7 @@ static void vcpu_report(struct moat_vcpu *vcpu)
 static const struct {
 	u64 bit;
 	u32 offset, size;
-	long (*get)(void *object, void *arg, unsigned long uarg);
-	long (*set)(void *object, void *arg, unsigned long uarg);
+	moat_ioctl_fn *get, *set;
 } vcpu_synced[] = {
 #define SYNC(BIT, member, get, set)								\
 	{ BIT, offsetof(struct kvm_run, s.regs.member),						\

@@ -11,7 +11,6 @@
 #include <linux/uaccess.h>
 
 #include "hw.h"
-#include "ioctl.h"
 #include "irq/irq.h"
 #include "x86/x86.h"
 

@@ -158,24 +158,11 @@ bool moat_ioeventfd_write(struct moat_vm *vm, bool pio, u64 addr, u64 value, u32
 bool moat_iobus_port(struct moat_vm *vm, u16 port, u32 *value, unsigned int size, bool in);
 bool moat_iobus_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write);
 
-long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_vapic_addr(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_tpr_access_reporting(void *object, void *arg, unsigned long uarg);
-long moat_vm_signal_msi(void *object, void *arg, unsigned long uarg);
-long moat_vm_set_gsi_routing(void *object, void *arg, unsigned long uarg);
-long moat_vm_irq_line(void *object, void *arg, unsigned long uarg);
-long moat_vm_irq_line_status(void *object, void *arg, unsigned long uarg);
-long moat_vm_create_irqchip(void *object, void *arg, unsigned long uarg);
-long moat_vm_get_irqchip(void *object, void *arg, unsigned long uarg);
-long moat_vm_set_irqchip(void *object, void *arg, unsigned long uarg);
-long moat_vm_ioeventfd(void *object, void *arg, unsigned long uarg);
-long moat_vm_register_coalesced(void *object, void *arg, unsigned long uarg);
-long moat_vm_unregister_coalesced(void *object, void *arg, unsigned long uarg);
-long moat_vm_irqfd(void *object, void *arg, unsigned long uarg);
-long moat_vm_create_pit2(void *object, void *arg, unsigned long uarg);
-long moat_vm_get_pit2(void *object, void *arg, unsigned long uarg);
-long moat_vm_set_pit2(void *object, void *arg, unsigned long uarg);
-long moat_vm_reinject_control(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_vcpu_get_lapic, moat_vcpu_set_lapic, moat_vcpu_set_vapic_addr,
+	moat_vcpu_tpr_access_reporting, moat_vm_signal_msi, moat_vm_set_gsi_routing,
+	moat_vm_irq_line, moat_vm_irq_line_status, moat_vm_create_irqchip, moat_vm_get_irqchip,
+	moat_vm_set_irqchip, moat_vm_ioeventfd, moat_vm_register_coalesced,
+	moat_vm_unregister_coalesced, moat_vm_irqfd, moat_vm_create_pit2, moat_vm_get_pit2,
+	moat_vm_set_pit2, moat_vm_reinject_control;
 
 #endif

@@ -33,9 +33,7 @@ u64 moat_efer_supported(void);
 u64 moat_spec_ctrl_supported(void);
 /* Works out what follows from the guest's CPUID: cr4_reserved and its like. */
 void moat_cpuid_derive(struct moat_vcpu *vcpu);
-long moat_system_get_supported_cpuid(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_cpuid2(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_cpuid2(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_system_get_supported_cpuid, moat_vcpu_set_cpuid2, moat_vcpu_get_cpuid2;
 
 /* x86/msr.c */
 /*
@@ -46,11 +44,8 @@ long moat_vcpu_get_cpuid2(void *object, void *arg, unsigned long uarg);
  */
 int moat_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host);
 int moat_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
-long moat_system_get_msr_index_list(void *object, void *arg, unsigned long uarg);
-long moat_system_get_msr_feature_list(void *object, void *arg, unsigned long uarg);
-long moat_system_get_msrs(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_msrs(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_msrs(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_system_get_msr_index_list, moat_system_get_msr_feature_list,
+	moat_system_get_msrs, moat_vcpu_get_msrs, moat_vcpu_set_msrs;
 void moat_msr_reset(struct moat_vcpu *vcpu, bool init);
 
 /* x86/filter.c */
@@ -63,15 +58,13 @@ void moat_msr_filter_free(struct moat_msr_filter *filter);
  */
 bool moat_msr_to_user(struct moat_vcpu *vcpu, bool write, u64 value, int error, u64 next_rip);
 long moat_vm_enable_user_msr(struct moat_vm *vm, const struct kvm_enable_cap *cap);
-long moat_vm_set_msr_filter(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_vm_set_msr_filter;
 
 /* x86/mce.c: MSR_IA32_MC0_CTL and on; 0 or -EINVAL. */
 int moat_mce_read(struct moat_vcpu *vcpu, u32 index, u64 *value);
 int moat_mce_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
 void moat_mce_reset(struct moat_vcpu *vcpu);
-long moat_system_get_mce_cap(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_setup_mce(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_mce(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_system_get_mce_cap, moat_vcpu_setup_mce, moat_vcpu_set_mce;
 
 /* x86/debug.c */
 /* Userspace gets KVM_EXIT_DEBUG before the guest goes on. */
@@ -82,7 +75,7 @@ int moat_debug_to_user(struct moat_vcpu *vcpu);
 void moat_debug_step(struct moat_vcpu *vcpu);
 /* MOV to (write) or from the guest's own DRn: false where it raised an exception. */
 bool moat_dr_access(struct moat_vcpu *vcpu, unsigned int dr, unsigned int gpr, bool write);
-long moat_vcpu_set_guest_debug(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_vcpu_set_guest_debug;
 
 /* DR0 to DR3, and DR7, as they are in force. */
 static inline u64 *moat_debug_dr(struct moat_vcpu *vcpu)
@@ -131,12 +124,8 @@ static inline void moat_xcr0_leave(const struct moat_vcpu *vcpu)
 
 /* XSETBV by the guest: 0, or -EINVAL for #GP. */
 int moat_xcr_write(struct moat_vcpu *vcpu, u32 index, u64 value);
-long moat_vcpu_get_fpu(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_fpu(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_xsave(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_xsave(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_xcrs(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_xcrs(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_vcpu_get_fpu, moat_vcpu_set_fpu, moat_vcpu_get_xsave, moat_vcpu_set_xsave,
+	moat_vcpu_get_xcrs, moat_vcpu_set_xcrs;
 
 /* INT3 and INTO: their instruction is executed again. */
 static inline bool moat_exception_is_soft(u8 vector)
@@ -150,18 +139,10 @@ void moat_regs_reset(struct moat_vcpu *vcpu, bool init);
 u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr);
 int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value);
 int moat_efer_write(struct moat_vcpu *vcpu, u64 value, bool host);
-long moat_vcpu_get_regs(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_regs(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_sregs(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_sregs(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_debugregs(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_debugregs(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_events(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_sregs2(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_sregs2(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_events(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_mp_state(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_mp_state(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_vcpu_get_regs, moat_vcpu_set_regs, moat_vcpu_get_sregs, moat_vcpu_set_sregs,
+	moat_vcpu_get_debugregs, moat_vcpu_set_debugregs, moat_vcpu_get_events,
+	moat_vcpu_get_sregs2, moat_vcpu_set_sregs2, moat_vcpu_set_events,
+	moat_vcpu_get_mp_state, moat_vcpu_set_mp_state;
 
 /* x86/task.c: serves MOAT_EXIT_TASK: 1 go on, 0 exit to userspace, negative error. */
 int moat_task_switch(struct moat_vcpu *vcpu);
@@ -207,13 +188,8 @@ void moat_steal_away(struct moat_vcpu *vcpu);
 /* Serves MOAT_REQ_STEAL, which is also due when the thread has waited. */
 void moat_steal_update(struct moat_vcpu *vcpu);
 
-long moat_vm_get_clock(void *object, void *arg, unsigned long uarg);
-long moat_vm_set_clock(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_tsc_khz(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_has_device_attr(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_device_attr(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_set_device_attr(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_kvmclock_ctrl(void *object, void *arg, unsigned long uarg);
-long moat_vcpu_get_tsc_khz(void *object, void *arg, unsigned long uarg);
+moat_ioctl_fn moat_vm_get_clock, moat_vm_set_clock, moat_vcpu_set_tsc_khz,
+	moat_vcpu_has_device_attr, moat_vcpu_get_device_attr, moat_vcpu_set_device_attr,
+	moat_vcpu_kvmclock_ctrl, moat_vcpu_get_tsc_khz;
 
 #endif
