@@ -57,42 +57,24 @@ enum imm {
 #define SOURCE32	0x10000000
 #define PORT		0x20000000	/* at most 32 bits */
 #define PLAIN		0x40000000	/* undefined with 66, F2 or F3 */
+#define SIZED		0x80000000	/* operands are bytes where bit 0 of the opcode is clear */
 
 /* In a row, instead of an operation: the reg field of ModRM says which. */
 enum group {
-	GROUP_1 = INSN_NR_OPS, GROUP_1A, GROUP_3, GROUP_4, GROUP_5, GROUP_8, GROUP_9, GROUP_11,
-	UNKNOWN,		/* not a group: defined on some CPUs, or by what else is there */
+	INSN_GROUP_1 = INSN_NR_OPS, INSN_GROUP_1A, INSN_GROUP_3, INSN_GROUP_4, INSN_GROUP_5,
+	INSN_GROUP_8, INSN_GROUP_9, INSN_GROUP_11,
+	INSN_UNKNOWN,		/* not a group: defined on some CPUs, or by what else is there */
 };
 
-#define INSN_GROUP_1	GROUP_1
-#define INSN_GROUP_1A	GROUP_1A
-#define INSN_GROUP_3	GROUP_3
-#define INSN_GROUP_4	GROUP_4
-#define INSN_GROUP_5	GROUP_5
-#define INSN_GROUP_8	GROUP_8
-#define INSN_GROUP_9	GROUP_9
-#define INSN_GROUP_11	GROUP_11
-#define INSN_UNKNOWN	UNKNOWN
-
-/* Eight times the same, from 00 to 3D, for the operations of group 1. */
-static const u32 alu[6] = {
-	ROW(UNDEFINED, RM, REG, MODRM | BYTE),
-	ROW(UNDEFINED, RM, REG, MODRM),
-	ROW(UNDEFINED, REG, RM, MODRM | BYTE),
-	ROW(UNDEFINED, REG, RM, MODRM),
-	ROWI(UNDEFINED, ACC, IMM, 8, BYTE),
-	ROWI(UNDEFINED, ACC, IMM, Z, 0),
+/* Eight times the same, from 00 to 3D, for the operations of group 1; behind each, OTHER. */
+static const u32 alu[8] = {
+	[0 ... 1] = ROW(UNDEFINED, RM, REG, MODRM | SIZED),
+	[2 ... 3] = ROW(UNDEFINED, REG, RM, MODRM | SIZED),
+	[4 ... 5] = ROWI(UNDEFINED, ACC, IMM, Z, SIZED),
+	[6 ... 7] = OTHER(NOT64),	/* PUSH, POP of segments, DAA, DAS, AAA, AAS; prefixes */
 };
 
 static const u32 one_byte[256] = {
-	[0x06 ... 0x07] = OTHER(NOT64),				/* PUSH, POP of segments */
-	[0x0e] = OTHER(NOT64),
-	[0x16 ... 0x17] = OTHER(NOT64),
-	[0x1e ... 0x1f] = OTHER(NOT64),
-	[0x27] = OTHER(NOT64),					/* DAA */
-	[0x2f] = OTHER(NOT64),					/* DAS */
-	[0x37] = OTHER(NOT64),					/* AAA */
-	[0x3f] = OTHER(NOT64),					/* AAS */
 	[0x40 ... 0x47] = ROW(INC, LOW, NONE, 0),		/* in 64-bit mode these are REX */
 	[0x48 ... 0x4f] = ROW(DEC, LOW, NONE, 0),
 	[0x50 ... 0x5f] = OTHER(WIDE),				/* PUSH, POP */
@@ -103,23 +85,16 @@ static const u32 one_byte[256] = {
 	[0x69] = OTHERI(Z, MODRM),				/* IMUL */
 	[0x6a] = OTHERI(8, WIDE),
 	[0x6b] = OTHERI(8, MODRM),
-	[0x6c] = ROW(INS, NONE, NONE, PORT | BYTE),
-	[0x6d] = ROW(INS, NONE, NONE, PORT),
-	[0x6e] = ROW(OUTS, NONE, NONE, PORT | BYTE),
-	[0x6f] = ROW(OUTS, NONE, NONE, PORT),
+	[0x6c ... 0x6d] = ROW(INS, NONE, NONE, PORT | SIZED),
+	[0x6e ... 0x6f] = ROW(OUTS, NONE, NONE, PORT | SIZED),
 	[0x70 ... 0x7f] = OTHERI(8, WIDE),			/* Jcc */
-	[0x80] = ROWI(GROUP_1, RM, IMM, 8, MODRM | BYTE),
-	[0x81] = ROWI(GROUP_1, RM, IMM, Z, MODRM),
+	[0x80 ... 0x81] = ROWI(GROUP_1, RM, IMM, Z, MODRM | SIZED),
 	[0x82] = ROWI(GROUP_1, RM, IMM, 8, MODRM | BYTE | NOT64),
 	[0x83] = ROWI(GROUP_1, RM, IMM, 8, MODRM),
-	[0x84] = ROW(TEST, RM, REG, MODRM | BYTE),
-	[0x85] = ROW(TEST, RM, REG, MODRM),
-	[0x86] = ROW(XCHG, RM, REG, MODRM | BYTE),
-	[0x87] = ROW(XCHG, RM, REG, MODRM),
-	[0x88] = ROW(MOV, RM, REG, MODRM | BYTE),
-	[0x89] = ROW(MOV, RM, REG, MODRM),
-	[0x8a] = ROW(MOV, REG, RM, MODRM | BYTE),
-	[0x8b] = ROW(MOV, REG, RM, MODRM),
+	[0x84 ... 0x85] = ROW(TEST, RM, REG, MODRM | SIZED),
+	[0x86 ... 0x87] = ROW(XCHG, RM, REG, MODRM | SIZED),
+	[0x88 ... 0x89] = ROW(MOV, RM, REG, MODRM | SIZED),
+	[0x8a ... 0x8b] = ROW(MOV, REG, RM, MODRM | SIZED),
 	[0x8c] = OTHER(MODRM),					/* MOV of segments */
 	[0x8d] = OTHER(MODRM | MEMORY),				/* LEA */
 	[0x8e] = OTHER(MODRM),
@@ -127,30 +102,21 @@ static const u32 one_byte[256] = {
 	[0x90 ... 0x99] = OTHER(0),				/* XCHG, NOP, PAUSE, CBW, CWD */
 	[0x9a] = OTHERI(FAR, NOT64),				/* CALL */
 	[0x9b ... 0x9f] = OTHER(WIDE),				/* PUSHF, POPF, SAHF, LAHF */
-	[0xa0] = ROW(MOV, ACC, MOFFS, BYTE),
-	[0xa1] = ROW(MOV, ACC, MOFFS, 0),
-	[0xa2] = ROW(MOV, MOFFS, ACC, BYTE),
-	[0xa3] = ROW(MOV, MOFFS, ACC, 0),
-	[0xa4] = ROW(MOVS, NONE, NONE, BYTE),
-	[0xa5] = ROW(MOVS, NONE, NONE, 0),
-	[0xa6] = ROW(CMPS, NONE, NONE, BYTE),
-	[0xa7] = ROW(CMPS, NONE, NONE, 0),
-	[0xa8] = ROWI(TEST, ACC, IMM, 8, BYTE),
-	[0xa9] = ROWI(TEST, ACC, IMM, Z, 0),
-	[0xaa] = ROW(STOS, NONE, NONE, BYTE),
-	[0xab] = ROW(STOS, NONE, NONE, 0),
-	[0xac] = ROW(LODS, NONE, NONE, BYTE),
-	[0xad] = ROW(LODS, NONE, NONE, 0),
-	[0xae] = ROW(SCAS, NONE, NONE, BYTE),
-	[0xaf] = ROW(SCAS, NONE, NONE, 0),
+	[0xa0 ... 0xa1] = ROW(MOV, ACC, MOFFS, SIZED),
+	[0xa2 ... 0xa3] = ROW(MOV, MOFFS, ACC, SIZED),
+	[0xa4 ... 0xa5] = ROW(MOVS, NONE, NONE, SIZED),
+	[0xa6 ... 0xa7] = ROW(CMPS, NONE, NONE, SIZED),
+	[0xa8 ... 0xa9] = ROWI(TEST, ACC, IMM, Z, SIZED),
+	[0xaa ... 0xab] = ROW(STOS, NONE, NONE, SIZED),
+	[0xac ... 0xad] = ROW(LODS, NONE, NONE, SIZED),
+	[0xae ... 0xaf] = ROW(SCAS, NONE, NONE, SIZED),
 	[0xb0 ... 0xb7] = ROWI(MOV, LOW, IMM, 8, BYTE),
 	[0xb8 ... 0xbf] = ROWI(MOV, LOW, IMM, V, 0),
 	[0xc0 ... 0xc1] = OTHERI(8, MODRM),			/* shifts */
 	[0xc2] = OTHERI(16, WIDE),				/* RET */
 	[0xc3] = OTHER(WIDE),
 	[0xc4 ... 0xc5] = OTHER(MODRM),				/* LES, LDS, VEX */
-	[0xc6] = ROWI(GROUP_11, RM, IMM, 8, MODRM | BYTE),
-	[0xc7] = ROWI(GROUP_11, RM, IMM, Z, MODRM),
+	[0xc6 ... 0xc7] = ROWI(GROUP_11, RM, IMM, Z, MODRM | SIZED),
 	[0xc8] = OTHERI(16_8, WIDE),				/* ENTER */
 	[0xc9] = OTHER(WIDE),					/* LEAVE */
 	[0xca] = OTHERI(16, 0),					/* RET far */
@@ -164,21 +130,16 @@ static const u32 one_byte[256] = {
 	[0xd7] = OTHER(0),					/* XLAT */
 	[0xd8 ... 0xdf] = OTHER(MODRM),				/* x87 */
 	[0xe0 ... 0xe3] = OTHERI(8, WIDE),			/* LOOP, JCXZ */
-	[0xe4] = ROWI(IN, ACC, IMM, 8, PORT | BYTE),
-	[0xe5] = ROWI(IN, ACC, IMM, 8, PORT),
-	[0xe6] = ROWI(OUT, ACC, IMM, 8, PORT | BYTE),
-	[0xe7] = ROWI(OUT, ACC, IMM, 8, PORT),
+	[0xe4 ... 0xe5] = ROWI(IN, ACC, IMM, 8, PORT | SIZED),
+	[0xe6 ... 0xe7] = ROWI(OUT, ACC, IMM, 8, PORT | SIZED),
 	[0xe8 ... 0xe9] = OTHERI(Z, WIDE),			/* CALL, JMP */
 	[0xea] = OTHERI(FAR, NOT64),				/* JMP far */
 	[0xeb] = OTHERI(8, WIDE),				/* JMP */
-	[0xec] = ROW(IN, ACC, NONE, PORT | BYTE),
-	[0xed] = ROW(IN, ACC, NONE, PORT),
-	[0xee] = ROW(OUT, ACC, NONE, PORT | BYTE),
-	[0xef] = ROW(OUT, ACC, NONE, PORT),
+	[0xec ... 0xed] = ROW(IN, ACC, NONE, PORT | SIZED),
+	[0xee ... 0xef] = ROW(OUT, ACC, NONE, PORT | SIZED),
 	[0xf1] = OTHER(0),					/* ICEBP */
 	[0xf4 ... 0xf5] = OTHER(0),				/* HLT, CMC */
-	[0xf6] = ROWI(GROUP_3, RM, NONE, GROUP3, MODRM | BYTE),
-	[0xf7] = ROWI(GROUP_3, RM, NONE, GROUP3, MODRM),
+	[0xf6 ... 0xf7] = ROWI(GROUP_3, RM, NONE, GROUP3, MODRM | SIZED),
 	[0xf8 ... 0xfd] = OTHER(0),				/* CLC to STD */
 	[0xfe] = ROW(GROUP_4, RM, NONE, MODRM | BYTE),
 	[0xff] = ROW(GROUP_5, RM, NONE, MODRM),
@@ -216,8 +177,7 @@ static const u32 two_byte[256] = {
 	[0xab] = ROW(BTS, RM, REG, MODRM),
 	[0xac] = OTHERI(8, MODRM),				/* SHRD */
 	[0xad ... 0xaf] = OTHER(MODRM),				/* SHRD, FXSAVE, IMUL ... */
-	[0xb0] = ROW(CMPXCHG, RM, REG, MODRM | BYTE),
-	[0xb1] = ROW(CMPXCHG, RM, REG, MODRM),
+	[0xb0 ... 0xb1] = ROW(CMPXCHG, RM, REG, MODRM | SIZED),
 	[0xb2] = OTHER(MODRM | MEMORY),				/* LSS */
 	[0xb3] = ROW(BTR, RM, REG, MODRM),
 	[0xb4 ... 0xb5] = OTHER(MODRM | MEMORY),		/* LFS, LGS */
@@ -229,8 +189,7 @@ static const u32 two_byte[256] = {
 	[0xbc ... 0xbd] = OTHER(MODRM),				/* BSF, BSR, TZCNT, LZCNT */
 	[0xbe] = ROW(MOVSX, REG, RM, MODRM | SOURCE8),
 	[0xbf] = ROW(MOVSX, REG, RM, MODRM | SOURCE16),
-	[0xc0] = ROW(XADD, RM, REG, MODRM | BYTE),
-	[0xc1] = ROW(XADD, RM, REG, MODRM),
+	[0xc0 ... 0xc1] = ROW(XADD, RM, REG, MODRM | SIZED),
 	[0xc2] = OTHERI(8, MODRM),				/* SSE */
 	[0xc3] = ROW(MOV, RM, REG, MODRM | MEMORY | PLAIN),	/* MOVNTI */
 	[0xc4 ... 0xc6] = OTHERI(8, MODRM),
@@ -239,28 +198,24 @@ static const u32 two_byte[256] = {
 	[0xd0 ... 0xfe] = OTHER(MODRM),				/* SSE */
 };
 
-/* 0F 38 and 0F 3A are regular, but for MOVBE, whose place is CRC32's with F2. */
-#define ROW_0F38	OTHER(MODRM)
-#define ROW_0F3A	OTHERI(8, MODRM)
-
 static const u32 movbe[2] = {
 	ROW(MOVBE, REG, RM, MODRM | MEMORY),
 	ROW(MOVBE, RM, REG, MODRM | MEMORY),
 };
 
-static const u8 groups[UNKNOWN - GROUP_1][8] = {
-	[GROUP_1 - GROUP_1] = { INSN_ADD, INSN_OR, INSN_ADC, INSN_SBB,
-				INSN_AND, INSN_SUB, INSN_XOR, INSN_CMP },
+static const u8 groups[INSN_UNKNOWN - INSN_GROUP_1][8] = {
+	[INSN_GROUP_1 - INSN_GROUP_1] = { INSN_ADD, INSN_OR, INSN_ADC, INSN_SBB,
+					  INSN_AND, INSN_SUB, INSN_XOR, INSN_CMP },
 	/* What is not POP is XOP on some CPUs. */
-	[GROUP_1A - GROUP_1] = { INSN_POP, [1 ... 7] = UNKNOWN },
-	[GROUP_3 - GROUP_1] = { INSN_TEST, INSN_TEST, INSN_NOT, INSN_NEG,
-				[4 ... 7] = INSN_OTHER },		/* MUL, DIV */
-	[GROUP_4 - GROUP_1] = { INSN_INC, INSN_DEC },
-	[GROUP_5 - GROUP_1] = { INSN_INC, INSN_DEC,
-				[2 ... 5] = INSN_OTHER, INSN_PUSH },	/* CALL, JMP */
-	[GROUP_8 - GROUP_1] = { [4] = INSN_BT, INSN_BTS, INSN_BTR, INSN_BTC },
-	[GROUP_9 - GROUP_1] = { [1] = INSN_CMPXCHG8B, [3 ... 7] = INSN_OTHER },
-	[GROUP_11 - GROUP_1] = { INSN_MOV, [7] = INSN_OTHER },		/* XABORT, XBEGIN */
+	[INSN_GROUP_1A - INSN_GROUP_1] = { INSN_POP, [1 ... 7] = INSN_UNKNOWN },
+	[INSN_GROUP_3 - INSN_GROUP_1] = { INSN_TEST, INSN_TEST, INSN_NOT, INSN_NEG,
+					  [4 ... 7] = INSN_OTHER },		/* MUL, DIV */
+	[INSN_GROUP_4 - INSN_GROUP_1] = { INSN_INC, INSN_DEC },
+	[INSN_GROUP_5 - INSN_GROUP_1] = { INSN_INC, INSN_DEC,
+					  [2 ... 5] = INSN_OTHER, INSN_PUSH },	/* CALL, JMP */
+	[INSN_GROUP_8 - INSN_GROUP_1] = { [4] = INSN_BT, INSN_BTS, INSN_BTR, INSN_BTC },
+	[INSN_GROUP_9 - INSN_GROUP_1] = { [1] = INSN_CMPXCHG8B, [3 ... 7] = INSN_OTHER },
+	[INSN_GROUP_11 - INSN_GROUP_1] = { INSN_MOV, [7] = INSN_OTHER },	/* XABORT, XBEGIN */
 };
 
 #define BIT_OF(op)	BIT_ULL(INSN_##op)
@@ -284,19 +239,16 @@ static int byte_take(struct bytes *bytes, u8 *ret_byte)
 	return 0;
 }
 
-/* Little-endian, size of 1 to 8 bytes, sign-extended. */
+/* Of 1 to 8 bytes, sign-extended. */
 static int number_take(struct bytes *bytes, unsigned int size, u64 *ret_number)
 {
-	unsigned int unused = 64 - 8 * size;
 	u64 number = 0;
-	unsigned int i;
 
 	if (bytes->end - bytes->next < size)
 		return -ENODATA;
-	for (i = 0; i < size; i++)
-		number |= (u64)bytes->next[i] << (8 * i);
+	memcpy(&number, bytes->next, size);
 	bytes->next += size;
-	*ret_number = (u64)((s64)(number << unused) >> unused);
+	*ret_number = sign_extend64(number, 8 * size - 1);
 	return 0;
 }
 
@@ -361,44 +313,40 @@ static int prefixes_decode(struct moat_insn *insn, struct bytes *bytes)
 
 /* Opcode */
 
-static int opcode_decode_38_3a(struct moat_insn *insn, struct bytes *bytes, u32 *ret_row)
+static int opcode_decode(struct moat_insn *insn, struct bytes *bytes)
 {
+	int r;
+
+	if (insn->opcode != 0x0f)
+		return 0;
+	insn->map = 1;
+	r = byte_take(bytes, &insn->opcode);
+	if (r || (insn->opcode != 0x38 && insn->opcode != 0x3a))
+		return r;
 	insn->map = insn->opcode == 0x38 ? 2 : 3;
-	if (byte_take(bytes, &insn->opcode))
-		return -ENODATA;
-	if (insn->map == 3)
-		*ret_row = ROW_0F3A;
-	else if ((insn->opcode & 0xfe) == 0xf0 && !(insn->prefixes & (INSN_REP | INSN_REPNE)))
-		*ret_row = movbe[insn->opcode & 1];
-	else
-		*ret_row = ROW_0F38;
-	return 0;
+	return byte_take(bytes, &insn->opcode);
 }
 
-static u32 one_byte_row(const struct moat_insn *insn)
+static u32 row_find(const struct moat_insn *insn)
 {
 	u8 opcode = insn->opcode;
 
-	if (opcode < 0x40 && (opcode & 7) < ARRAY_SIZE(alu))
-		return alu[opcode & 7] + INSN_ADD + (opcode >> 3);
+	switch (insn->map) {
+	case 3:
+		return OTHERI(8, MODRM);
+	case 2:
+		/* Regular, but for MOVBE, whose place is CRC32's with F2. */
+		if ((opcode & 0xfe) == 0xf0 && !(insn->prefixes & (INSN_REP | INSN_REPNE)))
+			return movbe[opcode & 1];
+		return OTHER(MODRM);
+	case 1:
+		return two_byte[opcode];
+	}
+	if (opcode < 0x40)
+		return alu[opcode & 7] + ((opcode & 7) < 6 ? INSN_ADD + (opcode >> 3) : 0);
 	if (opcode == 0x63 && insn->mode != INSN_64)
 		return OTHER(MODRM);				/* ARPL */
 	return one_byte[opcode];
-}
-
-static int opcode_decode(struct moat_insn *insn, struct bytes *bytes, u32 *ret_row)
-{
-	if (insn->opcode != 0x0f) {
-		*ret_row = one_byte_row(insn);
-		return 0;
-	}
-	insn->map = 1;
-	if (byte_take(bytes, &insn->opcode))
-		return -ENODATA;
-	if (insn->opcode == 0x38 || insn->opcode == 0x3a)
-		return opcode_decode_38_3a(insn, bytes, ret_row);
-	*ret_row = two_byte[insn->opcode];
-	return 0;
 }
 
 static void sizes_decode(struct moat_insn *insn, u32 row)
@@ -411,7 +359,7 @@ static void sizes_decode(struct moat_insn *insn, u32 row)
 		insn->address_size = other ? 6 - insn->mode : insn->mode;
 
 	other = insn->prefixes & INSN_OPSIZE;
-	if (row & BYTE)
+	if (row & BYTE || (row & SIZED && !(insn->opcode & 1)))
 		insn->operand_size = 1;
 	else if (insn->mode != INSN_64)
 		insn->operand_size = other ? 6 - insn->mode : insn->mode;
@@ -511,13 +459,6 @@ static bool is_vex(const struct moat_insn *insn, const struct bytes *bytes)
 
 /* Operation, immediate, operands */
 
-static void group_decode(struct moat_insn *insn, u32 row)
-{
-	insn->op = row & 0xff;
-	if (insn->op >= GROUP_1 && insn->op < UNKNOWN)
-		insn->op = groups[insn->op - GROUP_1][(insn->modrm >> 3) & 7];
-}
-
 static unsigned int imm_size(const struct moat_insn *insn, u32 row)
 {
 	unsigned int z = insn->operand_size == 8 ? 4 : insn->operand_size;
@@ -540,13 +481,6 @@ static unsigned int imm_size(const struct moat_insn *insn, u32 row)
 	default:
 		return 0;
 	}
-}
-
-static int imm_decode(struct moat_insn *insn, struct bytes *bytes, u32 row)
-{
-	unsigned int size = imm_size(insn, row);
-
-	return size ? number_take(bytes, size, &insn->imm) : 0;
 }
 
 static int operand_decode(struct moat_insn *insn, struct bytes *bytes, u32 row, u8 slot,
@@ -596,7 +530,7 @@ static int operands_decode(struct moat_insn *insn, struct bytes *bytes, u32 row)
 		insn->src.size = 2;
 	else if (row & SOURCE32)
 		insn->src.size = insn->operand_size == 2 ? 2 : 4;
-	if ((row & 0xff) == GROUP_3 && insn->op == INSN_TEST)
+	if ((row & 0xff) == INSN_GROUP_3 && insn->op == INSN_TEST)
 		insn->src.kind = OPERAND_IMM;
 	return r;
 }
@@ -605,7 +539,7 @@ static int insn_check(const struct moat_insn *insn, u32 row)
 {
 	if (insn->op == INSN_UNDEFINED || (insn->mode == INSN_64 && (row & NOT64)))
 		return -EINVAL;
-	if (insn->op == UNKNOWN)
+	if (insn->op == INSN_UNKNOWN)
 		return -EOPNOTSUPP;
 	if (insn->op == INSN_CMPXCHG8B && insn->dst.kind != OPERAND_MEM)
 		return -EINVAL;
@@ -620,24 +554,29 @@ static int insn_check(const struct moat_insn *insn, u32 row)
 
 static int insn_parse(struct moat_insn *insn, struct bytes *bytes)
 {
-	u32 row = 0;
+	unsigned int size;
+	u32 row;
 	int r;
 
 	r = prefixes_decode(insn, bytes);
 	if (!r)
-		r = opcode_decode(insn, bytes, &row);
+		r = opcode_decode(insn, bytes);
 	if (r)
 		return r;
 	if (is_vex(insn, bytes))
 		return -EOPNOTSUPP;
+	row = row_find(insn);
 	sizes_decode(insn, row);
 	r = modrm_decode(insn, bytes, row);
 	if (r)
 		return r;
-	group_decode(insn, row);
+	insn->op = row & 0xff;
+	if (insn->op >= INSN_GROUP_1 && insn->op < INSN_UNKNOWN)
+		insn->op = groups[insn->op - INSN_GROUP_1][(insn->modrm >> 3) & 7];
 	r = operands_decode(insn, bytes, row);
-	if (!r)
-		r = imm_decode(insn, bytes, row);
+	size = imm_size(insn, row);
+	if (!r && size)
+		r = number_take(bytes, size, &insn->imm);
 	return r ?: insn_check(insn, row);
 }
 

@@ -71,13 +71,6 @@ static u64 sign_bit(unsigned int size)
 	return BIT_ULL(8 * size - 1);
 }
 
-static u64 sign_extend(u64 value, unsigned int size)
-{
-	unsigned int unused = 64 - 8 * size;
-
-	return (u64)((s64)(value << unused) >> unused);
-}
-
 /* Registers */
 
 static u64 gpr_read(const struct emu *e, unsigned int reg, unsigned int size)
@@ -153,9 +146,7 @@ static bool segment_allows(const struct kvm_segment *s, u64 first, u64 last, boo
 
 static bool is_canonical(const struct emu_state *state, u64 linear)
 {
-	unsigned int unused = state->sregs->cr4 & CR4_LA57 ? 7 : 16;
-
-	return (u64)((s64)(linear << unused) >> unused) == linear;
+	return (u64)sign_extend64(linear, state->sregs->cr4 & CR4_LA57 ? 56 : 47) == linear;
 }
 
 static int address_linear(const struct emu *e, u8 seg, u64 offset, unsigned int len, u32 access,
@@ -464,7 +455,7 @@ static void compute_mov(struct emu *e)
 
 static void compute_movsx(struct emu *e)
 {
-	e->dst = sign_extend(e->src, e->insn->src.size);
+	e->dst = sign_extend64(e->src, 8 * e->insn->src.size - 1);
 }
 
 static void compute_movbe(struct emu *e)
@@ -913,7 +904,7 @@ static int compute_run(struct emu *e, const struct operation *op)
 		r = operand_read(e, &insn->src, false, &e->src);
 	if (!r && op->flags & BIT_STRING && insn->src.kind == OPERAND_REG &&
 	    insn->dst.kind == OPERAND_MEM)
-		e->skew = ((s64)sign_extend(e->src, e->size) >> 3) & -(u64)e->size;
+		e->skew = (sign_extend64(e->src, 8 * e->size - 1) >> 3) & -(u64)e->size;
 	if (!r && op->flags & READ_DST)
 		r = operand_read(e, &insn->dst, modify, &e->dst);
 	if (r)

@@ -513,9 +513,7 @@ static u64 *msr_field(struct moat_vcpu *vcpu, const struct msr_row *msr, u32 ind
 
 static bool is_canonical(u64 address)
 {
-	int unused = 64 - (cpu_feature_enabled(X86_FEATURE_LA57) ? 57 : 48);
-
-	return (u64)((s64)(address << unused) >> unused) == address;
+	return __is_canonical_address(address, cpu_feature_enabled(X86_FEATURE_LA57) ? 57 : 48);
 }
 
 static int vendor_write(struct moat_vcpu *vcpu, u32 index, u64 value)
