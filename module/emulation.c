@@ -318,8 +318,9 @@ static bool pio_in_kernel(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u3
 	return true;
 }
 
-static int pio_batch(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 count)
+static int emu_pio(void *ctx, u16 port, unsigned int size, void *data, unsigned int count, bool in)
 {
+	struct moat_vcpu *vcpu = ((struct access *)ctx)->vcpu;
 	struct moat_emulation *emul = &vcpu->emul;
 
 	/* Served: the data are where the emulator looks for them. Userspace may have changed RCX. */
@@ -332,23 +333,12 @@ static int pio_batch(struct moat_vcpu *vcpu, u16 port, u8 size, bool in, u32 cou
 	return -EAGAIN;
 }
 
-static int emu_pio_in(void *ctx, u16 port, unsigned int size, void *data, unsigned int count)
-{
-	return pio_batch(((struct access *)ctx)->vcpu, port, size, true, count);
-}
-
-static int emu_pio_out(void *ctx, u16 port, unsigned int size, const void *data, unsigned int count)
-{
-	return pio_batch(((struct access *)ctx)->vcpu, port, size, false, count);
-}
-
 static const struct emu_ops emulation_ops = {
 	.read = emu_read,
 	.write = emu_write,
 	.probe = emu_probe,
 	.cmpxchg = emu_cmpxchg,
-	.pio_in = emu_pio_in,
-	.pio_out = emu_pio_out,
+	.pio = emu_pio,
 };
 
 static void io_finish(struct moat_vcpu *vcpu, u32 value)

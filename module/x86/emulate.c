@@ -50,10 +50,23 @@
 
 enum { GPR_AX, GPR_CX, GPR_DX, GPR_BX, GPR_SP, GPR_BP, GPR_SI, GPR_DI };
 
+/* What is special of an operation. */
+#define READ_DST	0x001
+#define WRITE_DST	0x002
+#define READ_SRC	0x004
+#define SWAP		0x008	/* the source becomes what the destination was */
+#define BIT_STRING	0x010	/* a bit's number in a register reaches beyond the operand */
+#define STRING		0x020	/* run does one round of what REP repeats */
+#define UNTIL_ZF	0x040	/* REP looks at ZF */
+#define WITH_CARRY	0x080	/* CF is one more operand */
+#define ONE		0x100	/* 1 is the other operand, and CF stays */
+#define MODIFY		(READ_DST | WRITE_DST)
+
 /* An instruction being executed. */
 struct emu {
 	struct emu_state *state;
 	const struct moat_insn *insn;
+	u16 flags;		/* of its operation */
 	u64 *gpr;
 	unsigned int size;	/* of the operands, in bytes */
 	u64 dst, src;		/* values of the operands, zero-extended */
@@ -115,20 +128,12 @@ static bool is_protected(const struct emu_state *state)
 
 const struct kvm_segment *emu_segment(const struct kvm_sregs *sregs, u8 seg)
 {
-	switch (seg) {
-	case INSN_ES:
-		return &sregs->es;
-	case INSN_CS:
-		return &sregs->cs;
-	case INSN_SS:
-		return &sregs->ss;
-	case INSN_FS:
-		return &sregs->fs;
-	case INSN_GS:
-		return &sregs->gs;
-	default:
-		return &sregs->ds;
-	}
+	const struct kvm_segment *const segments[] = {
+		[INSN_ES] = &sregs->es, [INSN_CS] = &sregs->cs, [INSN_SS] = &sregs->ss,
+		[INSN_DS] = &sregs->ds, [INSN_FS] = &sregs->fs, [INSN_GS] = &sregs->gs,
+	};
+
+	return segments[seg];
 }
 
 static bool segment_allows(const struct kvm_segment *s, u64 first, u64 last, bool write)
@@ -316,7 +321,7 @@ static u64 flags_of_result(const struct emu *e, u64 result)
 }
 
 /* Sums and differences leave the carry out of each bit in carries. */
-static u64 flags_of_carries(const struct emu *e, u64 result, u64 carries, u64 overflows)
+static void flags_of_carries(struct emu *e, u64 result, u64 carries, u64 overflows)
 {
 	u64 flags = flags_of_result(e, result);
 
@@ -326,106 +331,58 @@ static u64 flags_of_carries(const struct emu *e, u64 result, u64 carries, u64 ov
 		flags |= FLAG_AF;
 	if (overflows & sign_bit(e->size))
 		flags |= FLAG_OF;
-	return flags;
+	flags_set(e, e->flags & ONE ? FLAGS_STATUS & ~FLAG_CF : FLAGS_STATUS, flags);
 }
 
-static u64 alu_add(struct emu *e, u64 a, u64 b, bool carry, u64 changed)
+static bool carry_in(const struct emu *e)
 {
-	u64 sum = a + b + carry;
-	u64 carries = (a & b) | ((a | b) & ~sum);
-
-	flags_set(e, changed, flags_of_carries(e, sum, carries, (a ^ sum) & (b ^ sum)));
-	return sum;
+	return e->flags & ONE || (e->flags & WITH_CARRY && flag_get(e, FLAG_CF));
 }
 
-static u64 alu_sub(struct emu *e, u64 a, u64 b, bool borrow, u64 changed)
+static u64 alu_sub(struct emu *e, u64 a, u64 b)
 {
-	u64 difference = a - b - borrow;
+	u64 difference = a - b - carry_in(e);
 	u64 borrows = (~a & b) | ((~a | b) & difference);
 
-	flags_set(e, changed,
-		  flags_of_carries(e, difference, borrows, (a ^ b) & (a ^ difference)));
+	flags_of_carries(e, difference, borrows, (a ^ b) & (a ^ difference));
 	return difference;
-}
-
-static void alu_logic(struct emu *e, u64 result)
-{
-	flags_set(e, FLAGS_STATUS, flags_of_result(e, result));
 }
 
 static bool condition_holds(const struct emu *e)
 {
+	static const u64 any_of[8] = {
+		FLAG_OF, FLAG_CF, FLAG_ZF, FLAG_CF | FLAG_ZF, FLAG_SF, FLAG_PF, 0, FLAG_ZF,
+	};
 	unsigned int condition = e->insn->opcode & 15;
-	bool less = flag_get(e, FLAG_SF) != flag_get(e, FLAG_OF);
-	bool holds;
+	bool less = condition >= 12 && flag_get(e, FLAG_SF) != flag_get(e, FLAG_OF);
 
-	switch (condition >> 1) {
-	case 0:
-		holds = flag_get(e, FLAG_OF);
-		break;
-	case 1:
-		holds = flag_get(e, FLAG_CF);
-		break;
-	case 2:
-		holds = flag_get(e, FLAG_ZF);
-		break;
-	case 3:
-		holds = flag_get(e, FLAG_CF | FLAG_ZF);
-		break;
-	case 4:
-		holds = flag_get(e, FLAG_SF);
-		break;
-	case 5:
-		holds = flag_get(e, FLAG_PF);
-		break;
-	case 6:
-		holds = less;
-		break;
-	default:
-		holds = less || flag_get(e, FLAG_ZF);
-		break;
-	}
-	return holds != (condition & 1);
+	return (less || flag_get(e, any_of[condition >> 1])) != (condition & 1);
 }
 
 /* What computes */
 
 static void compute_add(struct emu *e)
 {
-	e->dst = alu_add(e, e->dst, e->src, false, FLAGS_STATUS);
-}
+	u64 a = e->dst, b = e->src, sum = a + b + carry_in(e);
 
-static void compute_adc(struct emu *e)
-{
-	e->dst = alu_add(e, e->dst, e->src, flag_get(e, FLAG_CF), FLAGS_STATUS);
+	flags_of_carries(e, sum, (a & b) | ((a | b) & ~sum), (a ^ sum) & (b ^ sum));
+	e->dst = sum;
 }
 
 static void compute_sub(struct emu *e)
 {
-	e->dst = alu_sub(e, e->dst, e->src, false, FLAGS_STATUS);
+	e->dst = alu_sub(e, e->dst, e->src);
 }
 
-static void compute_sbb(struct emu *e)
+static void compute_logic(struct emu *e)
 {
-	e->dst = alu_sub(e, e->dst, e->src, flag_get(e, FLAG_CF), FLAGS_STATUS);
-}
-
-static void compute_and(struct emu *e)
-{
-	e->dst &= e->src;
-	alu_logic(e, e->dst);
-}
-
-static void compute_or(struct emu *e)
-{
-	e->dst |= e->src;
-	alu_logic(e, e->dst);
-}
-
-static void compute_xor(struct emu *e)
-{
-	e->dst ^= e->src;
-	alu_logic(e, e->dst);
+	if (e->insn->op == INSN_OR)
+		e->dst |= e->src;
+	else if (e->insn->op == INSN_XOR)
+		e->dst ^= e->src;
+	else
+		e->dst &= e->src;
+	flags_set(e, FLAGS_STATUS, flags_of_result(e, e->dst));
 }
 
 static void compute_not(struct emu *e)
@@ -435,17 +392,7 @@ static void compute_not(struct emu *e)
 
 static void compute_neg(struct emu *e)
 {
-	e->dst = alu_sub(e, 0, e->dst, false, FLAGS_STATUS);
-}
-
-static void compute_inc(struct emu *e)
-{
-	e->dst = alu_add(e, e->dst, 1, false, FLAGS_STATUS & ~FLAG_CF);
-}
-
-static void compute_dec(struct emu *e)
-{
-	e->dst = alu_sub(e, e->dst, 1, false, FLAGS_STATUS & ~FLAG_CF);
+	e->dst = alu_sub(e, 0, e->dst);
 }
 
 static void compute_mov(struct emu *e)
@@ -463,25 +410,9 @@ static void compute_movbe(struct emu *e)
 	e->dst = __builtin_bswap64(e->src) >> (64 - 8 * e->size);
 }
 
-static void compute_xchg(struct emu *e)
-{
-	u64 dst = e->dst;
-
-	e->dst = e->src;
-	e->src = dst;
-}
-
-static void compute_xadd(struct emu *e)
-{
-	u64 dst = e->dst;
-
-	compute_add(e);
-	e->src = dst;
-}
-
 static void compute_cmpxchg(struct emu *e)
 {
-	alu_sub(e, gpr_read(e, GPR_AX, e->size), e->dst, false, FLAGS_STATUS);
+	alu_sub(e, gpr_read(e, GPR_AX, e->size), e->dst);
 	if (flag_get(e, FLAG_ZF)) {
 		e->dst = e->src;
 	} else {
@@ -502,32 +433,17 @@ static void compute_cmovcc(struct emu *e)
 		e->dst = e->src;
 }
 
-static u64 bit_test(struct emu *e)
+static void compute_bit(struct emu *e)
 {
 	u64 bit = BIT_ULL(e->src & (8 * e->size - 1));
 
 	flags_set(e, FLAG_CF, e->dst & bit ? FLAG_CF : 0);
-	return bit;
-}
-
-static void compute_bt(struct emu *e)
-{
-	bit_test(e);
-}
-
-static void compute_bts(struct emu *e)
-{
-	e->dst |= bit_test(e);
-}
-
-static void compute_btr(struct emu *e)
-{
-	e->dst &= ~bit_test(e);
-}
-
-static void compute_btc(struct emu *e)
-{
-	e->dst ^= bit_test(e);
+	if (e->insn->op == INSN_BTS)
+		e->dst |= bit;
+	else if (e->insn->op == INSN_BTR)
+		e->dst &= ~bit;
+	else if (e->insn->op == INSN_BTC)
+		e->dst ^= bit;
 }
 
 /* What does everything itself */
@@ -641,32 +557,25 @@ static u16 port_number(const struct emu *e)
 	return e->gpr[GPR_DX];
 }
 
-static int run_in(struct emu *e)
+static int run_io(struct emu *e)
 {
 	struct emu_state *state = e->state;
+	bool in = e->insn->op == INSN_IN;
 	u16 port = port_number(e);
 	u32 value = 0;
 	int r;
 
+	if (!in)
+		memcpy(state->pio_data, &e->gpr[GPR_AX], e->size);
 	r = port_check(e, port) ?:
-	    state->ops->pio_in(state->ctx, port, e->size, state->pio_data, 1);
+	    state->ops->pio(state->ctx, port, e->size, state->pio_data, 1, in);
 	if (r < 0)
 		return r;
-	memcpy(&value, state->pio_data, e->size);
-	gpr_write(e, GPR_AX, e->size, value);
+	if (in) {
+		memcpy(&value, state->pio_data, e->size);
+		gpr_write(e, GPR_AX, e->size, value);
+	}
 	return 0;
-}
-
-static int run_out(struct emu *e)
-{
-	struct emu_state *state = e->state;
-	u16 port = port_number(e);
-	int r;
-
-	memcpy(state->pio_data, &e->gpr[GPR_AX], e->size);
-	r = port_check(e, port) ?:
-	    state->ops->pio_out(state->ctx, port, e->size, state->pio_data, 1);
-	return min(r, 0);
 }
 
 /* Strings */
@@ -689,72 +598,33 @@ static void string_advance(struct emu *e, unsigned int reg, unsigned int items)
 		  e->gpr[reg] + (flag_get(e, FLAG_DF) ? -bytes : bytes));
 }
 
-static int source_read(struct emu *e, u64 *ret_value)
+/*
+ * All but those of ports. The source is at RSI where it is read, else it is rAX; the destination is
+ * at RDI where it is written or compared, else it is rAX.
+ */
+static int round_string(struct emu *e)
 {
-	*ret_value = 0;
-	return memory_read(e, e->insn->seg, string_offset(e, GPR_SI), ret_value, e->size, false);
-}
+	bool at_si = e->flags & READ_SRC, at_di = e->flags & MODIFY;
+	int r = 0;
 
-static int round_movs(struct emu *e)
-{
-	int r;
-
-	r = source_read(e, &e->src);
-	if (!r)
+	if (at_si)
+		r = memory_read(e, e->insn->seg, string_offset(e, GPR_SI), &e->src, e->size, false);
+	else
+		e->src = gpr_read(e, GPR_AX, e->size);
+	if (!r && e->flags & READ_DST)
+		r = memory_read(e, INSN_ES, string_offset(e, GPR_DI), &e->dst, e->size, false);
+	if (!r && e->flags & WRITE_DST)
 		r = memory_write(e, INSN_ES, string_offset(e, GPR_DI), &e->src, e->size);
 	if (r)
 		return r;
-	string_advance(e, GPR_SI, 1);
-	string_advance(e, GPR_DI, 1);
-	return 0;
-}
-
-static int round_cmps(struct emu *e)
-{
-	int r;
-
-	r = source_read(e, &e->src);
-	if (!r)
-		r = memory_read(e, INSN_ES, string_offset(e, GPR_DI), &e->dst, e->size, false);
-	if (r)
-		return r;
-	alu_sub(e, e->src, e->dst, false, FLAGS_STATUS);
-	string_advance(e, GPR_SI, 1);
-	string_advance(e, GPR_DI, 1);
-	return 0;
-}
-
-static int round_stos(struct emu *e)
-{
-	int r;
-
-	r = memory_write(e, INSN_ES, string_offset(e, GPR_DI), &e->gpr[GPR_AX], e->size);
-	if (!r)
+	if (e->flags & READ_DST)
+		alu_sub(e, e->src, e->dst);
+	if (at_si)
+		string_advance(e, GPR_SI, 1);
+	if (at_di)
 		string_advance(e, GPR_DI, 1);
-	return r;
-}
-
-static int round_lods(struct emu *e)
-{
-	int r;
-
-	r = source_read(e, &e->src);
-	if (r)
-		return r;
-	gpr_write(e, GPR_AX, e->size, e->src);
-	string_advance(e, GPR_SI, 1);
-	return 0;
-}
-
-static int round_scas(struct emu *e)
-{
-	int r;
-
-	r = memory_read(e, INSN_ES, string_offset(e, GPR_DI), &e->dst, e->size, false);
-	if (r)
-		return r;
-	alu_sub(e, gpr_read(e, GPR_AX, e->size), e->dst, false, FLAGS_STATUS);
-	string_advance(e, GPR_DI, 1);
+	else
+		gpr_write(e, GPR_AX, e->size, e->src);
 	return 0;
 }
 
@@ -800,7 +670,7 @@ static int round_ins(struct emu *e)
 	if (!r)
 		r = batch_plan(e, INSN_ES, offset, true);
 	if (!r)
-		r = state->ops->pio_in(state->ctx, port, e->size, state->pio_data, e->items);
+		r = state->ops->pio(state->ctx, port, e->size, state->pio_data, e->items, true);
 	if (r < 0)
 		return r;
 	e->items = r;
@@ -824,7 +694,7 @@ static int round_outs(struct emu *e)
 	if (!r)
 		r = memory_read(e, seg, offset, state->pio_data, e->items * e->size, false);
 	if (!r)
-		r = state->ops->pio_out(state->ctx, port, e->size, state->pio_data, e->items);
+		r = state->ops->pio(state->ctx, port, e->size, state->pio_data, e->items, false);
 	if (r < 0)
 		return r;
 	e->items = r;
@@ -837,17 +707,8 @@ static int round_outs(struct emu *e)
 struct operation {
 	void (*compute)(struct emu *e);
 	int (*run)(struct emu *e);
-	u8 flags;
+	u16 flags;
 };
-
-#define READ_DST	0x01
-#define WRITE_DST	0x02
-#define READ_SRC	0x04
-#define WRITE_SRC	0x08
-#define BIT_STRING	0x10	/* a bit's number in a register reaches beyond the operand */
-#define STRING		0x20	/* run does one round of what REP repeats */
-#define UNTIL_ZF	0x40	/* REP looks at ZF */
-#define MODIFY		(READ_DST | WRITE_DST)
 
 #define COMPUTE(name, flags)	{ compute_##name, NULL, flags }
 #define RUN(name)		{ NULL, run_##name, 0 }
@@ -855,69 +716,65 @@ struct operation {
 
 static const struct operation operations[INSN_NR_OPS] = {
 	[INSN_ADD] = COMPUTE(add, MODIFY | READ_SRC),
-	[INSN_OR] = COMPUTE(or, MODIFY | READ_SRC),
-	[INSN_ADC] = COMPUTE(adc, MODIFY | READ_SRC),
-	[INSN_SBB] = COMPUTE(sbb, MODIFY | READ_SRC),
-	[INSN_AND] = COMPUTE(and, MODIFY | READ_SRC),
+	[INSN_OR] = COMPUTE(logic, MODIFY | READ_SRC),
+	[INSN_ADC] = COMPUTE(add, MODIFY | READ_SRC | WITH_CARRY),
+	[INSN_SBB] = COMPUTE(sub, MODIFY | READ_SRC | WITH_CARRY),
+	[INSN_AND] = COMPUTE(logic, MODIFY | READ_SRC),
 	[INSN_SUB] = COMPUTE(sub, MODIFY | READ_SRC),
-	[INSN_XOR] = COMPUTE(xor, MODIFY | READ_SRC),
+	[INSN_XOR] = COMPUTE(logic, MODIFY | READ_SRC),
 	[INSN_CMP] = COMPUTE(sub, READ_DST | READ_SRC),
-	[INSN_TEST] = COMPUTE(and, READ_DST | READ_SRC),
+	[INSN_TEST] = COMPUTE(logic, READ_DST | READ_SRC),
 	[INSN_NOT] = COMPUTE(not, MODIFY),
 	[INSN_NEG] = COMPUTE(neg, MODIFY),
-	[INSN_INC] = COMPUTE(inc, MODIFY),
-	[INSN_DEC] = COMPUTE(dec, MODIFY),
-	[INSN_MOV] = COMPUTE(mov, READ_SRC | WRITE_DST),
-	[INSN_MOVZX] = COMPUTE(mov, READ_SRC | WRITE_DST),
+	[INSN_INC] = COMPUTE(add, MODIFY | ONE),
+	[INSN_DEC] = COMPUTE(sub, MODIFY | ONE),
+	[INSN_MOV ... INSN_MOVZX] = COMPUTE(mov, READ_SRC | WRITE_DST),
 	[INSN_MOVSX] = COMPUTE(movsx, READ_SRC | WRITE_DST),
 	[INSN_MOVBE] = COMPUTE(movbe, READ_SRC | WRITE_DST),
-	[INSN_XCHG] = COMPUTE(xchg, MODIFY | READ_SRC | WRITE_SRC),
+	[INSN_XCHG] = COMPUTE(mov, MODIFY | READ_SRC | SWAP),
 	[INSN_CMPXCHG] = COMPUTE(cmpxchg, MODIFY | READ_SRC),
 	[INSN_CMPXCHG8B] = RUN(cmpxchg8b),
-	[INSN_XADD] = COMPUTE(xadd, MODIFY | READ_SRC | WRITE_SRC),
-	[INSN_BT] = COMPUTE(bt, READ_DST | READ_SRC | BIT_STRING),
-	[INSN_BTS] = COMPUTE(bts, MODIFY | READ_SRC | BIT_STRING),
-	[INSN_BTR] = COMPUTE(btr, MODIFY | READ_SRC | BIT_STRING),
-	[INSN_BTC] = COMPUTE(btc, MODIFY | READ_SRC | BIT_STRING),
+	[INSN_XADD] = COMPUTE(add, MODIFY | READ_SRC | SWAP),
+	[INSN_BT] = COMPUTE(bit, READ_DST | READ_SRC | BIT_STRING),
+	[INSN_BTS ... INSN_BTC] = COMPUTE(bit, MODIFY | READ_SRC | BIT_STRING),
 	[INSN_SETCC] = COMPUTE(setcc, WRITE_DST),
 	[INSN_CMOVCC] = COMPUTE(cmovcc, MODIFY | READ_SRC),
 	[INSN_PUSH] = RUN(push),
 	[INSN_POP] = RUN(pop),
-	[INSN_MOVS] = ROUND(movs, 0),
-	[INSN_CMPS] = ROUND(cmps, UNTIL_ZF),
-	[INSN_STOS] = ROUND(stos, 0),
-	[INSN_LODS] = ROUND(lods, 0),
-	[INSN_SCAS] = ROUND(scas, UNTIL_ZF),
+	[INSN_MOVS] = ROUND(string, READ_SRC | WRITE_DST),
+	[INSN_CMPS] = ROUND(string, READ_SRC | READ_DST | UNTIL_ZF),
+	[INSN_STOS] = ROUND(string, WRITE_DST),
+	[INSN_LODS] = ROUND(string, READ_SRC),
+	[INSN_SCAS] = ROUND(string, READ_DST | UNTIL_ZF),
 	[INSN_INS] = ROUND(ins, 0),
 	[INSN_OUTS] = ROUND(outs, 0),
-	[INSN_IN] = RUN(in),
-	[INSN_OUT] = RUN(out),
+	[INSN_IN ... INSN_OUT] = RUN(io),
 };
 
 static int compute_run(struct emu *e, const struct operation *op)
 {
 	const struct moat_insn *insn = e->insn;
-	bool modify = (op->flags & MODIFY) == MODIFY;
+	bool modify = (e->flags & MODIFY) == MODIFY;
 	int r = 0;
 
-	if (op->flags & READ_SRC)
+	if (e->flags & READ_SRC)
 		r = operand_read(e, &insn->src, false, &e->src);
-	if (!r && op->flags & BIT_STRING && insn->src.kind == OPERAND_REG &&
+	if (!r && e->flags & BIT_STRING && insn->src.kind == OPERAND_REG &&
 	    insn->dst.kind == OPERAND_MEM)
 		e->skew = (sign_extend64(e->src, 8 * e->size - 1) >> 3) & -(u64)e->size;
-	if (!r && op->flags & READ_DST)
+	if (!r && e->flags & READ_DST)
 		r = operand_read(e, &insn->dst, modify, &e->dst);
 	if (r)
 		return r;
 	e->old_dst = e->dst;
 	op->compute(e);
 	/* Memory first: its address may depend on the source. */
-	if (op->flags & WRITE_DST && insn->dst.kind == OPERAND_MEM)
+	if (e->flags & WRITE_DST && insn->dst.kind == OPERAND_MEM)
 		r = operand_write(e, &insn->dst, modify);
-	if (op->flags & WRITE_SRC)
-		gpr_write(e, insn->src.reg, insn->src.size, e->src);
+	if (e->flags & SWAP)
+		gpr_write(e, insn->src.reg, insn->src.size, e->old_dst);
 	/* A register last: where both are one register, the destination wins. */
-	if (op->flags & WRITE_DST && insn->dst.kind == OPERAND_REG && !e->keep)
+	if (e->flags & WRITE_DST && insn->dst.kind == OPERAND_REG && !e->keep)
 		operand_write(e, &insn->dst, modify);
 	return r;
 }
@@ -938,7 +795,7 @@ static int string_run(struct emu *e, const struct operation *op)
 		return r;
 	count = string_offset(e, GPR_CX) - e->items;
 	gpr_write(e, GPR_CX, e->insn->address_size, count);
-	e->again = count && !(op->flags & UNTIL_ZF && flag_get(e, FLAG_ZF) != wants_zf);
+	e->again = count && !(e->flags & UNTIL_ZF && flag_get(e, FLAG_ZF) != wants_zf);
 	return 0;
 }
 
@@ -973,7 +830,8 @@ enum emu_result emu_execute(struct emu_state *state, const struct moat_insn *ins
 	const struct operation *op = &operations[insn->op];
 	struct emu_regs before = state->regs;
 	struct emu e = {
-		.state = state, .insn = insn, .gpr = state->regs.gpr, .size = insn->operand_size,
+		.state = state, .insn = insn, .flags = op->flags, .gpr = state->regs.gpr,
+		.size = insn->operand_size,
 	};
 	int r;
 

@@ -35,8 +35,8 @@ enum emu_result {
  * @probe: checks an access without making it. -ENXIO where it is allowed, but not all plain memory.
  * @cmpxchg: writes new if old is there still, at once. -EBUSY where it is not, -ENXIO where this
  *	is not plain memory or cannot be done at once: then write follows.
- * @pio_in, @pio_out: items of size bytes from or to a port, once all checks are done: how many were
- *	moved, 1 to count. data is emu_state.pio_data.
+ * @pio: items of size bytes from (in) or to a port, once all checks are done: how many were moved,
+ *	1 to count. data is emu_state.pio_data.
  */
 struct emu_ops {
 	int (*read)(void *ctx, u64 linear, void *data, unsigned int len, u32 access);
@@ -44,9 +44,7 @@ struct emu_ops {
 	int (*probe)(void *ctx, u64 linear, unsigned int len, u32 access);
 	int (*cmpxchg)(void *ctx, u64 linear, const void *old, const void *new, unsigned int len,
 		       u32 access);
-	int (*pio_in)(void *ctx, u16 port, unsigned int size, void *data, unsigned int count);
-	int (*pio_out)(void *ctx, u16 port, unsigned int size, const void *data,
-		       unsigned int count);
+	int (*pio)(void *ctx, u16 port, unsigned int size, void *data, unsigned int count, bool in);
 };
 
 struct emu_regs {

@@ -138,28 +138,23 @@ static int port_access(struct world *w, u16 port, unsigned int size, const void 
 	return log_take(w, &a) ? (int)items : -EAGAIN;
 }
 
-static int world_pio_in(void *ctx, u16 port, unsigned int size, void *data, unsigned int items)
+static int world_pio(void *ctx, u16 port, unsigned int size, void *data, unsigned int items,
+		     bool in)
 {
 	struct world *w = ctx;
-	int r = port_access(w, port, size, data, items, false);
+	int r;
 
-	if (r > 0)
+	if (!in)
+		memcpy(w->port_bytes, data, size * items);
+	r = port_access(w, port, size, data, items, !in);
+	if (in && r > 0)
 		memcpy(data, w->port_bytes, size * items);
 	return r;
 }
 
-static int world_pio_out(void *ctx, u16 port, unsigned int size, const void *data,
-			 unsigned int items)
-{
-	struct world *w = ctx;
-
-	memcpy(w->port_bytes, data, size * items);
-	return port_access(w, port, size, data, items, true);
-}
-
 static const struct emu_ops world_ops = {
 	.read = world_read, .write = world_write, .probe = world_probe, .cmpxchg = world_cmpxchg,
-	.pio_in = world_pio_in, .pio_out = world_pio_out,
+	.pio = world_pio,
 };
 
 void world_init(struct world *w, enum moat_insn_mode mode)
