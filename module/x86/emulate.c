@@ -22,22 +22,9 @@
 #include "emulate.h"
 #include "walk.h"
 
-#define FLAG_CF		BIT_ULL(0)
-#define FLAG_PF		BIT_ULL(2)
-#define FLAG_AF		BIT_ULL(4)
-#define FLAG_ZF		BIT_ULL(6)
-#define FLAG_SF		BIT_ULL(7)
-#define FLAG_TF		BIT_ULL(8)
-#define FLAG_DF		BIT_ULL(10)
-#define FLAG_OF		BIT_ULL(11)
-#define FLAG_IOPL(f)	(((f) >> 12) & 3)
-#define FLAG_RF		BIT_ULL(16)
-#define FLAG_VM		BIT_ULL(17)
-#define FLAGS_STATUS	(FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
-
-#define CR0_PE		BIT_ULL(0)
-#define CR4_LA57	BIT_ULL(12)
-#define EFER_LONG_MODE	BIT_ULL(10)
+#define FLAG_IOPL(f)	(((f) & X86_EFLAGS_IOPL) >> 12)
+#define FLAGS_STATUS	(X86_EFLAGS_CF | X86_EFLAGS_PF | X86_EFLAGS_AF | X86_EFLAGS_ZF |	\
+			 X86_EFLAGS_SF | X86_EFLAGS_OF)
 
 #define VECTOR_SS	12
 #define VECTOR_GP	13
@@ -108,7 +95,7 @@ static void gpr_write(struct emu *e, unsigned int reg, unsigned int size, u64 va
 static int exception_raise(struct emu_state *state, u8 vector, u32 error)
 {
 	state->exception.vector = vector;
-	state->exception.has_error = state->sregs->cr0 & CR0_PE;
+	state->exception.has_error = state->sregs->cr0 & X86_CR0_PE;
 	state->exception.error = error;
 	return -EFAULT;
 }
@@ -123,7 +110,7 @@ int emu_page_fault(struct emu_state *state, u64 linear, u32 error)
 
 static bool is_protected(const struct emu_state *state)
 {
-	return state->sregs->cr0 & CR0_PE && !(state->regs.rflags & FLAG_VM);
+	return state->sregs->cr0 & X86_CR0_PE && !(state->regs.rflags & X86_EFLAGS_VM);
 }
 
 const struct kvm_segment *emu_segment(const struct kvm_sregs *sregs, u8 seg)
@@ -151,7 +138,7 @@ static bool segment_allows(const struct kvm_segment *s, u64 first, u64 last, boo
 
 static bool is_canonical(const struct emu_state *state, u64 linear)
 {
-	return (u64)sign_extend64(linear, state->sregs->cr4 & CR4_LA57 ? 56 : 47) == linear;
+	return (u64)sign_extend64(linear, state->sregs->cr4 & X86_CR4_LA57 ? 56 : 47) == linear;
 }
 
 static int address_linear(const struct emu *e, u8 seg, u64 offset, unsigned int len, u32 access,
@@ -312,11 +299,11 @@ static u64 flags_of_result(const struct emu *e, u64 result)
 	parity ^= parity >> 2;
 	parity ^= parity >> 1;
 	if (!(parity & 1))
-		flags |= FLAG_PF;
+		flags |= X86_EFLAGS_PF;
 	if (!(result & emu_size_mask(e->size)))
-		flags |= FLAG_ZF;
+		flags |= X86_EFLAGS_ZF;
 	if (result & sign_bit(e->size))
-		flags |= FLAG_SF;
+		flags |= X86_EFLAGS_SF;
 	return flags;
 }
 
@@ -326,17 +313,17 @@ static void flags_of_carries(struct emu *e, u64 result, u64 carries, u64 overflo
 	u64 flags = flags_of_result(e, result);
 
 	if (carries & sign_bit(e->size))
-		flags |= FLAG_CF;
+		flags |= X86_EFLAGS_CF;
 	if (carries & 8)
-		flags |= FLAG_AF;
+		flags |= X86_EFLAGS_AF;
 	if (overflows & sign_bit(e->size))
-		flags |= FLAG_OF;
-	flags_set(e, e->flags & ONE ? FLAGS_STATUS & ~FLAG_CF : FLAGS_STATUS, flags);
+		flags |= X86_EFLAGS_OF;
+	flags_set(e, e->flags & ONE ? FLAGS_STATUS & ~X86_EFLAGS_CF : FLAGS_STATUS, flags);
 }
 
 static bool carry_in(const struct emu *e)
 {
-	return e->flags & ONE || (e->flags & WITH_CARRY && flag_get(e, FLAG_CF));
+	return e->flags & ONE || (e->flags & WITH_CARRY && flag_get(e, X86_EFLAGS_CF));
 }
 
 static u64 alu_sub(struct emu *e, u64 a, u64 b)
@@ -351,10 +338,11 @@ static u64 alu_sub(struct emu *e, u64 a, u64 b)
 static bool condition_holds(const struct emu *e)
 {
 	static const u64 any_of[8] = {
-		FLAG_OF, FLAG_CF, FLAG_ZF, FLAG_CF | FLAG_ZF, FLAG_SF, FLAG_PF, 0, FLAG_ZF,
+		X86_EFLAGS_OF, X86_EFLAGS_CF, X86_EFLAGS_ZF, X86_EFLAGS_CF | X86_EFLAGS_ZF,
+		X86_EFLAGS_SF, X86_EFLAGS_PF, 0, X86_EFLAGS_ZF,
 	};
 	unsigned int condition = e->insn->opcode & 15;
-	bool less = condition >= 12 && flag_get(e, FLAG_SF) != flag_get(e, FLAG_OF);
+	bool less = condition >= 12 && flag_get(e, X86_EFLAGS_SF) != flag_get(e, X86_EFLAGS_OF);
 
 	return (less || flag_get(e, any_of[condition >> 1])) != (condition & 1);
 }
@@ -413,7 +401,7 @@ static void compute_movbe(struct emu *e)
 static void compute_cmpxchg(struct emu *e)
 {
 	alu_sub(e, gpr_read(e, GPR_AX, e->size), e->dst);
-	if (flag_get(e, FLAG_ZF)) {
+	if (flag_get(e, X86_EFLAGS_ZF)) {
 		e->dst = e->src;
 	} else {
 		/* Memory is written in any case, with what it was; a register is not. */
@@ -437,7 +425,7 @@ static void compute_bit(struct emu *e)
 {
 	u64 bit = BIT_ULL(e->src & (8 * e->size - 1));
 
-	flags_set(e, FLAG_CF, e->dst & bit ? FLAG_CF : 0);
+	flags_set(e, X86_EFLAGS_CF, e->dst & bit ? X86_EFLAGS_CF : 0);
 	if (e->insn->op == INSN_BTS)
 		e->dst |= bit;
 	else if (e->insn->op == INSN_BTR)
@@ -474,7 +462,7 @@ static int run_cmpxchg8b(struct emu *e)
 		gpr_write(e, GPR_AX, size, low);
 		gpr_write(e, GPR_DX, size, high);
 	}
-	flags_set(e, FLAG_ZF, equal ? FLAG_ZF : 0);
+	flags_set(e, X86_EFLAGS_ZF, equal ? X86_EFLAGS_ZF : 0);
 	return memory_update(e, offset, old, new, 2 * size);
 }
 
@@ -522,7 +510,7 @@ static int tss_read(const struct emu *e, u32 offset, u16 *ret_value)
 	const struct kvm_segment *tr = &e->state->sregs->tr;
 	u64 linear = tr->base + offset;
 
-	if (!(e->state->sregs->efer & EFER_LONG_MODE))
+	if (!(e->state->sregs->efer & WALK_EFER_LMA))
 		linear = (u32)linear;
 	if (tr->unusable || !tr->present || !(tr->type & 8) || offset + 1 > tr->limit)
 		return exception_raise(e->state, VECTOR_GP, 0);
@@ -536,9 +524,9 @@ static int port_check(const struct emu *e, u16 port)
 	u16 map, bits;
 	int r;
 
-	if (!(state->sregs->cr0 & CR0_PE))
+	if (!(state->sregs->cr0 & X86_CR0_PE))
 		return 0;
-	if (!(state->regs.rflags & FLAG_VM) && state->cpl <= FLAG_IOPL(state->regs.rflags))
+	if (!(state->regs.rflags & X86_EFLAGS_VM) && state->cpl <= FLAG_IOPL(state->regs.rflags))
 		return 0;
 	r = tss_read(e, 0x66, &map);
 	if (!r)
@@ -595,7 +583,7 @@ static void string_advance(struct emu *e, unsigned int reg, unsigned int items)
 	u64 bytes = items * e->size;
 
 	gpr_write(e, reg, e->insn->address_size,
-		  e->gpr[reg] + (flag_get(e, FLAG_DF) ? -bytes : bytes));
+		  e->gpr[reg] + (flag_get(e, X86_EFLAGS_DF) ? -bytes : bytes));
 }
 
 /*
@@ -649,7 +637,7 @@ static int batch_plan(struct emu *e, u8 seg, u64 offset, bool write)
 	if (room > state->pio_size)
 		room = state->pio_size;
 	items = min(items, room / e->size);
-	if (items > 1 && !flag_get(e, FLAG_DF) &&
+	if (items > 1 && !flag_get(e, X86_EFLAGS_DF) &&
 	    !address_linear(e, seg, offset, items * e->size, access, &linear) &&
 	    !ops->probe(state->ctx, linear, items * e->size, access)) {
 		e->items = items;
@@ -795,7 +783,7 @@ static int string_run(struct emu *e, const struct operation *op)
 		return r;
 	count = string_offset(e, GPR_CX) - e->items;
 	gpr_write(e, GPR_CX, e->insn->address_size, count);
-	e->again = count && !(e->flags & UNTIL_ZF && flag_get(e, FLAG_ZF) != wants_zf);
+	e->again = count && !(e->flags & UNTIL_ZF && flag_get(e, X86_EFLAGS_ZF) != wants_zf);
 	return 0;
 }
 
@@ -806,7 +794,7 @@ static void rip_advance(struct emu *e)
 	regs->rip += e->insn->length;
 	if (e->insn->mode != INSN_64)
 		regs->rip &= emu_size_mask(e->insn->mode);
-	regs->rflags &= ~FLAG_RF;
+	regs->rflags &= ~X86_EFLAGS_RF;
 }
 
 static enum emu_result result_of(int r)
@@ -848,7 +836,7 @@ enum emu_result emu_execute(struct emu_state *state, const struct moat_insn *ins
 		state->regs = before;
 		return result_of(r);
 	}
-	state->trap = before.rflags & FLAG_TF;
+	state->trap = before.rflags & X86_EFLAGS_TF;
 	if (e.again)
 		return EMU_REPEAT;
 	rip_advance(&e);
@@ -857,9 +845,9 @@ enum emu_result emu_execute(struct emu_state *state, const struct moat_insn *ins
 
 enum moat_insn_mode emu_mode(const struct kvm_sregs *sregs, u64 rflags)
 {
-	if (rflags & FLAG_VM)
+	if (rflags & X86_EFLAGS_VM)
 		return INSN_16;
-	if (sregs->efer & EFER_LONG_MODE && sregs->cs.l)
+	if (sregs->efer & WALK_EFER_LMA && sregs->cs.l)
 		return INSN_64;
 	return sregs->cs.db ? INSN_32 : INSN_16;
 }

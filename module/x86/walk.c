@@ -14,17 +14,7 @@
  */
 #include "walk.h"
 
-#define CR0_WP		BIT_ULL(16)
-#define CR0_PG		BIT_ULL(31)
-#define CR4_PSE		BIT_ULL(4)
-#define CR4_PAE		BIT_ULL(5)
-#define CR4_LA57	BIT_ULL(12)
-#define CR4_SMEP	BIT_ULL(20)
-#define CR4_SMAP	BIT_ULL(21)
-#define CR4_PKE		BIT_ULL(22)
-#define EFER_LONG_MODE	BIT_ULL(10)
 #define EFER_NO_EXEC	BIT_ULL(11)
-#define FLAGS_AC	BIT_ULL(18)
 
 #define PTE_PRESENT	BIT_ULL(0)
 #define PTE_WRITE	BIT_ULL(1)
@@ -69,12 +59,12 @@ static void path_begin(struct path *path)
 {
 	const struct walk_ctx *walk = path->walk;
 
-	path->long_mode = walk->efer & EFER_LONG_MODE;
-	path->entry_size = walk->cr4 & CR4_PAE ? 8 : 4;
+	path->long_mode = walk->efer & WALK_EFER_LMA;
+	path->entry_size = walk->cr4 & X86_CR4_PAE ? 8 : 4;
 	if (path->long_mode) {
-		path->level = walk->cr4 & CR4_LA57 ? 5 : 4;
+		path->level = walk->cr4 & X86_CR4_LA57 ? 5 : 4;
 		path->table = walk->cr3 & PTE_ADDRESS;
-	} else if (walk->cr4 & CR4_PAE) {
+	} else if (walk->cr4 & X86_CR4_PAE) {
 		path->level = 3;
 		path->table = walk->cr3 & GENMASK_ULL(31, 5);
 	} else {
@@ -97,7 +87,7 @@ static bool is_leaf(const struct path *path)
 	if (!(path->entry & PTE_LARGE))
 		return false;
 	if (path->entry_size == 4)
-		return path->walk->cr4 & CR4_PSE;
+		return path->walk->cr4 & X86_CR4_PSE;
 	return path->level == 2 || (path->level == 3 && path->long_mode);
 }
 
@@ -105,8 +95,8 @@ static int path_fault(const struct path *path, u64 flags, struct walk_result *re
 {
 	const struct walk_ctx *walk = path->walk;
 	u32 error = flags | (path->access & (WALK_WRITE | WALK_USER));
-	bool tells_fetch = (walk->cr4 & CR4_SMEP) ||
-			   (walk->cr4 & CR4_PAE && walk->efer & EFER_NO_EXEC);
+	bool tells_fetch = (walk->cr4 & X86_CR4_SMEP) ||
+			   (walk->cr4 & X86_CR4_PAE && walk->efer & EFER_NO_EXEC);
 
 	if (path->access & WALK_FETCH && tells_fetch)
 		error |= WALK_FETCH;
@@ -180,14 +170,14 @@ static bool key_allows(const struct path *path)
 	const struct walk_ctx *walk = path->walk;
 	u32 bits;
 
-	if (!(walk->cr4 & CR4_PKE) || !path->long_mode || !(path->rights & PTE_USER) ||
+	if (!(walk->cr4 & X86_CR4_PKE) || !path->long_mode || !(path->rights & PTE_USER) ||
 	    path->access & WALK_FETCH)
 		return true;
 	bits = walk->pkru >> (2 * PTE_KEY(path->entry));
 	if (bits & 1)
 		return false;
 	return !(bits & 2) || !(path->access & WALK_WRITE) ||
-	       !(path->access & WALK_USER || walk->cr0 & CR0_WP);
+	       !(path->access & WALK_USER || walk->cr0 & X86_CR0_WP);
 }
 
 static bool rights_allow(const struct path *path)
@@ -198,15 +188,15 @@ static bool rights_allow(const struct path *path)
 	if (path->access & WALK_FETCH && path->nx)
 		return false;
 	if (path->access & WALK_WRITE && !(path->rights & PTE_WRITE) &&
-	    (user || walk->cr0 & CR0_WP))
+	    (user || walk->cr0 & X86_CR0_WP))
 		return false;
 	if (user || !(path->rights & PTE_USER))
 		return !user || path->rights & PTE_USER;
 	/* The supervisor in a user page. */
 	if (path->access & WALK_FETCH)
-		return !(walk->cr4 & CR4_SMEP);
-	return !(walk->cr4 & CR4_SMAP) ||
-	       (walk->rflags & FLAGS_AC && !(path->access & WALK_IMPLICIT));
+		return !(walk->cr4 & X86_CR4_SMEP);
+	return !(walk->cr4 & X86_CR4_SMAP) ||
+	       (walk->rflags & X86_EFLAGS_AC && !(path->access & WALK_IMPLICIT));
 }
 
 static int leaf_finish(struct path *path, struct walk_result *ret_result)
@@ -256,9 +246,9 @@ int walk_translate(const struct walk_ctx *walk, u64 linear, u32 access,
 	unsigned int tries;
 	int r;
 
-	if (!(walk->efer & EFER_LONG_MODE))
+	if (!(walk->efer & WALK_EFER_LMA))
 		path.linear = (u32)linear;
-	if (!(walk->cr0 & CR0_PG)) {
+	if (!(walk->cr0 & X86_CR0_PG)) {
 		ret_result->gpa = path.linear;
 		ret_result->page_size = 4096;
 		ret_result->leaf_size = 0;

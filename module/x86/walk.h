@@ -5,7 +5,11 @@
 #ifndef MOAT_WALK_H
 #define MOAT_WALK_H
 
+#include <asm/processor-flags.h>
+
 #include "../pure.h"
+
+#define WALK_EFER_LMA	BIT_ULL(10)	/* long mode is active */
 
 /* Accesses, and bits of a page fault's error code. */
 #define WALK_PRESENT	BIT_ULL(0)	/* error code only */
