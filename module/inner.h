@@ -121,7 +121,7 @@ static inline void tsc_aux_leave(bool changed)
 
 static inline void spec_ctrl_enter(struct moat_vcpu *vcpu)
 {
-	if (vcpu->has_spec_ctrl && vcpu->msrs.spec_ctrl != this_cpu_read(x86_spec_ctrl_current))
+	if (vcpu->spec_ctrl_allowed && vcpu->msrs.spec_ctrl != this_cpu_read(x86_spec_ctrl_current))
 		native_wrmsrl(MSR_IA32_SPEC_CTRL, vcpu->msrs.spec_ctrl);
 }
 
@@ -129,7 +129,7 @@ static inline void spec_ctrl_leave(struct moat_vcpu *vcpu)
 {
 	u64 host;
 
-	if (!vcpu->has_spec_ctrl)
+	if (!vcpu->spec_ctrl_allowed)
 		return;
 	host = this_cpu_read(x86_spec_ctrl_current);
 	if (vcpu->msrs.spec_ctrl != host)

@@ -410,7 +410,6 @@ struct moat_vcpu {
 	u64 efer_reserved;
 	u64 gpa_mask;			/* addresses below the guest's MAXPHYADDR */
 	bool has_rdtscp;
-	bool has_spec_ctrl;
 	bool has_ibpb;
 	u64 spec_ctrl_allowed;
 

@@ -127,13 +127,6 @@ static bool lapic_enabled(const struct moat_lapic *lapic)
 	return lapic_get(lapic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED;
 }
 
-static bool lapic_cpuid(struct moat_vcpu *vcpu, u32 bit)
-{
-	const struct kvm_cpuid_entry2 *leaf = moat_cpuid_find(vcpu, 1, 0);
-
-	return leaf && (leaf->ecx & bit);
-}
-
 /* Vectors */
 
 /* Where a vector's word is, and its bit counted from the first word: they are 16 bytes apart. */
@@ -749,7 +742,7 @@ static void lvt_write(struct moat_lapic *lapic, u32 offset, u32 value)
 /* To and from the deadline mode disarms; between the others the count goes on. */
 static void lvtt_write(struct moat_lapic *lapic, u32 offset, u32 value)
 {
-	if (!lapic_cpuid(lapic->vcpu, CPUID_1_ECX_DEADLINE))
+	if (!(moat_cpuid_told(lapic->vcpu, 1, CPUID_ECX) & CPUID_1_ECX_DEADLINE))
 		value &= ~APIC_LVT_TIMER_TSCDEADLINE;
 	if ((value ^ lapic_get(lapic, offset)) & APIC_LVT_TIMER_TSCDEADLINE) {
 		timer_stop(lapic);
@@ -1087,7 +1080,7 @@ static bool base_is_legal(struct moat_vcpu *vcpu, u64 value, bool host)
 	if (host)
 		return true;
 	if ((value & BASE_ADDRESS & ~vcpu->gpa_mask) ||
-	    ((value & BASE_X2APIC) && !lapic_cpuid(vcpu, CPUID_1_ECX_X2APIC)))
+	    ((value & BASE_X2APIC) && !(moat_cpuid_told(vcpu, 1, CPUID_ECX) & CPUID_1_ECX_X2APIC)))
 		return false;
 	if (old & BASE_X2APIC)
 		return (value & BASE_X2APIC) || !(value & BASE_ENABLE);

@@ -165,11 +165,12 @@ const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 funct
 	return cpuid_find(vcpu, function, index);
 }
 
+static_assert(offsetof(struct kvm_cpuid_entry2, edx) ==
+	      offsetof(struct kvm_cpuid_entry2, eax) + CPUID_EDX * sizeof(u32));
+
 static u32 entry_reg(const struct kvm_cpuid_entry2 *e, enum cpuid_regs_idx reg)
 {
-	const u32 regs[] = { e->eax, e->ebx, e->ecx, e->edx };
-
-	return regs[reg];
+	return (&e->eax)[reg];
 }
 
 u32 moat_cpuid_supported(u32 function, enum cpuid_regs_idx reg)
@@ -180,11 +181,18 @@ u32 moat_cpuid_supported(u32 function, enum cpuid_regs_idx reg)
 	return e ? entry_reg(e, reg) : 0;
 }
 
-u32 moat_cpuid_bits(struct moat_vcpu *vcpu, u32 function, enum cpuid_regs_idx reg)
+u32 moat_cpuid_told(struct moat_vcpu *vcpu, u32 function, enum cpuid_regs_idx reg)
 {
 	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, function, 0);
 
-	return e ? entry_reg(e, reg) & moat_cpuid_supported(function, reg) : 0;
+	return e ? entry_reg(e, reg) : 0;
+}
+
+u32 moat_cpuid_bits(struct moat_vcpu *vcpu, u32 function, enum cpuid_regs_idx reg)
+{
+	u32 told = moat_cpuid_told(vcpu, function, reg);
+
+	return told ? told & moat_cpuid_supported(function, reg) : 0;
 }
 
 /* What may be had */
@@ -486,7 +494,6 @@ void moat_cpuid_derive(struct moat_vcpu *vcpu)
 	vcpu->spec_ctrl_allowed =
 		spec_ctrl_from_bits(moat_cpuid_bits(vcpu, 7, CPUID_EDX),
 				    moat_cpuid_bits(vcpu, LEAF_EXTENDED + 8, CPUID_EBX));
-	vcpu->has_spec_ctrl = vcpu->spec_ctrl_allowed;
 	vcpu->has_ibpb = (moat_cpuid_bits(vcpu, 7, CPUID_EDX) & F(SPEC_CTRL)) ||
 			 (moat_cpuid_bits(vcpu, LEAF_EXTENDED + 8, CPUID_EBX) & F(AMD_IBPB));
 }
@@ -510,9 +517,7 @@ static u32 live_mwait(struct moat_vcpu *vcpu, u32 ecx)
 
 bool moat_cpuid_has_mwait(struct moat_vcpu *vcpu)
 {
-	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, 1, 0);
-
-	return live_mwait(vcpu, e ? e->ecx : 0);
+	return live_mwait(vcpu, moat_cpuid_told(vcpu, 1, CPUID_ECX));
 }
 
 /* What follows the vCPU's state. */

@@ -33,17 +33,13 @@
 
 bool moat_pv_allows(struct moat_vcpu *vcpu, u32 features)
 {
-	const struct kvm_cpuid_entry2 *leaf;
-
-	if (!vcpu->pv_enforced)
-		return true;
-	leaf = moat_cpuid_find(vcpu, KVM_CPUID_FEATURES, 0);
-	return (features & ~(leaf ? leaf->eax : 0)) == 0;
+	return !vcpu->pv_enforced ||
+	       !(features & ~moat_cpuid_told(vcpu, KVM_CPUID_FEATURES, CPUID_EAX));
 }
 
 /* Steal time */
 
-int moat_steal_time_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
+int moat_steal_time_write(struct moat_vcpu *vcpu, u64 value)
 {
 	if ((value & KVM_STEAL_RESERVED_MASK) || !sched_info_on())
 		return -EINVAL;

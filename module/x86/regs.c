@@ -70,8 +70,6 @@ static void sregs_reset(struct kvm_sregs *s)
 
 void moat_regs_reset(struct moat_vcpu *vcpu, bool init)
 {
-	const struct kvm_cpuid_entry2 *leaf;
-
 	if (!init)
 		moat_cpuid_derive(vcpu);
 	sregs_reset(&vcpu->sregs);
@@ -79,8 +77,8 @@ void moat_regs_reset(struct moat_vcpu *vcpu, bool init)
 	vcpu->sregs_dirty = true;
 	vcpu->osxsave = false;
 	memset(vcpu->gpr, 0, sizeof(vcpu->gpr));
-	leaf = moat_cpuid_find(vcpu, 1, 0);
-	vcpu->gpr[RDX] = leaf ? leaf->eax : FAMILY_6;
+	vcpu->gpr[RDX] = moat_cpuid_find(vcpu, 1, 0) ? moat_cpuid_told(vcpu, 1, CPUID_EAX) :
+						       FAMILY_6;
 	vcpu->rip = RESET_RIP;
 	vcpu->rflags = X86_EFLAGS_FIXED;
 	vcpu->irq_shadow = false;

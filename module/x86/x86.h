@@ -24,8 +24,9 @@ void moat_cpuid_init(void);
 /* The guest executes CPUID: its registers, with the bits that follow its state. */
 void moat_cpuid_execute(struct moat_vcpu *vcpu);
 const struct kvm_cpuid_entry2 *moat_cpuid_find(struct moat_vcpu *vcpu, u32 function, u32 index);
-/* A register of a leaf (sub-leaf 0): what guests may have, and what of it this guest was told. */
+/* A register of a leaf (sub-leaf 0): what guests may have, what this one was told, and both. */
 u32 moat_cpuid_supported(u32 function, enum cpuid_regs_idx reg);
+u32 moat_cpuid_told(struct moat_vcpu *vcpu, u32 function, enum cpuid_regs_idx reg);
 u32 moat_cpuid_bits(struct moat_vcpu *vcpu, u32 function, enum cpuid_regs_idx reg);
 bool moat_cpuid_has_mwait(struct moat_vcpu *vcpu);
 /* Bits of EFER and of SPEC_CTRL that any guest may have. */
@@ -182,7 +183,7 @@ static inline void moat_clock_moved(struct moat_vcpu *vcpu)
 bool moat_pv_allows(struct moat_vcpu *vcpu, u32 features);
 /* VMMCALL or VMCALL, by KVM's convention. */
 void moat_hypercall(struct moat_vcpu *vcpu, u8 cpl, bool long_mode);
-int moat_steal_time_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
+int moat_steal_time_write(struct moat_vcpu *vcpu, u64 value);
 /* The vCPU's thread is about to be preempted, between two instructions of the guest. */
 void moat_steal_away(struct moat_vcpu *vcpu);
 /* Serves MOAT_REQ_STEAL, which is also due when the thread has waited. */
