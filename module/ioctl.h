@@ -8,9 +8,6 @@
 
 #include <linux/types.h>
 
-struct moat_vm;
-struct moat_vcpu;
-
 enum moat_ioctl_lock {
 	MOAT_LOCK_NONE,
 	MOAT_LOCK_VM,		/* vm->lock */
@@ -47,7 +44,7 @@ extern const struct moat_ioctl moat_system_ioctls[];
 extern const struct moat_ioctl moat_vm_ioctls[];
 extern const struct moat_ioctl moat_vcpu_ioctls[];
 
-/* The answer to KVM_CHECK_EXTENSION: 0 for what is not there; vm NULL on the system descriptor. */
-long moat_capability(struct moat_vm *vm, unsigned long cap);
+/* KVM_CHECK_EXTENSION of the system and of any VM: 0 for what is not there. */
+moat_ioctl_fn moat_check_extension;
 
 #endif

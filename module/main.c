@@ -16,86 +16,52 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-struct moat_cap {
-	u32 cap;
-	u32 value;
+/*
+ * What is there without further ado: of these there is nothing to say but that. What depends on the
+ * machine is in moat_check_extension().
+ */
+static const u32 moat_caps_plain[] = {
+	KVM_CAP_HLT, KVM_CAP_USER_MEMORY, KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
+	KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, KVM_CAP_MULTI_ADDRESS_SPACE, KVM_CAP_SYNC_MMU,
+	KVM_CAP_READONLY_MEM, KVM_CAP_EXCEPTION_PAYLOAD, KVM_CAP_X86_TRIPLE_FAULT_EVENT,
+	KVM_CAP_X86_USER_SPACE_MSR, KVM_CAP_X86_MSR_FILTER, KVM_CAP_MSR_PLATFORM_INFO,
+	KVM_CAP_GET_MSR_FEATURES, KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_X86_ROBUST_SINGLESTEP,
+	KVM_CAP_SREGS2, KVM_CAP_MMU_SHADOW_CACHE_CONTROL, KVM_CAP_BINARY_STATS_FD,
+	KVM_CAP_VCPU_ATTRIBUTES, KVM_CAP_SYS_ATTRIBUTES, KVM_CAP_EXT_CPUID, KVM_CAP_XSAVE,
+	KVM_CAP_XCRS, KVM_CAP_MP_STATE, KVM_CAP_USER_NMI, KVM_CAP_DEBUGREGS, KVM_CAP_VCPU_EVENTS,
+	KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_INTERNAL_ERROR_DATA, KVM_CAP_SET_TSS_ADDR,
+	KVM_CAP_SET_IDENTITY_MAP_ADDR, KVM_CAP_GET_TSC_KHZ, KVM_CAP_TSC_DEADLINE_TIMER,
+	KVM_CAP_IRQCHIP, KVM_CAP_IOEVENTFD, KVM_CAP_IOEVENTFD_ANY_LENGTH,
+	KVM_CAP_IOEVENTFD_NO_LENGTH, KVM_CAP_COALESCED_PIO, KVM_CAP_IRQFD,
+	KVM_CAP_IRQFD_RESAMPLE, KVM_CAP_PIT2, KVM_CAP_PIT_STATE2, KVM_CAP_REINJECT_CONTROL,
+	KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_IRQ_INJECT_STATUS, KVM_CAP_IOAPIC_POLARITY_IGNORED,
+	KVM_CAP_SIGNAL_MSI, KVM_CAP_SET_BOOT_CPU_ID, KVM_CAP_ENABLE_CAP, KVM_CAP_ENABLE_CAP_VM,
+	KVM_CAP_ENFORCE_PV_FEATURE_CPUID, KVM_CAP_HALT_POLL, KVM_CAP_KVMCLOCK_CTRL,
+	KVM_CAP_VAPIC, KVM_CAP_CHECK_EXTENSION_VM,
 };
 
-/* What is there without further ado. What depends on the machine is in moat_capability(). */
-static const struct moat_cap moat_caps[] = {
-	{ KVM_CAP_HLT, 1 },
-	{ KVM_CAP_USER_MEMORY, 1 },
-	{ KVM_CAP_DESTROY_MEMORY_REGION_WORKS, 1 },
-	{ KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1 },
-	{ KVM_CAP_MULTI_ADDRESS_SPACE, 1 },
-	{ KVM_CAP_SYNC_MMU, 1 },
-	{ KVM_CAP_READONLY_MEM, 1 },
-	{ KVM_CAP_EXCEPTION_PAYLOAD, 1 },
-	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1 },
-	{ KVM_CAP_X86_USER_SPACE_MSR, 1 },
-	{ KVM_CAP_X86_MSR_FILTER, 1 },
-	{ KVM_CAP_MSR_PLATFORM_INFO, 1 },
-	{ KVM_CAP_GET_MSR_FEATURES, 1 },
+static const struct {
+	u32 cap;
+	u32 value;
+} moat_caps[] = {
 	{ KVM_CAP_DISABLE_QUIRKS2, MOAT_QUIRKS },
-	{ KVM_CAP_SET_GUEST_DEBUG, 1 },
 	{ KVM_CAP_SET_GUEST_DEBUG2, MOAT_GUEST_DEBUG },
-	{ KVM_CAP_X86_ROBUST_SINGLESTEP, 1 },
 	{ KVM_CAP_SYNC_REGS, KVM_SYNC_X86_VALID_FIELDS },
-	{ KVM_CAP_SREGS2, 1 },
-	{ KVM_CAP_MMU_SHADOW_CACHE_CONTROL, 1 },
 	{ KVM_CAP_XSAVE2, sizeof(struct kvm_xsave) },
 	{ KVM_CAP_MCE, MOAT_MAX_MCE_BANKS },
-	{ KVM_CAP_BINARY_STATS_FD, 1 },
-	{ KVM_CAP_VCPU_ATTRIBUTES, 1 },
-	{ KVM_CAP_SYS_ATTRIBUTES, 1 },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, MOAT_DIRTY_MANUAL },
 	{ KVM_CAP_DIRTY_LOG_RING, MOAT_DIRTY_RING_BYTES },
 	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, MOAT_DIRTY_RING_BYTES },
-	{ KVM_CAP_EXT_CPUID, 1 },
-	{ KVM_CAP_XSAVE, 1 },
-	{ KVM_CAP_XCRS, 1 },
-	{ KVM_CAP_MP_STATE, 1 },
-	{ KVM_CAP_USER_NMI, 1 },
-	{ KVM_CAP_DEBUGREGS, 1 },
-	{ KVM_CAP_VCPU_EVENTS, 1 },
-	{ KVM_CAP_IMMEDIATE_EXIT, 1 },
-	{ KVM_CAP_INTERNAL_ERROR_DATA, 1 },
-	{ KVM_CAP_SET_TSS_ADDR, 1 },
-	{ KVM_CAP_SET_IDENTITY_MAP_ADDR, 1 },
 	{ KVM_CAP_ADJUST_CLOCK, KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC },
-	{ KVM_CAP_GET_TSC_KHZ, 1 },
-	{ KVM_CAP_TSC_DEADLINE_TIMER, 1 },
-	{ KVM_CAP_IRQCHIP, 1 },
-	{ KVM_CAP_IOEVENTFD, 1 },
-	{ KVM_CAP_IOEVENTFD_ANY_LENGTH, 1 },
-	{ KVM_CAP_IOEVENTFD_NO_LENGTH, 1 },
 	{ KVM_CAP_COALESCED_MMIO, KVM_COALESCED_MMIO_PAGE_OFFSET },
-	{ KVM_CAP_COALESCED_PIO, 1 },
-	{ KVM_CAP_IRQFD, 1 },
-	{ KVM_CAP_IRQFD_RESAMPLE, 1 },
-	{ KVM_CAP_PIT2, 1 },
-	{ KVM_CAP_PIT_STATE2, 1 },
-	{ KVM_CAP_REINJECT_CONTROL, 1 },
-	{ KVM_CAP_SPLIT_IRQCHIP, 1 },
 	{ KVM_CAP_X2APIC_API, MOAT_X2APIC_API },
-	{ KVM_CAP_IRQ_INJECT_STATUS, 1 },
-	{ KVM_CAP_IOAPIC_POLARITY_IGNORED, 1 },
-	{ KVM_CAP_SIGNAL_MSI, 1 },
-	{ KVM_CAP_SET_BOOT_CPU_ID, 1 },
 	{ KVM_CAP_IRQ_ROUTING, MOAT_NR_GSIS },
-	{ KVM_CAP_ENABLE_CAP, 1 },
-	{ KVM_CAP_ENABLE_CAP_VM, 1 },
-	{ KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1 },
-	{ KVM_CAP_HALT_POLL, 1 },
-	{ KVM_CAP_KVMCLOCK_CTRL, 1 },
-	{ KVM_CAP_VAPIC, 1 },
-	{ KVM_CAP_CHECK_EXTENSION_VM, 1 },
 	{ KVM_CAP_NR_MEMSLOTS, MOAT_MAX_SLOTS },
 	{ KVM_CAP_MAX_VCPUS, MOAT_MAX_VCPUS },
 	{ KVM_CAP_MAX_VCPU_ID, MOAT_MAX_VCPUS },
 };
 
-long moat_capability(struct moat_vm *vm, unsigned long cap)
+long moat_check_extension(void *object, void *arg, unsigned long cap)
 {
 	unsigned int i;
 
@@ -104,6 +70,9 @@ long moat_capability(struct moat_vm *vm, unsigned long cap)
 	if ((cap == KVM_CAP_XSAVE || cap == KVM_CAP_XSAVE2 || cap == KVM_CAP_XCRS) &&
 	    !boot_cpu_has(X86_FEATURE_XSAVE))
 		return 0;
+	for (i = 0; i < ARRAY_SIZE(moat_caps_plain); i++)
+		if (moat_caps_plain[i] == cap)
+			return 1;
 	for (i = 0; i < ARRAY_SIZE(moat_caps); i++)
 		if (moat_caps[i].cap == cap)
 			return moat_caps[i].value;
@@ -115,20 +84,10 @@ static long system_get_api_version(void *object, void *arg, unsigned long uarg)
 	return uarg ? -EINVAL : KVM_API_VERSION;
 }
 
-static long system_check_extension(void *object, void *arg, unsigned long uarg)
-{
-	return moat_capability(NULL, uarg);
-}
-
 static long system_get_vcpu_mmap_size(void *object, void *arg, unsigned long uarg)
 {
 	/* struct kvm_run, the data of port I/O, the ring of coalesced writes */
 	return uarg ? -EINVAL : 3 * PAGE_SIZE;
-}
-
-static long system_create_vm(void *object, void *arg, unsigned long uarg)
-{
-	return moat_vm_create(uarg);
 }
 
 /* The one attribute of the system: the XSAVE features that guests may have. */
@@ -149,9 +108,9 @@ static long system_get_device_attr(void *object, void *arg, unsigned long uarg)
 
 const struct moat_ioctl moat_system_ioctls[] = {
 	{ KVM_GET_API_VERSION, MOAT_LOCK_NONE, system_get_api_version },
-	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, system_check_extension },
+	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, moat_check_extension },
 	{ KVM_GET_VCPU_MMAP_SIZE, MOAT_LOCK_NONE, system_get_vcpu_mmap_size },
-	{ KVM_CREATE_VM, MOAT_LOCK_NONE, system_create_vm },
+	{ KVM_CREATE_VM, MOAT_LOCK_NONE, moat_system_create_vm },
 	{ KVM_GET_SUPPORTED_CPUID, MOAT_LOCK_NONE, moat_system_get_supported_cpuid },
 	{ KVM_GET_MSR_INDEX_LIST, MOAT_LOCK_NONE, moat_system_get_msr_index_list },
 	{ KVM_GET_MSR_FEATURE_INDEX_LIST, MOAT_LOCK_NONE, moat_system_get_msr_feature_list },

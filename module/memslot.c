@@ -170,8 +170,10 @@ static bool slot_may_become(const struct moat_slot *old, const struct moat_slot 
 	       !((old->flags ^ new->flags) & KVM_MEM_READONLY);
 }
 
-int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region)
+long moat_vm_set_memory_region(void *object, void *arg, unsigned long uarg)
 {
+	const struct kvm_userspace_memory_region *region = arg;
+	struct moat_vm *vm = object;
 	struct moat_slots *slots = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
 	const struct moat_slot *old;
 	struct moat_slot new;

@@ -48,6 +48,8 @@
 #define MOAT_QUIRKS		(KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT |			\
 				 KVM_X86_QUIRK_FIX_HYPERCALL_INSN |			\
 				 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+#define MOAT_MSR_REASONS (KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN |	\
+			 KVM_MSR_EXIT_REASON_FILTER)
 
 struct moat_chips;
 struct moat_io_table;
@@ -199,7 +201,7 @@ struct moat_vm {
 	u32 max_vcpu_ids;			/* (m) */
 	enum moat_irqchip irqchip;		/* (m) set once, before any vCPU */
 	u32 x2apic_api;				/* (a) KVM_X2APIC_API_*, set for good */
-	s64 halt_poll_ns;			/* (a) the VM's own limit; -1: the module's */
+	u64 halt_poll_ns;			/* (a) the VM's own limit; above U32_MAX: the module's */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
 	unsigned long eoi_vectors[4];		/* (a) a bit each, whose EOI an IOAPIC wants */
 	struct moat_chips *chips;		/* (m) IOAPIC and PICs, set with irqchip */
@@ -213,12 +215,12 @@ struct moat_vm {
 
 	/* What userspace has switched by KVM_ENABLE_CAP. (m) to write */
 	u64 dirty_manual;			/* KVM_DIRTY_LOG_*: GET leaves the bits to CLEAR */
-	u32 user_msrs;				/* KVM_MSR_EXIT_REASON_* */
-	u32 quirks_off;				/* KVM_X86_QUIRK_* */
+	u64 user_msrs;				/* KVM_MSR_EXIT_REASON_* */
+	u64 quirks_off;				/* KVM_X86_QUIRK_* */
 	u32 mmu_pages;				/* of shadow tables, of which there are none */
-	bool exception_payload;
-	bool triple_fault_event;
-	bool platform_info_hidden;
+	u64 exception_payload;
+	u64 triple_fault_event;
+	u64 platform_info_shown;
 
 	struct moat_clock clock;
 	u64 wall_clock_msr;			/* (a) */
@@ -473,8 +475,7 @@ static inline enum moat_irqchip moat_irqchip(const struct moat_vm *vm)
 }
 
 /* vm.c */
-extern const struct file_operations moat_vm_fops;
-int moat_vm_create(unsigned long type);
+moat_ioctl_fn moat_system_create_vm;
 void moat_vm_get(struct moat_vm *vm);
 void moat_vm_put(struct moat_vm *vm);
 /* The same request to all its vCPUs, running or not. */
@@ -493,7 +494,7 @@ static inline struct moat_vcpu *moat_vm_vcpu(struct moat_vm *vm, u32 id)
 		for ((vcpu) = moat_vm_vcpu(vm, id); (vcpu); (vcpu) = NULL)
 
 /* vcpu.c */
-int moat_vcpu_create(struct moat_vm *vm, u32 id);
+moat_ioctl_fn moat_vm_create_vcpu;
 void moat_vcpu_destroy(struct moat_vcpu *vcpu);
 /* Power-on (init false) or INIT state; the vCPU's own thread or before it first runs. */
 void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init);
@@ -543,7 +544,7 @@ void moat_inject_nmi(struct moat_vcpu *vcpu);
 void moat_exception_begin(struct moat_vcpu *vcpu);
 
 /* memslot.c */
-int moat_slot_set(struct moat_vm *vm, const struct kvm_userspace_memory_region *region);
+moat_ioctl_fn moat_vm_set_memory_region;
 void moat_slots_free(struct moat_slots *slots);
 const struct moat_slot *moat_slot_find(struct moat_slots *slots, u64 gfn);
 const struct moat_slot *moat_slot_by_id(const struct moat_slots *slots, u32 id);

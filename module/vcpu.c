@@ -45,7 +45,8 @@ MODULE_PARM_DESC(halt_poll_ns, "How long a halted vCPU polls at most before its 
 
 static const struct file_operations vcpu_fops;
 
-static void vcpu_free(struct moat_vcpu *vcpu)
+/* With the VM, when no file refers to either; also what was made halfway. */
+void moat_vcpu_destroy(struct moat_vcpu *vcpu)
 {
 	moat_hw->vcpu_destroy(vcpu);
 	moat_lapic_destroy(vcpu);
@@ -90,7 +91,7 @@ static struct moat_vcpu *vcpu_alloc(struct moat_vm *vm, u32 id)
 	rcuwait_init(&vcpu->wait);
 	r = vcpu_alloc_parts(vcpu);
 	if (r) {
-		vcpu_free(vcpu);
+		moat_vcpu_destroy(vcpu);
 		return ERR_PTR(r);
 	}
 	return vcpu;
@@ -113,14 +114,17 @@ void moat_vcpu_reset(struct moat_vcpu *vcpu, bool init)
 	moat_request(vcpu, MOAT_REQ_EVENT);
 }
 
-int moat_vcpu_create(struct moat_vm *vm, u32 id)
+long moat_vm_create_vcpu(void *object, void *arg, unsigned long id)
 {
+	struct moat_vm *vm = object;
 	struct moat_vcpu *vcpu;
 	struct file *file;
 	char name[24];
 	int fd, r;
 
 	lockdep_assert_held(&vm->lock);
+	if (id >= (vm->max_vcpu_ids ?: MOAT_MAX_VCPUS))
+		return -EINVAL;
 	if (moat_vm_vcpu(vm, id))
 		return -EEXIST;
 	vcpu = vcpu_alloc(vm, id);
@@ -136,7 +140,7 @@ int moat_vcpu_create(struct moat_vm *vm, u32 id)
 		r = fd;
 		goto free_vcpu;
 	}
-	snprintf(name, sizeof(name), "moat-vcpu:%u", id);
+	snprintf(name, sizeof(name), "moat-vcpu:%u", vcpu->id);
 	file = anon_inode_getfile(name, &vcpu_fops, vcpu, O_RDWR);
 	if (IS_ERR(file)) {
 		r = PTR_ERR(file);
@@ -146,7 +150,7 @@ int moat_vcpu_create(struct moat_vm *vm, u32 id)
 	rcu_assign_pointer(vm->vcpus[id], vcpu);
 	vm->vcpu_count++;
 	/* Whoever sees the bound sees the vCPU. */
-	smp_store_release(&vm->vcpu_bound, max(vm->vcpu_bound, id + 1));
+	smp_store_release(&vm->vcpu_bound, max(vm->vcpu_bound, vcpu->id + 1));
 	moat_stats_vcpu_add(vcpu);
 	fd_install(fd, file);
 	return fd;
@@ -154,14 +158,8 @@ int moat_vcpu_create(struct moat_vm *vm, u32 id)
 put_fd:
 	put_unused_fd(fd);
 free_vcpu:
-	vcpu_free(vcpu);
+	moat_vcpu_destroy(vcpu);
 	return r;
-}
-
-/* With the VM, when no file refers to either. */
-void moat_vcpu_destroy(struct moat_vcpu *vcpu)
-{
-	vcpu_free(vcpu);
 }
 
 /* Attention */
@@ -375,12 +373,12 @@ static bool vcpu_poll(struct moat_vcpu *vcpu)
 
 static u32 vcpu_poll_limit(struct moat_vcpu *vcpu)
 {
-	s64 limit = READ_ONCE(vcpu->vm->halt_poll_ns);
+	u64 limit = READ_ONCE(vcpu->vm->halt_poll_ns);
 
 	/* The guest may say that it polls itself. */
 	if (!(vcpu->msrs.poll_control & KVM_MSR_ENABLED))
 		return 0;
-	return limit < 0 ? READ_ONCE(halt_poll_ns) : limit;
+	return limit > U32_MAX ? READ_ONCE(halt_poll_ns) : limit;
 }
 
 static void vcpu_poll_adapt(struct moat_vcpu *vcpu, u64 slept_ns)

@@ -16,6 +16,7 @@
 
 #define KVM_MIN_MMU_PAGES 64
 
+static const struct file_operations vm_fops;
 static atomic64_t vm_numbers;
 
 static struct moat_vm *vm_alloc(void)
@@ -29,6 +30,7 @@ static struct moat_vm *vm_alloc(void)
 	mutex_init(&vm->lock);
 	rwlock_init(&vm->mmu_lock);
 	vm->halt_poll_ns = -1;
+	vm->platform_info_shown = true;
 	moat_clock_create(vm);
 	moat_irqfd_init(vm);
 	return vm;
@@ -95,7 +97,7 @@ void moat_vm_put(struct moat_vm *vm)
 		vm_destroy(vm);
 }
 
-int moat_vm_create(unsigned long type)
+long moat_system_create_vm(void *object, void *arg, unsigned long type)
 {
 	struct moat_vm *vm;
 	int r;
@@ -111,29 +113,10 @@ int moat_vm_create(unsigned long type)
 		return r;
 	}
 	moat_stats_vm_add(vm);
-	r = anon_inode_getfd("moat-vm", &moat_vm_fops, vm, O_RDWR | O_CLOEXEC);
+	r = anon_inode_getfd("moat-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);
 	if (r < 0)
 		moat_vm_put(vm);
 	return r;
-}
-
-static long vm_check_extension(void *object, void *arg, unsigned long uarg)
-{
-	return moat_capability(object, uarg);
-}
-
-static long vm_create_vcpu(void *object, void *arg, unsigned long uarg)
-{
-	struct moat_vm *vm = object;
-
-	if (uarg >= (vm->max_vcpu_ids ?: MOAT_MAX_VCPUS))
-		return -EINVAL;
-	return moat_vcpu_create(vm, uarg);
-}
-
-static long vm_set_user_memory_region(void *object, void *arg, unsigned long uarg)
-{
-	return moat_slot_set(object, arg);
 }
 
 /*
@@ -205,44 +188,7 @@ static long vm_enable_split_irqchip(struct moat_vm *vm, const struct kvm_enable_
 
 static long vm_enable_x2apic_api(struct moat_vm *vm, const struct kvm_enable_cap *cap)
 {
-	if (cap->args[0] & ~(u64)MOAT_X2APIC_API)
-		return -EINVAL;
 	WRITE_ONCE(vm->x2apic_api, vm->x2apic_api | cap->args[0]);
-	return 0;
-}
-
-static long vm_enable_exception_payload(struct moat_vm *vm, const struct kvm_enable_cap *cap)
-{
-	vm->exception_payload = cap->args[0];
-	return 0;
-}
-
-static long vm_enable_triple_fault_event(struct moat_vm *vm, const struct kvm_enable_cap *cap)
-{
-	vm->triple_fault_event = cap->args[0];
-	return 0;
-}
-
-static long vm_enable_platform_info(struct moat_vm *vm, const struct kvm_enable_cap *cap)
-{
-	WRITE_ONCE(vm->platform_info_hidden, !cap->args[0]);
-	return 0;
-}
-
-static long vm_disable_quirks(struct moat_vm *vm, const struct kvm_enable_cap *cap)
-{
-	if (cap->args[0] & ~(u64)MOAT_QUIRKS)
-		return -EINVAL;
-	WRITE_ONCE(vm->quirks_off, cap->args[0]);
-	moat_vm_request(vm, MOAT_REQ_EVENT);
-	return 0;
-}
-
-static long vm_enable_halt_poll(struct moat_vm *vm, const struct kvm_enable_cap *cap)
-{
-	if (cap->args[0] > U32_MAX)
-		return -EINVAL;
-	WRITE_ONCE(vm->halt_poll_ns, cap->args[0]);
 	return 0;
 }
 
@@ -256,42 +202,55 @@ static long vm_enable_max_vcpu_id(struct moat_vm *vm, const struct kvm_enable_ca
 	return 0;
 }
 
-static const struct {
+/*
+ * What may be set in the first argument, and where it goes, which is a u64 of struct moat_vm; or what
+ * else becomes of it.
+ */
+static const struct vm_cap {
 	u32 cap;
+	u64 bits;
+	u32 field;
 	long (*enable)(struct moat_vm *vm, const struct kvm_enable_cap *cap);
 } vm_caps[] = {
-	{ KVM_CAP_SPLIT_IRQCHIP, vm_enable_split_irqchip },
-	{ KVM_CAP_X2APIC_API, vm_enable_x2apic_api },
-	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, moat_dirty_enable_manual },
-	{ KVM_CAP_DIRTY_LOG_RING, moat_dirty_enable_ring },
-	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, moat_dirty_enable_ring },
-	{ KVM_CAP_EXCEPTION_PAYLOAD, vm_enable_exception_payload },
-	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, vm_enable_triple_fault_event },
-	{ KVM_CAP_X86_USER_SPACE_MSR, moat_vm_enable_user_msr },
-	{ KVM_CAP_MSR_PLATFORM_INFO, vm_enable_platform_info },
-	{ KVM_CAP_DISABLE_QUIRKS2, vm_disable_quirks },
-	{ KVM_CAP_MAX_VCPU_ID, vm_enable_max_vcpu_id },
-	{ KVM_CAP_HALT_POLL, vm_enable_halt_poll },
+#define FIELD(name) offsetof(struct moat_vm, name)
+	{ KVM_CAP_SPLIT_IRQCHIP, U64_MAX, 0, vm_enable_split_irqchip },
+	{ KVM_CAP_X2APIC_API, MOAT_X2APIC_API, 0, vm_enable_x2apic_api },
+	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, U64_MAX, 0, moat_dirty_enable_manual },
+	{ KVM_CAP_DIRTY_LOG_RING, U64_MAX, 0, moat_dirty_enable_ring },
+	{ KVM_CAP_DIRTY_LOG_RING_ACQ_REL, U64_MAX, 0, moat_dirty_enable_ring },
+	{ KVM_CAP_EXCEPTION_PAYLOAD, U64_MAX, FIELD(exception_payload) },
+	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, U64_MAX, FIELD(triple_fault_event) },
+	{ KVM_CAP_X86_USER_SPACE_MSR, MOAT_MSR_REASONS, FIELD(user_msrs) },
+	{ KVM_CAP_MSR_PLATFORM_INFO, U64_MAX, FIELD(platform_info_shown) },
+	{ KVM_CAP_DISABLE_QUIRKS2, MOAT_QUIRKS, FIELD(quirks_off) },
+	{ KVM_CAP_MAX_VCPU_ID, U64_MAX, 0, vm_enable_max_vcpu_id },
+	{ KVM_CAP_HALT_POLL, U32_MAX, FIELD(halt_poll_ns) },
 };
 
 static long vm_enable_cap(void *object, void *arg, unsigned long uarg)
 {
 	const struct kvm_enable_cap *cap = arg;
-	unsigned int i;
+	const struct vm_cap *row;
 
-	for (i = 0; i < ARRAY_SIZE(vm_caps) && !cap->flags; i++)
-		if (vm_caps[i].cap == cap->cap)
-			return vm_caps[i].enable(object, cap);
-	return -EINVAL;
+	for (row = vm_caps; row < vm_caps + ARRAY_SIZE(vm_caps); row++)
+		if (row->cap == cap->cap)
+			break;
+	if (row == vm_caps + ARRAY_SIZE(vm_caps) || cap->flags || (cap->args[0] & ~row->bits))
+		return -EINVAL;
+	if (row->enable)
+		return row->enable(object, cap);
+	WRITE_ONCE(*(u64 *)(object + row->field), cap->args[0]);
+	moat_vm_request(object, MOAT_REQ_EVENT);	/* what is intercepted may depend on it */
+	return 0;
 }
 
 const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_IRQ_LINE, MOAT_LOCK_NONE, moat_vm_irq_line },
 	{ KVM_IRQ_LINE_STATUS, MOAT_LOCK_NONE, moat_vm_irq_line_status },
 	{ KVM_SIGNAL_MSI, MOAT_LOCK_NONE, moat_vm_signal_msi },
-	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, vm_check_extension },
-	{ KVM_CREATE_VCPU, MOAT_LOCK_VM, vm_create_vcpu },
-	{ KVM_SET_USER_MEMORY_REGION, MOAT_LOCK_VM, vm_set_user_memory_region },
+	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, moat_check_extension },
+	{ KVM_CREATE_VCPU, MOAT_LOCK_VM, moat_vm_create_vcpu },
+	{ KVM_SET_USER_MEMORY_REGION, MOAT_LOCK_VM, moat_vm_set_memory_region },
 	{ KVM_GET_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG, MOAT_LOCK_VM, moat_vm_clear_dirty_log },
 	{ KVM_RESET_DIRTY_RINGS, MOAT_LOCK_VM, moat_vm_reset_dirty_rings },
@@ -336,7 +295,7 @@ static int vm_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-const struct file_operations moat_vm_fops = {
+static const struct file_operations vm_fops = {
 	.owner = THIS_MODULE,
 	.unlocked_ioctl = vm_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,

@@ -15,8 +15,6 @@
 #include "x86.h"
 
 #define RANGE_FLAGS	(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE)
-#define REASONS		(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN |		\
-			 KVM_MSR_EXIT_REASON_FILTER)
 
 struct filter_range {
 	u32 flags;
@@ -114,14 +112,6 @@ long moat_vm_set_msr_filter(void *object, void *arg, unsigned long uarg)
 	synchronize_srcu_expedited(&vm->srcu);
 	moat_msr_filter_free(filter);
 	moat_vm_request(vm, MOAT_REQ_EVENT);	/* the next entry intercepts by the new one */
-	return 0;
-}
-
-long moat_vm_enable_user_msr(struct moat_vm *vm, const struct kvm_enable_cap *cap)
-{
-	if (cap->args[0] & ~(u64)REASONS)
-		return -EINVAL;
-	WRITE_ONCE(vm->user_msrs, cap->args[0]);
 	return 0;
 }
 

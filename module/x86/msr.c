@@ -226,7 +226,7 @@ static bool msr_is_there(struct moat_vcpu *vcpu, const struct msr_row *msr)
 	case MSR_IA32_PERF_CAPABILITIES:
 		return false;
 	case MSR_PLATFORM_INFO:
-		return !READ_ONCE(vcpu->vm->platform_info_hidden);
+		return READ_ONCE(vcpu->vm->platform_info_shown);
 	case MSR_AMD64_OSVW_ID_LENGTH:
 		return moat_cpuid_bits(vcpu, LEAF_EXTENDED + 1, CPUID_ECX) & F(OSVW);
 	}

@@ -58,7 +58,6 @@ void moat_msr_filter_free(struct moat_msr_filter *filter);
  * in; else it is #GP.
  */
 bool moat_msr_to_user(struct moat_vcpu *vcpu, bool write, u64 value, int error, u64 next_rip);
-long moat_vm_enable_user_msr(struct moat_vm *vm, const struct kvm_enable_cap *cap);
 moat_ioctl_fn moat_vm_set_msr_filter;
 
 /* x86/mce.c: MSR_IA32_MC0_CTL and on; 0 or -EINVAL. */
