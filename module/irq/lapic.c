@@ -64,16 +64,9 @@
 
 #define LAPIC_VERSION	(0x14 | 5 << 16)	/* integrated, local vector table entries 0 to 5 */
 
-#define BASE_BSP	BIT_ULL(8)
-#define BASE_X2APIC	BIT_ULL(10)
-#define BASE_ENABLE	BIT_ULL(11)
 #define BASE_ADDRESS	GENMASK_ULL(51, 12)
 
-#define X2APIC_MSRS		0x800
 #define X2APIC_ICR_RESERVED	(GENMASK_ULL(31, 20) | GENMASK_ULL(17, 16) | BIT_ULL(13))
-
-#define CPUID_1_ECX_X2APIC	BIT(21)
-#define CPUID_1_ECX_DEADLINE	BIT(24)
 
 #define XAPIC_BROADCAST		0xff
 #define X2APIC_BROADCAST	U32_MAX
@@ -113,12 +106,12 @@ static void lapic_set(struct moat_lapic *lapic, u32 offset, u32 value)
 
 static bool lapic_on(const struct moat_vcpu *vcpu)
 {
-	return READ_ONCE(vcpu->msrs.apic_base) & BASE_ENABLE;
+	return READ_ONCE(vcpu->msrs.apic_base) & MSR_IA32_APICBASE_ENABLE;
 }
 
 static bool lapic_is_x2apic(const struct moat_vcpu *vcpu)
 {
-	return READ_ONCE(vcpu->msrs.apic_base) & BASE_X2APIC;
+	return READ_ONCE(vcpu->msrs.apic_base) & X2APIC_ENABLE;
 }
 
 /* By software, in the spurious-interrupt vector register. */
@@ -669,116 +662,13 @@ struct lapic_reg {
 	u32 mute;	/* bits that a write may carry, without effect */
 	u32 state;
 	u8 access;
-	u32 (*read)(struct moat_lapic *lapic);
-	void (*write)(struct moat_lapic *lapic, u32 offset, u32 value);
 };
 
-static u32 id_read(struct moat_lapic *lapic)
-{
-	return lapic_is_x2apic(lapic->vcpu) ? lapic->vcpu->id : lapic->vcpu->id << 24;
-}
-
-static u32 version_read(struct moat_lapic *lapic)
-{
-	return LAPIC_VERSION;
-}
-
-static u32 ldr_read(struct moat_lapic *lapic)
-{
-	return lapic_is_x2apic(lapic->vcpu) ? x2apic_ldr(lapic->vcpu->id) :
-					      lapic_get(lapic, APIC_LDR);
-}
-
-static void tpr_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	lapic_set(lapic, offset, value);
-	lapic->vcpu->cr8 = value >> 4;
-	lapic_recheck(lapic->vcpu);
-}
-
-static void eoi_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	lapic_eoi(lapic->vcpu);
-}
-
-static void dfr_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	lapic_set(lapic, offset, value | APIC_DFR_CLUSTER);
-}
-
-static void svr_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	u32 lvt;
-
-	lapic_set(lapic, offset, value);
-	if (value & APIC_SPIV_APIC_ENABLED)
-		return;
-	for (lvt = APIC_LVTT; lvt <= APIC_LVTERR; lvt += 16)
-		lapic_set(lapic, lvt, lapic_get(lapic, lvt) | APIC_LVT_MASKED);
-}
-
-/* What is written does not matter: the errors since the last write show themselves. */
-static void esr_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	lapic_set(lapic, offset, xchg(&lapic->errors, 0));
-}
-
-static void icr_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	lapic_set(lapic, offset, value);
-	moat_lapic_send(lapic->vcpu, value, lapic_get(lapic, APIC_ICR2) >> 24, false);
-}
-
-static void lvt_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	if (!lapic_enabled(lapic))
-		value |= APIC_LVT_MASKED;
-	lapic_set(lapic, offset, value);
-	/* The PIC may get through now. */
-	if (offset == APIC_LVT0)
-		moat_request(lapic->vcpu, MOAT_REQ_EVENT);
-}
-
-/* To and from the deadline mode disarms; between the others the count goes on. */
-static void lvtt_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	if (!(moat_cpuid_told(lapic->vcpu, 1, CPUID_ECX) & CPUID_1_ECX_DEADLINE))
-		value &= ~APIC_LVT_TIMER_TSCDEADLINE;
-	if ((value ^ lapic_get(lapic, offset)) & APIC_LVT_TIMER_TSCDEADLINE) {
-		timer_stop(lapic);
-		lapic_set(lapic, APIC_TMICT, 0);
-	}
-	lvt_write(lapic, offset, value);
-}
-
-static void tmict_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	if (timer_is_deadline(lapic))
-		return;
-	lapic_set(lapic, offset, value);
-	timer_start(lapic, value);
-}
-
-/* The count goes on from where it is, at another pace. */
-static void tdcr_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	u32 count = timer_count(lapic);
-
-	lapic_set(lapic, offset, value);
-	if (!timer_is_deadline(lapic))
-		timer_start(lapic, count);
-}
-
-static void self_ipi_write(struct moat_lapic *lapic, u32 offset, u32 value)
-{
-	moat_lapic_send(lapic->vcpu, APIC_DEST_SELF | value, 0, true);
-}
-
-#define LVT(bits, quiet, fn)									\
+#define LVT(bits, quiet)									\
 	{ .access = BOTH_RW, .keep = APIC_LVT_MASKED | APIC_VECTOR_MASK | (bits),		\
-	  .mute = APIC_SEND_PENDING | (quiet), .write = fn }
+	  .mute = APIC_SEND_PENDING | (quiet) }
 #define LINT	LVT(APIC_MODE_MASK | APIC_INPUT_POLARITY | APIC_LVT_LEVEL_TRIGGER,		\
-		    APIC_LVT_REMOTE_IRR, lvt_write)
+		    APIC_LVT_REMOTE_IRR)
 #define VECTORS	{ .access = BOTH_R, .state = ~0 }
 
 #define SVR_BITS (APIC_VECTOR_MASK | APIC_SPIV_APIC_ENABLED | APIC_SPIV_FOCUS_DISABLED)
@@ -786,37 +676,31 @@ static void self_ipi_write(struct moat_lapic *lapic, u32 offset, u32 value)
 #define REG(offset)	((offset) >> 4)
 
 static const struct lapic_reg lapic_regs[REG(KVM_APIC_REG_SIZE)] = {
-	[REG(APIC_ID)] = { .access = BOTH_R, .read = id_read },
-	[REG(APIC_LVR)] = { .access = BOTH_R, .read = version_read },
-	[REG(APIC_TASKPRI)] = { .access = BOTH_RW, .keep = APIC_TPRI_MASK, .write = tpr_write },
+	[REG(APIC_ID)] = { .access = BOTH_R },
+	[REG(APIC_LVR)] = { .access = BOTH_R },
+	[REG(APIC_TASKPRI)] = { .access = BOTH_RW, .keep = APIC_TPRI_MASK },
 	[REG(APIC_ARBPRI)] = { .access = XAPIC_R },
-	[REG(APIC_PROCPRI)] = { .access = BOTH_R, .read = lapic_ppr },
-	[REG(APIC_EOI)] = { .access = BOTH_W, .write = eoi_write },
+	[REG(APIC_PROCPRI)] = { .access = BOTH_R },
+	[REG(APIC_EOI)] = { .access = BOTH_W },
 	[REG(APIC_RRR)] = { .access = XAPIC_R },
-	[REG(APIC_LDR)] = { .access = XAPIC_RW | X2APIC_R, .keep = APIC_LDR_MASK,
-			    .read = ldr_read },
-	[REG(APIC_DFR)] = { .access = XAPIC_RW, .keep = 0xf0000000, .state = ~0,
-			    .write = dfr_write },
-	[REG(APIC_SPIV)] = { .access = BOTH_RW, .keep = SVR_BITS, .write = svr_write },
+	[REG(APIC_LDR)] = { .access = XAPIC_RW | X2APIC_R, .keep = APIC_LDR_MASK },
+	[REG(APIC_DFR)] = { .access = XAPIC_RW, .keep = 0xf0000000, .state = ~0 },
+	[REG(APIC_SPIV)] = { .access = BOTH_RW, .keep = SVR_BITS },
 	[REG(APIC_ISR) ... REG(APIC_ISR) + 7] = VECTORS,
 	[REG(APIC_TMR) ... REG(APIC_TMR) + 7] = VECTORS,
 	[REG(APIC_IRR) ... REG(APIC_IRR) + 7] = VECTORS,
-	[REG(APIC_ESR)] = { .access = BOTH_RW, .state = 0xff, .write = esr_write },
+	[REG(APIC_ESR)] = { .access = BOTH_RW, .state = 0xff },
 	/* The x2APIC's is 64 bits wide: not from this table. */
-	[REG(APIC_ICR)] = { .access = XAPIC_RW | X2APIC_R, .keep = ~APIC_ICR_BUSY,
-			    .write = icr_write },
+	[REG(APIC_ICR)] = { .access = XAPIC_RW | X2APIC_R, .keep = ~APIC_ICR_BUSY },
 	[REG(APIC_ICR2)] = { .access = XAPIC_RW, .keep = 0xff000000, .state = ~0 },
-	[REG(APIC_LVTT)] = LVT(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE, 0, lvtt_write),
-	[REG(APIC_LVTTHMR)] = LVT(APIC_MODE_MASK, 0, lvt_write),
-	[REG(APIC_LVTPC)] = LVT(APIC_MODE_MASK, 0, lvt_write),
-	[REG(APIC_LVT0)] = LINT,
-	[REG(APIC_LVT1)] = LINT,
-	[REG(APIC_LVTERR)] = LVT(0, 0, lvt_write),
-	[REG(APIC_TMICT)] = { .access = BOTH_RW, .keep = ~0, .write = tmict_write },
-	[REG(APIC_TMCCT)] = { .access = BOTH_R, .read = timer_count },
-	[REG(APIC_TDCR)] = { .access = BOTH_RW, .keep = 0xb, .write = tdcr_write },
-	[REG(APIC_SELF_IPI)] = { .access = X2APIC_W, .keep = APIC_VECTOR_MASK,
-				 .write = self_ipi_write },
+	[REG(APIC_LVTT)] = LVT(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE, 0),
+	[REG(APIC_LVTTHMR) ... REG(APIC_LVTPC)] = LVT(APIC_MODE_MASK, 0),
+	[REG(APIC_LVT0) ... REG(APIC_LVT1)] = LINT,
+	[REG(APIC_LVTERR)] = LVT(0, 0),
+	[REG(APIC_TMICT)] = { .access = BOTH_RW, .keep = ~0 },
+	[REG(APIC_TMCCT)] = { .access = BOTH_R },
+	[REG(APIC_TDCR)] = { .access = BOTH_RW, .keep = 0xb },
+	[REG(APIC_SELF_IPI)] = { .access = X2APIC_W, .keep = APIC_VECTOR_MASK },
 };
 
 static const struct lapic_reg lapic_no_reg;
@@ -830,17 +714,116 @@ static const struct lapic_reg *reg_find(u32 offset)
 	return &lapic_regs[array_index_nospec(index, ARRAY_SIZE(lapic_regs))];
 }
 
-static u32 reg_read(struct moat_lapic *lapic, const struct lapic_reg *reg, u32 offset)
+static u32 reg_read(struct moat_lapic *lapic, u32 offset)
 {
-	return reg->read ? reg->read(lapic) : lapic_get(lapic, offset);
+	bool x2apic = lapic_is_x2apic(lapic->vcpu);
+	u32 id = lapic->vcpu->id;
+
+	switch (offset) {
+	case APIC_ID:
+		return x2apic ? id : id << 24;
+	case APIC_LVR:
+		return LAPIC_VERSION;
+	case APIC_PROCPRI:
+		return lapic_ppr(lapic);
+	case APIC_LDR:
+		return x2apic ? x2apic_ldr(id) : lapic_get(lapic, offset);
+	case APIC_TMCCT:
+		return timer_count(lapic);
+	}
+	return lapic_get(lapic, offset);
 }
 
-static void reg_write(struct moat_lapic *lapic, const struct lapic_reg *reg, u32 offset, u32 value)
+static void tpr_write(struct moat_vcpu *vcpu, u8 tpr)
 {
-	if (reg->write)
-		reg->write(lapic, offset, value & reg->keep);
+	lapic_set(vcpu->lapic, APIC_TASKPRI, tpr);
+	vcpu->cr8 = tpr >> 4;
+	lapic_recheck(vcpu);
+}
+
+static void icr_write(struct moat_lapic *lapic, u32 value)
+{
+	lapic_set(lapic, APIC_ICR, value);
+	moat_lapic_send(lapic->vcpu, value, lapic_get(lapic, APIC_ICR2) >> 24, false);
+}
+
+static void svr_write(struct moat_lapic *lapic, u32 value)
+{
+	u32 lvt;
+
+	lapic_set(lapic, APIC_SPIV, value);
+	if (value & APIC_SPIV_APIC_ENABLED)
+		return;
+	for (lvt = APIC_LVTT; lvt <= APIC_LVTERR; lvt += 16)
+		lapic_set(lapic, lvt, lapic_get(lapic, lvt) | APIC_LVT_MASKED);
+}
+
+static void lvt_write(struct moat_lapic *lapic, u32 offset, u32 value)
+{
+	if (offset == APIC_LVTT &&
+	    !(moat_cpuid_told(lapic->vcpu, 1, CPUID_ECX) & F(TSC_DEADLINE_TIMER)))
+		value &= ~APIC_LVT_TIMER_TSCDEADLINE;
+	/* To and from the deadline mode disarms; between the others the count goes on. */
+	if (offset == APIC_LVTT &&
+	    ((value ^ lapic_get(lapic, offset)) & APIC_LVT_TIMER_TSCDEADLINE)) {
+		timer_stop(lapic);
+		lapic_set(lapic, APIC_TMICT, 0);
+	}
+	if (!lapic_enabled(lapic))
+		value |= APIC_LVT_MASKED;
+	lapic_set(lapic, offset, value);
+	/* The PIC may get through now. */
+	if (offset == APIC_LVT0)
+		moat_request(lapic->vcpu, MOAT_REQ_EVENT);
+}
+
+/* Not inlined: what guests write all the time, in reg_write(), needs no frame then. */
+static noinline void reg_write_rare(struct moat_lapic *lapic, u32 offset, u32 value)
+{
+	u32 count;
+
+	switch (offset) {
+	case APIC_SPIV:
+		svr_write(lapic, value);
+		return;
+	case APIC_LVTT ... APIC_LVTERR:
+		lvt_write(lapic, offset, value);
+		return;
+	case APIC_TMICT:
+		if (timer_is_deadline(lapic))
+			return;
+		lapic_set(lapic, offset, value);
+		timer_start(lapic, value);
+		return;
+	case APIC_TDCR:		/* the count goes on from where it is, at another pace */
+		count = timer_count(lapic);
+		lapic_set(lapic, offset, value);
+		if (!timer_is_deadline(lapic))
+			timer_start(lapic, count);
+		return;
+	case APIC_ESR:		/* the errors since the last write show themselves */
+		value = xchg(&lapic->errors, 0);
+		break;
+	case APIC_DFR:
+		value |= APIC_DFR_CLUSTER;
+		break;
+	}
+	lapic_set(lapic, offset, value);
+}
+
+/* value has no bits but those that the register keeps. */
+static void reg_write(struct moat_lapic *lapic, u32 offset, u32 value)
+{
+	if (offset == APIC_EOI)
+		lapic_eoi(lapic->vcpu);
+	else if (offset == APIC_TASKPRI)
+		tpr_write(lapic->vcpu, value);
+	else if (offset == APIC_ICR)
+		icr_write(lapic, value);
+	else if (offset == APIC_SELF_IPI)
+		moat_lapic_send(lapic->vcpu, APIC_DEST_SELF | value, 0, true);
 	else
-		lapic_set(lapic, offset, value & reg->keep);
+		reg_write_rare(lapic, offset, value);
 }
 
 /* The register at gpa; none where an access is not one that hardware answers. */
@@ -881,9 +864,9 @@ bool moat_lapic_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int l
 		tpr_report(vcpu, gpa, write);
 	if (reg && write) {
 		memcpy(&value, data, sizeof(value));
-		reg_write(vcpu->lapic, reg, offset_in_page(gpa), value);
+		reg_write(vcpu->lapic, offset_in_page(gpa), value & reg->keep);
 	} else if (reg) {
-		value = reg_read(vcpu->lapic, reg, offset_in_page(gpa));
+		value = reg_read(vcpu->lapic, offset_in_page(gpa));
 		memcpy(data, &value, sizeof(value));
 	} else if (!write) {
 		memset(data, 0, len);
@@ -894,14 +877,14 @@ bool moat_lapic_mmio(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int l
 int moat_lapic_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
 {
 	struct moat_lapic *lapic = vcpu->lapic;
-	u32 offset = (index - X2APIC_MSRS) << 4;
+	u32 offset = (index - APIC_BASE_MSR) << 4;
 	const struct lapic_reg *reg = reg_find(offset);
 
 	if (!lapic || !lapic_is_x2apic(vcpu) || !(reg->access & X2APIC_R))
 		return -EINVAL;
 	if (vcpu->pv_eoi_offer)
 		moat_pv_eoi_withdraw(vcpu, false);
-	*value = reg_read(lapic, reg, offset);
+	*value = reg_read(lapic, offset);
 	if (offset == APIC_ICR)
 		*value |= (u64)lapic_get(lapic, APIC_ICR2) << 32;
 	return 0;
@@ -920,7 +903,7 @@ static int icr_write_x2apic(struct moat_vcpu *vcpu, u64 value)
 /* EOI and ICR are what guests write all the time: they come first, and by themselves. */
 int moat_lapic_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 {
-	u32 offset = (index - X2APIC_MSRS) << 4;
+	u32 offset = (index - APIC_BASE_MSR) << 4;
 	const struct lapic_reg *reg;
 
 	if (!vcpu->lapic || !lapic_is_x2apic(vcpu))
@@ -936,13 +919,13 @@ int moat_lapic_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 	reg = reg_find(offset);
 	if (!(reg->access & X2APIC_W) || (value & ~(u64)(reg->keep | reg->mute)))
 		return -EINVAL;
-	reg_write(vcpu->lapic, reg, offset, value);
+	reg_write(vcpu->lapic, offset, value & reg->keep);
 	return 0;
 }
 
 void moat_lapic_set_cr8(struct moat_vcpu *vcpu, u8 cr8)
 {
-	tpr_write(vcpu->lapic, APIC_TASKPRI, cr8 << 4);
+	tpr_write(vcpu, cr8 << 4);
 }
 
 void moat_vapic_look(struct moat_vcpu *vcpu)
@@ -953,7 +936,7 @@ void moat_vapic_look(struct moat_vcpu *vcpu)
 	    tpr == (u8)vcpu->vapic_shown)
 		return;
 	vcpu->vapic_shown = (vcpu->vapic_shown & ~0xff) | tpr;
-	tpr_write(vcpu->lapic, APIC_TASKPRI, tpr);
+	tpr_write(vcpu, tpr);
 }
 
 void moat_vapic_show(struct moat_vcpu *vcpu)
@@ -989,7 +972,7 @@ static void lapic_reset_regs(struct moat_lapic *lapic)
 	for (lvt = APIC_LVTT; lvt <= APIC_LVTERR; lvt += 16)
 		lapic_set(lapic, lvt, APIC_LVT_MASKED);
 	/* Where firmware would have connected the PIC. KVM does so, and boot loaders rely on it. */
-	if (vcpu->msrs.apic_base & BASE_BSP)
+	if (vcpu->msrs.apic_base & MSR_IA32_APICBASE_BSP)
 		lapic_set(lapic, APIC_LVT0, APIC_DM_EXTINT);
 	lapic_set(lapic, APIC_DFR, APIC_DFR_FLAT);
 	lapic_set(lapic, APIC_SPIV, 0xff);
@@ -999,14 +982,8 @@ static void lapic_reset_regs(struct moat_lapic *lapic)
 
 void moat_lapic_reset(struct moat_vcpu *vcpu, bool init)
 {
-	u64 base = APIC_DEFAULT_PHYS_BASE | BASE_ENABLE;
-
-	if (!init) {
-		if (vcpu->id == vcpu->vm->bsp_id)
-			base |= BASE_BSP;
-		WRITE_ONCE(vcpu->msrs.apic_base, base);
+	if (!init)
 		WRITE_ONCE(vcpu->lapic->events, 0);
-	}
 	lapic_reset_regs(vcpu->lapic);
 	clear_bit(MOAT_REQ_VAPIC, &vcpu->requests);
 }
@@ -1060,31 +1037,30 @@ void moat_lapic_accept_events(struct moat_vcpu *vcpu)
 	events = xchg(&vcpu->lapic->events, 0);
 	if (events & BIT(EVENT_INIT)) {
 		moat_vcpu_reset(vcpu, true);
-		vcpu->mp_state = vcpu->msrs.apic_base & BASE_BSP ? KVM_MP_STATE_RUNNABLE :
-								   KVM_MP_STATE_INIT_RECEIVED;
+		vcpu->mp_state = vcpu->msrs.apic_base & MSR_IA32_APICBASE_BSP ?
+					 KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_INIT_RECEIVED;
 	}
 	if ((events & BIT(EVENT_SIPI)) && (vcpu->mp_state == KVM_MP_STATE_INIT_RECEIVED ||
 					   vcpu->mp_state == KVM_MP_STATE_UNINITIALIZED))
 		lapic_start_up(vcpu, READ_ONCE(vcpu->lapic->sipi_vector));
 }
 
+#define BASE_MODE	(MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE)
+
 /* Off, xAPIC and x2APIC: "x2APIC State Transitions". The host may go straight to any. */
 static bool base_is_legal(struct moat_vcpu *vcpu, u64 value, bool host)
 {
-	u64 old = vcpu->msrs.apic_base;
+	u64 from = vcpu->msrs.apic_base & BASE_MODE, to = value & BASE_MODE;
 
-	if (value & ~(BASE_ADDRESS | BASE_ENABLE | BASE_X2APIC | BASE_BSP))
-		return false;
-	if ((value & BASE_X2APIC) && !(value & BASE_ENABLE))
+	if ((value & ~(BASE_ADDRESS | BASE_MODE | MSR_IA32_APICBASE_BSP)) || to == X2APIC_ENABLE)
 		return false;
 	if (host)
 		return true;
 	if ((value & BASE_ADDRESS & ~vcpu->gpa_mask) ||
-	    ((value & BASE_X2APIC) && !(moat_cpuid_told(vcpu, 1, CPUID_ECX) & CPUID_1_ECX_X2APIC)))
+	    (to == BASE_MODE && !(moat_cpuid_told(vcpu, 1, CPUID_ECX) & F(X2APIC))))
 		return false;
-	if (old & BASE_X2APIC)
-		return (value & BASE_X2APIC) || !(value & BASE_ENABLE);
-	return !(value & BASE_X2APIC) || (old & BASE_ENABLE);
+	/* From off to x2APIC, and from x2APIC to xAPIC, there is no way but through the third. */
+	return to == BASE_MODE ? from : from != BASE_MODE || !to;
 }
 
 int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host)
@@ -1096,24 +1072,16 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host)
 	WRITE_ONCE(vcpu->msrs.apic_base, value);
 	moat_request(vcpu, MOAT_REQ_EVENT);
 	/* An APIC that is switched off forgets. */
-	if (vcpu->lapic && (old & BASE_ENABLE) && !(value & BASE_ENABLE))
+	if (vcpu->lapic && (old & MSR_IA32_APICBASE_ENABLE) && !(value & MSR_IA32_APICBASE_ENABLE))
 		lapic_reset_regs(vcpu->lapic);
 	return 0;
 }
 
 /* State, as KVM documents it: ICR in two halves, in x2APIC mode too. */
 
-static u32 state_get(const struct kvm_lapic_state *state, u32 offset)
+static u32 *state_reg(struct kvm_lapic_state *state, u32 offset)
 {
-	u32 value;
-
-	memcpy(&value, state->regs + offset, sizeof(value));
-	return value;
-}
-
-static void state_set(struct kvm_lapic_state *state, u32 offset, u32 value)
-{
-	memcpy(state->regs + offset, &value, sizeof(value));
+	return (u32 *)(state->regs + offset);
 }
 
 /* An x2APIC's id has 32 bits there for those who asked for it. */
@@ -1133,8 +1101,8 @@ long moat_vcpu_get_lapic(void *object, void *arg, unsigned long uarg)
 	if (!lapic)
 		return -EINVAL;
 	for (offset = 0; offset < KVM_APIC_REG_SIZE; offset += 16)
-		state_set(arg, offset, reg_read(lapic, reg_find(offset), offset));
-	state_set(arg, APIC_ID, state_id(vcpu));
+		*state_reg(arg, offset) = reg_read(lapic, offset);
+	*state_reg(arg, APIC_ID) = state_id(vcpu);
 	return 0;
 }
 
@@ -1154,24 +1122,21 @@ static void timer_restore(struct moat_lapic *lapic, u32 count)
 
 long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
 {
-	const struct kvm_lapic_state *state = arg;
 	struct moat_vcpu *vcpu = object;
 	struct moat_lapic *lapic = vcpu->lapic;
 	u32 offset;
 
-	if (!lapic)
-		return -EINVAL;
-	if (state_get(state, APIC_ID) != state_id(vcpu))
+	if (!lapic || *state_reg(arg, APIC_ID) != state_id(vcpu))
 		return -EINVAL;
 	hrtimer_cancel(&lapic->timer);
 	for (offset = 0; offset < KVM_APIC_REG_SIZE; offset += 16) {
 		const struct lapic_reg *reg = reg_find(offset);
 
-		lapic_set(lapic, offset, state_get(state, offset) & (reg->keep | reg->state));
+		lapic_set(lapic, offset, *state_reg(arg, offset) & (reg->keep | reg->state));
 	}
 	vcpu->cr8 = lapic_get(lapic, APIC_TASKPRI) >> 4;
 	lapic_sum_up(lapic);
-	timer_restore(lapic, state_get(state, APIC_TMCCT));
+	timer_restore(lapic, *state_reg(arg, APIC_TMCCT));
 	moat_request(vcpu, MOAT_REQ_EVENT);
 	return 0;
 }

@@ -23,14 +23,9 @@
 
 #include "x86.h"
 
-#define F(name)		BIT(X86_FEATURE_##name & 31)
-
-#define LEAF_EXTENDED	0x80000000
 #define LEAF_BASIC_MAX	0x1f
 #define LEAF_EXTENDED_MAX 0x80000021
 #define GPA_BITS_DEFAULT 36	/* of a guest that was not told, as the SDM says */
-
-#define APIC_BASE_ENABLE BIT_ULL(11)
 
 /* Predictive store forwarding may be disabled. */
 #define AMD_PSFD	BIT(28)
@@ -529,7 +524,7 @@ static inline u32 live_1_ecx(struct moat_vcpu *vcpu, u32 ecx)
 
 static inline u32 live_1_edx(struct moat_vcpu *vcpu, u32 edx)
 {
-	return (edx & ~F(APIC)) | (vcpu->msrs.apic_base & APIC_BASE_ENABLE ? F(APIC) : 0);
+	return (edx & ~F(APIC)) | (vcpu->msrs.apic_base & MSR_IA32_APICBASE_ENABLE ? F(APIC) : 0);
 }
 
 static void live_bits(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ebx, u32 *ecx, u32 *edx)

@@ -27,14 +27,7 @@
 #include "../irq/irq.h"
 #include "x86.h"
 
-#define F(name)		BIT(X86_FEATURE_##name & 31)
-
-#define LEAF_EXTENDED	0x80000000
-
-#define X2APIC_MSRS	0x800
 #define X2APIC_MSRS_MASK (~0xffu)
-#define BASE_RESET	(APIC_DEFAULT_PHYS_BASE | BIT_ULL(11))
-#define BASE_BSP	BIT_ULL(8)
 
 #define MSRS_MAX	255		/* in one ioctl, as KVM */
 
@@ -436,7 +429,7 @@ static bool msr_is_filtered(struct moat_vcpu *vcpu, u32 index, bool host, u32 ac
 
 int moat_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
 {
-	if ((index & X2APIC_MSRS_MASK) == X2APIC_MSRS)
+	if ((index & X2APIC_MSRS_MASK) == APIC_BASE_MSR)
 		return moat_lapic_msr_read(vcpu, index, value);
 	if (msr_is_filtered(vcpu, index, host, KVM_MSR_FILTER_READ))
 		return -EPERM;
@@ -449,7 +442,7 @@ int moat_msr_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bool host)
 
 int moat_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
-	if ((index & X2APIC_MSRS_MASK) == X2APIC_MSRS)
+	if ((index & X2APIC_MSRS_MASK) == APIC_BASE_MSR)
 		return moat_lapic_msr_write(vcpu, index, value);
 	if (msr_is_filtered(vcpu, index, host, KVM_MSR_FILTER_WRITE))
 		return -EPERM;
@@ -469,7 +462,8 @@ void moat_msr_reset(struct moat_vcpu *vcpu, bool init)
 	if (init)
 		return;
 	vcpu->msrs = (struct moat_msrs) {
-		.apic_base = BASE_RESET | (vcpu->id == vcpu->vm->bsp_id ? BASE_BSP : 0),
+		.apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
+			     (vcpu->id == vcpu->vm->bsp_id ? MSR_IA32_APICBASE_BSP : 0),
 		.misc_enable = MSR_IA32_MISC_ENABLE_FAST_STRING,
 		.hwcr = HWCR_TSC_FREQ_SEL,
 		.arch_capabilities = arch_capabilities_feature(),

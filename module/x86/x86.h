@@ -20,6 +20,10 @@
 #define HWCR_MCSTATUS_WRITE	BIT_ULL(18)
 
 /* x86/cpuid.c */
+#define LEAF_EXTENDED	0x80000000
+/* A feature's bit in its register. */
+#define F(name)		BIT(X86_FEATURE_##name & 31)
+
 void moat_cpuid_init(void);
 /* The guest executes CPUID: its registers, with the bits that follow its state. */
 void moat_cpuid_execute(struct moat_vcpu *vcpu);
