@@ -10,7 +10,7 @@
  * Who may do what at the same time. The owner has a lock for reading and writing, and RCU:
  *	stage2_map			the lock for reading: any number of vCPUs fault at once
  *	stage2_zap, stage2_wrprotect	the lock for writing
- *	stage2_age, stage2_lookup	only rcu_read_lock, beside any of the above
+ *	stage2_age			only rcu_read_lock, beside any of the above
  *	stage2_init, stage2_destroy	nobody else is there, no CPU uses the tables
  * The CPUs take part too: their walkers set accessed and dirty bits in any present entry at any
  * moment. So a present entry is changed by a locked operation only, and never by a plain store.
@@ -56,7 +56,6 @@
  * @exec: set where code may be fetched, or 0.
  * @noexec: set where code may not be fetched, or 0.
  * @accessed: set by the CPU.
- * @dirty: set by the CPU, in leaves.
  */
 struct stage2_format {
 	u64 table;
@@ -65,14 +64,12 @@ struct stage2_format {
 	u64 exec;
 	u64 noexec;
 	u64 accessed;
-	u64 dirty;
 };
 
 #define NPT_PRESENT	BIT_ULL(0)
 #define NPT_WRITE	BIT_ULL(1)
 #define NPT_USER	BIT_ULL(2)
 #define NPT_ACCESSED	BIT_ULL(5)
-#define NPT_DIRTY	BIT_ULL(6)
 #define NPT_NX		BIT_ULL(63)
 
 /* PWT, PCD and PAT are 0: write-back, entry 0 of the host's PAT; the guest chooses the type. */
@@ -82,7 +79,6 @@ const struct stage2_format stage2_npt = {
 	.write = NPT_WRITE,
 	.noexec = NPT_NX,
 	.accessed = NPT_ACCESSED,
-	.dirty = NPT_DIRTY,
 };
 
 #define EPT_READ	BIT_ULL(0)
@@ -91,7 +87,6 @@ const struct stage2_format stage2_npt = {
 #define EPT_TYPE_WB	(6ULL << 3)
 #define EPT_IGNORE_PAT	BIT_ULL(6)
 #define EPT_ACCESSED	BIT_ULL(8)
-#define EPT_DIRTY	BIT_ULL(9)
 
 const struct stage2_format stage2_ept = {
 	.table = EPT_READ | EPT_WRITE | EPT_EXEC | EPT_ACCESSED,
@@ -99,7 +94,6 @@ const struct stage2_format stage2_ept = {
 	.write = EPT_WRITE,
 	.exec = EPT_EXEC,
 	.accessed = EPT_ACCESSED,
-	.dirty = EPT_DIRTY,
 };
 
 /* Entries. */
@@ -140,26 +134,6 @@ static u64 s2_leaf_value(const struct stage2 *s2, u64 hpa, int level)
 	u64 value = hpa | s2->encrypt | s2->format->leaf | s2->format->noexec;
 
 	return level > 1 ? value | S2_LARGE : value;
-}
-
-static void s2_decode(const struct stage2 *s2, u64 value, u64 gpa, int level,
-		      struct stage2_leaf *leaf)
-{
-	const struct stage2_format *format = s2->format;
-
-	*leaf = (struct stage2_leaf){
-		.gpa = gpa & ~(stage2_level_size(level) - 1),
-		.hpa = s2_address(s2, value),
-		.level = level,
-	};
-	if (value & format->write)
-		leaf->flags |= STAGE2_WRITE;
-	if (s2_grant(format, value, STAGE2_EXEC) == value)
-		leaf->flags |= STAGE2_EXEC;
-	if (value & format->accessed)
-		leaf->flags |= STAGE2_ACCESSED;
-	if (value & format->dirty)
-		leaf->flags |= STAGE2_DIRTY;
 }
 
 /* Walking: the tables on the way to where gpa ends, which is a leaf or an empty entry. */
@@ -207,18 +181,6 @@ static bool s2_clip(const struct stage2 *s2, u64 start, u64 *end)
 		return false;
 	*end = *end < limit ? s2_next(*end - 1, 1) : limit;
 	return true;
-}
-
-bool stage2_lookup(const struct stage2 *s2, u64 gpa, struct stage2_leaf *ret_leaf)
-{
-	struct s2_path path;
-	u64 value;
-
-	if (!s2->root || gpa >= stage2_limit(s2))
-		return false;
-	value = s2_walk(s2, gpa, &path);
-	s2_decode(s2, value, gpa, path.level, ret_leaf);
-	return value;
 }
 
 /* Mapping. */
@@ -382,13 +344,10 @@ int stage2_map(struct stage2 *s2, u64 gpa, u64 hpa, int level, unsigned int prot
 static void s2_remove_leaf(struct stage2 *s2, u64 *entry, u64 gpa, int level)
 {
 	u64 old = xchg(entry, 0);
-	struct stage2_leaf leaf;
 
 	atomic64_add(-1, &s2->leaves[level]);
-	if (!s2->ops->leaf_removed)
-		return;
-	s2_decode(s2, old, gpa, level, &leaf);
-	s2->ops->leaf_removed(s2->ctx, &leaf);
+	if (s2->ops->leaf_removed)
+		s2->ops->leaf_removed(s2->ctx, gpa, level, old);
 }
 
 static bool s2_table_is_empty(const u64 *table)
@@ -461,19 +420,32 @@ static bool s2_clear_bits(u64 *entry, u64 bits)
 	return true;
 }
 
-bool stage2_wrprotect(struct stage2 *s2, u64 start, u64 end)
+/*
+ * Whether a leaf in the range has one of the bits; with clear, none has it any more. Nothing keeps
+ * mappers away while accessed bits are cleared: a large leaf that is split just now may be a table by
+ * then; in a table the bit means nothing to us, and the CPU sets it again.
+ */
+static bool s2_range_bits(struct stage2 *s2, u64 start, u64 end, u64 bits, bool clear)
 {
 	struct s2_path path;
-	bool flush = false;
+	bool found = false;
 	u64 gpa;
 
 	if (!s2_clip(s2, start, &end))
 		return false;
-	for (gpa = start; gpa < end; gpa = s2_next(gpa, path.level))
-		if (s2_walk(s2, gpa, &path))
-			flush |= s2_clear_bits(s2_path_entry(&path, gpa, path.level),
-					       s2->format->write);
-	return flush;
+	for (gpa = start; gpa < end; gpa = s2_next(gpa, path.level)) {
+		if (!(s2_walk(s2, gpa, &path) & bits))
+			continue;
+		if (!clear)
+			return true;
+		found |= s2_clear_bits(s2_path_entry(&path, gpa, path.level), bits);
+	}
+	return found;
+}
+
+bool stage2_wrprotect(struct stage2 *s2, u64 start, u64 end)
+{
+	return s2_range_bits(s2, start, end, s2->format->write, true);
 }
 
 bool stage2_wrprotect_mask(struct stage2 *s2, u64 gpa, u64 mask)
@@ -490,27 +462,9 @@ bool stage2_wrprotect_mask(struct stage2 *s2, u64 gpa, u64 mask)
 	return flush;
 }
 
-/*
- * Nothing keeps mappers away here. A large leaf that is split just now may be a table by the time
- * that its bit is cleared; in a table the bit means nothing to us, and the CPU sets it again.
- */
 bool stage2_age(struct stage2 *s2, u64 start, u64 end, bool clear)
 {
-	u64 accessed = s2->format->accessed;
-	struct s2_path path;
-	bool found = false;
-	u64 gpa;
-
-	if (!s2_clip(s2, start, &end))
-		return false;
-	for (gpa = start; gpa < end; gpa = s2_next(gpa, path.level)) {
-		if (!(s2_walk(s2, gpa, &path) & accessed))
-			continue;
-		if (!clear)
-			return true;
-		found |= s2_clear_bits(s2_path_entry(&path, gpa, path.level), accessed);
-	}
-	return found;
+	return s2_range_bits(s2, start, end, s2->format->accessed, clear);
 }
 
 /* The whole. */

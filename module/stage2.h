@@ -17,27 +17,10 @@
 /* What a leaf allows. Reading always is. */
 #define STAGE2_WRITE		0x1u
 #define STAGE2_EXEC		0x2u
-/* What the CPU has noted in a leaf; only in struct stage2_leaf. */
-#define STAGE2_ACCESSED		0x4u
-#define STAGE2_DIRTY		0x8u
 
 struct stage2_format;
 extern const struct stage2_format stage2_npt;	/* host EFER.NXE on */
 extern const struct stage2_format stage2_ept;	/* EPTP with accessed and dirty flags on */
-
-/**
- * struct stage2_leaf - a mapping, decoded
- * @gpa: first guest-physical address that it maps.
- * @hpa: the host-physical address that @gpa is mapped to.
- * @level: 1, 2 or 3; where nothing is mapped, the level of the empty entry.
- * @flags: STAGE2_WRITE, STAGE2_EXEC, STAGE2_ACCESSED, STAGE2_DIRTY.
- */
-struct stage2_leaf {
-	u64 gpa;
-	u64 hpa;
-	int level;
-	unsigned int flags;
-};
 
 /**
  * struct stage2_ops - what the owner of the tables does for them; none of these may sleep
@@ -46,13 +29,13 @@ struct stage2_leaf {
  * @table_free: takes back a page, which is no longer zero. It must not be used for anything else
  *	before an RCU grace period has passed and the TLB flush that the caller was told to do is
  *	done: until then lockless readers and the CPUs' own walkers may still be in it.
- * @leaf_removed: a leaf was taken out by stage2_zap() or stage2_destroy(): what the CPU noted in it
- *	is final. NULL where nobody wants to know.
+ * @leaf_removed: a leaf, of which gpa is a part, was taken out by stage2_zap() or stage2_destroy():
+ *	what the CPU noted in its value is final. NULL where nobody wants to know.
  */
 struct stage2_ops {
 	void *(*table_alloc)(void *ctx, void *cache);
 	void (*table_free)(void *ctx, void *table);
-	void (*leaf_removed)(void *ctx, const struct stage2_leaf *leaf);
+	void (*leaf_removed)(void *ctx, u64 gpa, int level, u64 value);
 };
 
 /**
@@ -121,8 +104,5 @@ bool stage2_wrprotect_mask(struct stage2 *s2, u64 gpa, u64 mask);
 
 /* Was any of start..end accessed since it was mapped or last cleared; with clear, forgets it. */
 bool stage2_age(struct stage2 *s2, u64 start, u64 end, bool clear);
-
-/* True where gpa is mapped. The leaf is that at one moment; only locks make it stay. */
-bool stage2_lookup(const struct stage2 *s2, u64 gpa, struct stage2_leaf *ret_leaf);
 
 #endif

@@ -1,12 +1,13 @@
 # Second-level page tables: by hand and against a model; many threads at once.
 UNIT_TESTS += $(B)/unit/stage2_test $(B)/unit/stage2_race_test
 STAGE2_TEST_SRC := selftests/unit/stage2_test.c selftests/unit/stage2_model.c \
-	selftests/unit/stage2_cpu.c module/stage2.c
-STAGE2_RACE_SRC := selftests/unit/stage2_race_test.c selftests/unit/stage2_cpu.c module/stage2.c
+	selftests/unit/stage2_cpu.c selftests/unit/stage2_look.c module/stage2.c
+STAGE2_RACE_SRC := selftests/unit/stage2_race_test.c selftests/unit/stage2_cpu.c \
+	selftests/unit/stage2_look.c module/stage2.c
 STAGE2_FUZZ_SRC := selftests/unit/stage2_fuzz.c selftests/unit/stage2_model.c \
-	selftests/unit/stage2_cpu.c module/stage2.c
+	selftests/unit/stage2_cpu.c selftests/unit/stage2_look.c module/stage2.c
 STAGE2_HDR := module/stage2.h module/pure.h module/pure_atomic.h selftests/unit/unit.h \
-	selftests/unit/stage2_cpu.h selftests/unit/stage2_model.h
+	selftests/unit/stage2_cpu.h selftests/unit/stage2_look.h selftests/unit/stage2_model.h
 STAGE2_CFLAGS = $(filter-out -MMD -MP,$(CFLAGS))
 
 $(B)/unit/stage2_test: $(STAGE2_TEST_SRC) $(STAGE2_HDR)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "selftests/unit/stage2_cpu.h"
+#include "selftests/unit/stage2_look.h"
 #include "selftests/unit/stage2_model.h"
 
 #define PAGE		4096ULL
@@ -142,22 +143,23 @@ static void clear_pages(u32 first, u32 count)
 	memset(&pages[first], 0, count * sizeof(pages[0]));
 }
 
-static void leaf_removed(void *ctx, const struct stage2_leaf *leaf)
+static void leaf_removed(void *ctx, u64 gpa, int level, u64 value)
 {
-	u32 page = (leaf->gpa - model.base) / PAGE;
+	struct stage2_leaf leaf = stage2_leaf_of(&model.s2, gpa, level, value);
+	u32 page = (leaf.gpa - model.base) / PAGE;
 
 	REQUIRE(ctx == &model);
-	REQUIRE(leaf->gpa >= model.base && page < PAGES);
+	REQUIRE(leaf.gpa >= model.base && page < PAGES);
 	if (model.failure)
 		return;
-	REQUIRE(pages[page].level == leaf->level);
-	REQUIRE(pages[page].flags == leaf->flags);
-	REQUIRE(page_hpa(page, pages[page].variant) == leaf->hpa);
-	REQUIRE(leaf->gpa < model.zap_end);
-	REQUIRE(leaf->gpa + stage2_level_size(leaf->level) > model.zap_start);
+	REQUIRE(pages[page].level == leaf.level);
+	REQUIRE(pages[page].flags == leaf.flags);
+	REQUIRE(page_hpa(page, pages[page].variant) == leaf.hpa);
+	REQUIRE(leaf.gpa < model.zap_end);
+	REQUIRE(leaf.gpa + stage2_level_size(leaf.level) > model.zap_start);
 	if (model.failure)
 		return;
-	clear_pages(page, level_pages(leaf->level));
+	clear_pages(page, level_pages(leaf.level));
 	model.removed++;
 }
 

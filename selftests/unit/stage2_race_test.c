@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "selftests/unit/stage2_cpu.h"
+#include "selftests/unit/stage2_look.h"
 #include "selftests/unit/unit.h"
 
 #define PAGE		4096ULL
@@ -83,15 +84,16 @@ static void table_free(void *ctx, void *table)
 	__atomic_fetch_add(&r.freed, 1, __ATOMIC_RELAXED);
 }
 
-static void leaf_removed(void *ctx, const struct stage2_leaf *leaf)
+static void leaf_removed(void *ctx, u64 gpa, int level, u64 value)
 {
-	u64 i, first = leaf->gpa / PAGE;
+	struct stage2_leaf leaf = stage2_leaf_of(&r.s2, gpa, level, value);
+	u64 i, first = leaf.gpa / PAGE;
 
 	(void)ctx;
-	wrong_if(leaf->hpa != leaf->gpa + OFFSET);
-	if (!(leaf->flags & STAGE2_DIRTY))
+	wrong_if(leaf.hpa != leaf.gpa + OFFSET);
+	if (!(leaf.flags & STAGE2_DIRTY))
 		return;
-	for (i = first; i < first + stage2_level_size(leaf->level) / PAGE; i++)
+	for (i = first; i < first + stage2_level_size(level) / PAGE; i++)
 		__atomic_store_n(&r.written[i], 0, __ATOMIC_SEQ_CST);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "selftests/unit/stage2_cpu.h"
+#include "selftests/unit/stage2_look.h"
 #include "selftests/unit/stage2_model.h"
 #include "selftests/unit/unit.h"
 
@@ -53,10 +54,10 @@ static void table_free(void *ctx, void *table)
 	free(table);
 }
 
-static void leaf_removed(void *ctx, const struct stage2_leaf *leaf)
+static void leaf_removed(void *ctx, u64 gpa, int level, u64 value)
 {
 	(void)ctx;
-	t.removed = *leaf;
+	t.removed = stage2_leaf_of(&t.s2, gpa, level, value);
 	t.count++;
 }
 
