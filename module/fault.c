@@ -114,13 +114,14 @@ static u64 vm_zap_piece(struct moat_vm *vm, u64 start, u64 end)
 	return next;
 }
 
-static void vm_zap(struct moat_vm *vm, u64 start, u64 end, bool may_block)
+static bool vm_zap(struct moat_vm *vm, u64 start, u64 end, bool may_block)
 {
 	while (start < end) {
 		start = vm_zap_piece(vm, start, end);
 		if (may_block)
 			cond_resched();
 	}
+	return true;
 }
 
 void moat_mmu_zap(struct moat_vm *vm, u64 gfn, u64 npages)
@@ -143,50 +144,48 @@ void moat_mmu_wrprotect(struct moat_vm *vm, u64 gfn, u64 npages)
 
 /* The host's notifications */
 
-struct hva_range {
-	unsigned long start, end;
-};
+/*
+ * What becomes of the part of a slot that a range of host addresses backs, as guest-physical
+ * addresses: fn, with the flag that it was given. What the fns answer is or'ed.
+ */
+typedef bool part_fn(struct moat_vm *vm, u64 start, u64 end, bool flag);
 
-/* The part of a slot that a range of host addresses backs, as guest-physical addresses. */
-static bool slot_part(const struct moat_slot *slot, struct hva_range range, u64 *start, u64 *end)
+static bool slot_part(struct moat_vm *vm, const struct moat_slot *slot, unsigned long start,
+		      unsigned long end, part_fn *fn, bool flag)
 {
-	unsigned long first = max(range.start, slot->hva);
-	unsigned long last = min(range.end, slot->hva + (slot->npages << PAGE_SHIFT));
+	unsigned long first = max(start, slot->hva);
+	unsigned long last = min(end, slot->hva + (slot->npages << PAGE_SHIFT));
 	u64 gpa = slot->gfn << PAGE_SHIFT;
 
-	if (first >= last)
-		return false;
-	*start = gpa + (first - slot->hva);
-	*end = gpa + (last - slot->hva);
-	return true;
+	return first < last && fn(vm, gpa + (first - slot->hva), gpa + (last - slot->hva), flag);
+}
+
+/*
+ * The same for all slots. One that is being taken out of the array is in vm->leaving from before that
+ * until it is unmapped: so it is found here or there, if one looks first here and then there.
+ */
+static bool slot_parts(struct moat_vm *vm, unsigned long start, unsigned long end, part_fn *fn,
+		       bool flag)
+{
+	int idx = srcu_read_lock(&vm->srcu);
+	const struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
+	struct moat_slot leaving;
+	bool any = false;
+	u32 i;
+
+	for (i = 0; i < slots->count; i++)
+		any |= slot_part(vm, &slots->slot[i], start, end, fn, flag);
+	read_lock(&vm->mmu_lock);
+	leaving = vm->leaving;
+	read_unlock(&vm->mmu_lock);
+	any |= slot_part(vm, &leaving, start, end, fn, flag);
+	srcu_read_unlock(&vm->srcu, idx);
+	return any;
 }
 
 static struct moat_vm *vm_of(struct mmu_notifier *notifier)
 {
 	return container_of(notifier, struct moat_vm, notifier);
-}
-
-/*
- * A slot that is being taken out of the array is in vm->leaving from before that until it is
- * unmapped: so it is found here or there, if one looks first here and then there.
- */
-static void zap_hva(struct moat_vm *vm, struct hva_range range, bool may_block)
-{
-	int idx = srcu_read_lock(&vm->srcu);
-	const struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
-	struct moat_slot leaving;
-	u64 start, end;
-	u32 i;
-
-	for (i = 0; i < slots->count; i++)
-		if (slot_part(&slots->slot[i], range, &start, &end))
-			vm_zap(vm, start, end, may_block);
-	read_lock(&vm->mmu_lock);
-	leaving = vm->leaving;
-	read_unlock(&vm->mmu_lock);
-	if (slot_part(&leaving, range, &start, &end))
-		vm_zap(vm, start, end, may_block);
-	srcu_read_unlock(&vm->srcu, idx);
 }
 
 static int mmu_invalidate_start(struct mmu_notifier *notifier,
@@ -204,8 +203,7 @@ static int mmu_invalidate_start(struct mmu_notifier *notifier,
 		vm->mmu_busy_end = max_t(u64, vm->mmu_busy_end, range->end);
 	}
 	write_unlock(&vm->mmu_lock);
-	zap_hva(vm, (struct hva_range) { range->start, range->end },
-		mmu_notifier_range_blockable(range));
+	slot_parts(vm, range->start, range->end, vm_zap, mmu_notifier_range_blockable(range));
 	return 0;
 }
 
@@ -220,44 +218,36 @@ static void mmu_invalidate_end(struct mmu_notifier *notifier,
 	write_unlock(&vm->mmu_lock);
 }
 
-static bool age_hva(struct moat_vm *vm, struct hva_range range, bool clear)
+static bool vm_age(struct moat_vm *vm, u64 start, u64 end, bool clear)
 {
-	int idx = srcu_read_lock(&vm->srcu);
-	const struct moat_slots *slots = srcu_dereference(vm->slots, &vm->srcu);
-	bool young = false;
-	u64 start, end;
-	u32 i;
+	bool young;
 
 	rcu_read_lock();
-	for (i = 0; i < slots->count; i++)
-		if (slot_part(&slots->slot[i], range, &start, &end))
-			young |= stage2_age(&vm->stage2, start, end, clear);
+	young = stage2_age(&vm->stage2, start, end, clear);
 	rcu_read_unlock();
-	srcu_read_unlock(&vm->srcu, idx);
 	return young;
 }
 
 static moat_young_t mmu_clear_flush_young(struct mmu_notifier *notifier, struct mm_struct *mm,
 					  unsigned long start, unsigned long end)
 {
-	struct moat_vm *vm = vm_of(notifier);
-	bool young = age_hva(vm, (struct hva_range) { start, end }, true);
+	bool young = slot_parts(vm_of(notifier), start, end, vm_age, true);
 
 	if (young)
-		moat_mmu_flush(vm);
+		moat_mmu_flush(vm_of(notifier));
 	return young;
 }
 
 static moat_young_t mmu_clear_young(struct mmu_notifier *notifier, struct mm_struct *mm,
 				    unsigned long start, unsigned long end)
 {
-	return age_hva(vm_of(notifier), (struct hva_range) { start, end }, true);
+	return slot_parts(vm_of(notifier), start, end, vm_age, true);
 }
 
 static moat_young_t mmu_test_young(struct mmu_notifier *notifier, struct mm_struct *mm,
 				   unsigned long address)
 {
-	return age_hva(vm_of(notifier), (struct hva_range) { address, address + PAGE_SIZE }, false);
+	return slot_parts(vm_of(notifier), address, address + PAGE_SIZE, vm_age, false);
 }
 
 /* The owner's address space ends: nothing of it may stay reachable. */

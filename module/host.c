@@ -34,19 +34,15 @@ static int host_cpu_online(unsigned int cpu)
 	return r;
 }
 
+/* With interrupts off, as calls to other CPUs are. */
 static void host_cpu_disable(void *unused)
 {
-	unsigned long flags;
-
-	local_irq_save(flags);
 	moat_hw->cpu_disable();
-	local_irq_restore(flags);
 }
 
 static int host_cpu_offline(unsigned int cpu)
 {
-	host_cpu_disable(NULL);
-	return 0;
+	return smp_call_function_single(cpu, host_cpu_disable, NULL, true);
 }
 
 /*
@@ -61,13 +57,9 @@ static int host_suspend_noirq(struct device *dev)
 
 static void host_cpu_resume(void *unused)
 {
-	unsigned long flags;
-
-	local_irq_save(flags);
 	if (moat_hw->cpu_enable())
 		pr_err("CPU %d: %s did not come back after sleep\n", smp_processor_id(),
 		       moat_hw->name);
-	local_irq_restore(flags);
 }
 
 static int host_resume_noirq(struct device *dev)

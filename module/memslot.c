@@ -96,7 +96,7 @@ static struct moat_slots *slots_copy(const struct moat_slots *old, const struct 
 	return copy;
 }
 
-/* What leaves is the host's to take away until it is no longer mapped: see zap_hva(). */
+/* What leaves is the host's to take away until it is no longer mapped: see slot_parts(). */
 static void slot_leaves(struct moat_vm *vm, struct moat_slot slot)
 {
 	write_lock(&vm->mmu_lock);
