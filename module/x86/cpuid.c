@@ -40,6 +40,8 @@
 			 X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
 #define EFER_ALWAYS	((u64)EFER_SCE)
 
+#define NO_WORD	(-1)
+
 /**
  * struct cpuid_row - the features in one register
  * @function: the leaf.
@@ -57,8 +59,6 @@ struct cpuid_row {
 	u32 allowed;
 	u32 always;
 };
-
-#define NO_WORD	(-1)
 
 static const struct cpuid_row cpuid_rows[] = {
 	{ 1, 0, CPUID_ECX, CPUID_1_ECX,
@@ -100,22 +100,6 @@ static const struct cpuid_row cpuid_rows[] = {
 	/* No nested data breakpoints, LFENCE serialises, null selectors clear the base. */
 	{ LEAF_EXTENDED + 0x21, 0, CPUID_EAX, NO_WORD, BIT(0) | BIT(2) | BIT(6), 0 },
 };
-
-/* Leaves given as the CPU gives them: caches, TLBs, the CPU's name. */
-static bool leaf_is_raw(u32 function)
-{
-	switch (function) {
-	case 2:
-	case 4:
-	case LEAF_EXTENDED + 2 ... LEAF_EXTENDED + 6:
-	case LEAF_EXTENDED + 0x19:
-	case LEAF_EXTENDED + 0x1a:
-	case LEAF_EXTENDED + 0x1d:
-		return true;
-	default:
-		return false;
-	}
-}
 
 static struct kvm_cpuid_entry2 cpuid_supported[128];
 static u32 cpuid_supported_count;
@@ -194,18 +178,14 @@ u32 moat_cpuid_bits(struct moat_vcpu *vcpu, u32 function, enum cpuid_regs_idx re
 
 static void entry_add(u32 function, u32 index, bool indexed, const u32 regs[4])
 {
-	struct kvm_cpuid_entry2 *e = &cpuid_supported[cpuid_supported_count];
-
 	if (WARN_ON_ONCE(cpuid_supported_count == ARRAY_SIZE(cpuid_supported)))
 		return;
-	cpuid_supported_count++;
-	e->function = function;
-	e->index = index;
-	e->flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
-	e->eax = regs[CPUID_EAX];
-	e->ebx = regs[CPUID_EBX];
-	e->ecx = regs[CPUID_ECX];
-	e->edx = regs[CPUID_EDX];
+	cpuid_supported[cpuid_supported_count++] = (struct kvm_cpuid_entry2) {
+		.function = function, .index = index,
+		.flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
+		.eax = regs[CPUID_EAX], .ebx = regs[CPUID_EBX],
+		.ecx = regs[CPUID_ECX], .edx = regs[CPUID_EDX],
+	};
 }
 
 static void host_query(u32 function, u32 index, u32 regs[4])
@@ -308,28 +288,24 @@ static void leaf_add(u32 function, u32 max)
 	case 6:
 		regs[CPUID_EAX] = BIT(2);	/* the APIC timer never stops */
 		break;
+	case 7:
+		regs[CPUID_EAX] = min_t(u32, raw[CPUID_EAX], 1);
+		break;
 	case LEAF_EXTENDED + 8:
 		regs[CPUID_EAX] = address_sizes();
 		break;
-	default:
-		if (leaf_is_raw(function))
-			memcpy(regs, raw, sizeof(regs));
+	case 2:		/* as the CPU gives them: caches, TLBs, the CPU's name */
+	case LEAF_EXTENDED + 2 ... LEAF_EXTENDED + 6:
+	case LEAF_EXTENDED + 0x19 ... LEAF_EXTENDED + 0x1a:
+		memcpy(regs, raw, sizeof(regs));
+		break;
 	}
 	/* No topology: whoever knows it tells the guest. */
 	entry_add(function, 0, function == 7 || function == 0xb || function == 0x1f, regs);
-}
-
-static void structured_add(u32 function)
-{
-	u32 regs[4], max = min_t(u32, cpuid_eax(function), 1);
-
-	features_query(function, 0, regs);
-	regs[CPUID_EAX] = max;
-	entry_add(function, 0, true, regs);
-	if (!max)
-		return;
-	features_query(function, 1, regs);
-	entry_add(function, 1, true, regs);
+	if (function == 7 && regs[CPUID_EAX]) {
+		features_query(function, 1, regs);
+		entry_add(function, 1, true, regs);
+	}
 }
 
 static void range_add(u32 first, u32 limit)
@@ -340,8 +316,6 @@ static void range_add(u32 first, u32 limit)
 	for (function = first; function <= max; function++) {
 		if (function == 4 || function == LEAF_EXTENDED + 0x1d)
 			caches_add(function);
-		else if (function == 7)
-			structured_add(function);
 		else if (function == 0xd)
 			xsave_add(function);
 		else
@@ -389,14 +363,12 @@ long moat_system_get_supported_cpuid(void *object, void *arg, unsigned long uarg
 
 /* What follows from what the guest was told */
 
-struct cpuid_cr4 {
+static const struct cpuid_cr4 {
 	u32 function;
 	u8 reg;
 	u32 bit;
 	u64 cr4;
-};
-
-static const struct cpuid_cr4 cpuid_cr4[] = {
+} cpuid_cr4[] = {
 	{ 1, CPUID_ECX, F(PCID), X86_CR4_PCIDE },
 	{ 1, CPUID_ECX, F(XSAVE), X86_CR4_OSXSAVE },
 	{ 7, CPUID_EBX, F(FSGSBASE), X86_CR4_FSGSBASE },
@@ -414,7 +386,6 @@ static u64 cr4_allowed(struct moat_vcpu *vcpu)
 
 	for (i = 0; i < ARRAY_SIZE(cpuid_cr4); i++) {
 		const struct cpuid_cr4 *row = &cpuid_cr4[i];
-
 		u32 bits = vcpu->cpuid_count ? moat_cpuid_bits(vcpu, row->function, row->reg) :
 					       moat_cpuid_supported(row->function, row->reg);
 
@@ -457,31 +428,22 @@ u64 moat_spec_ctrl_supported(void)
 				   moat_cpuid_supported(LEAF_EXTENDED + 8, CPUID_EBX));
 }
 
-static u64 xcr0_allowed(struct moat_vcpu *vcpu)
-{
-	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, 0xd, 0);
-
-	return e ? (e->eax | (u64)e->edx << 32) & moat_fpu_features() : 0;
-}
-
 static u64 gpa_mask(struct moat_vcpu *vcpu)
 {
-	const struct kvm_cpuid_entry2 *max = moat_cpuid_find(vcpu, LEAF_EXTENDED, 0);
-	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, LEAF_EXTENDED + 8, 0);
 	u32 bits = 0;
 
-	if (max && e && max->eax >= LEAF_EXTENDED + 8)
-		bits = e->eax & 0xff;
-	if (!bits)
-		bits = GPA_BITS_DEFAULT;
-	return GENMASK_ULL(min_t(u32, bits, STAGE2_GPA_BITS) - 1, 0);
+	if (moat_cpuid_told(vcpu, LEAF_EXTENDED, CPUID_EAX) >= LEAF_EXTENDED + 8)
+		bits = moat_cpuid_told(vcpu, LEAF_EXTENDED + 8, CPUID_EAX) & 0xff;
+	return GENMASK_ULL(min_t(u32, bits ?: GPA_BITS_DEFAULT, STAGE2_GPA_BITS) - 1, 0);
 }
 
 void moat_cpuid_derive(struct moat_vcpu *vcpu)
 {
 	u32 edx = moat_cpuid_bits(vcpu, LEAF_EXTENDED + 1, CPUID_EDX);
 
-	vcpu->xcr0_allowed = xcr0_allowed(vcpu);
+	vcpu->xcr0_allowed = moat_fpu_features() &
+			     (moat_cpuid_told(vcpu, 0xd, CPUID_EAX) |
+			      (u64)moat_cpuid_told(vcpu, 0xd, CPUID_EDX) << 32);
 	vcpu->cr4_reserved = ~cr4_allowed(vcpu);
 	vcpu->efer_reserved = ~efer_from_bits(edx);
 	vcpu->gpa_mask = gpa_mask(vcpu);
@@ -527,15 +489,15 @@ static inline u32 live_1_edx(struct moat_vcpu *vcpu, u32 edx)
 	return (edx & ~F(APIC)) | (vcpu->msrs.apic_base & MSR_IA32_APICBASE_ENABLE ? F(APIC) : 0);
 }
 
-static void live_bits(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ebx, u32 *ecx, u32 *edx)
+static void live_bits(struct moat_vcpu *vcpu, struct kvm_cpuid_entry2 *e)
 {
-	if (function == 1) {
-		*ecx = live_1_ecx(vcpu, *ecx);
-		*edx = live_1_edx(vcpu, *edx);
-	} else if (function == 0xd && index == 0) {
-		*ebx = moat_fpu_area_size(vcpu->xcr0);
-	} else if (function == 0xd && index == 1 && *ebx) {
-		*ebx = moat_fpu_compact_size(vcpu->xcr0);
+	if (e->function == 1) {
+		e->ecx = live_1_ecx(vcpu, e->ecx);
+		e->edx = live_1_edx(vcpu, e->edx);
+	} else if (e->function == 0xd && e->index == 0) {
+		e->ebx = moat_fpu_area_size(vcpu->xcr0);
+	} else if (e->function == 0xd && e->index == 1 && e->ebx) {
+		e->ebx = moat_fpu_compact_size(vcpu->xcr0);
 	}
 }
 
@@ -544,7 +506,7 @@ static void list_live_bits(struct moat_vcpu *vcpu, struct kvm_cpuid_entry2 *list
 	struct kvm_cpuid_entry2 *e;
 
 	for (e = list; e < list + count; e++)
-		live_bits(vcpu, e->function, e->index, &e->ebx, &e->ecx, &e->edx);
+		live_bits(vcpu, e);
 }
 
 /* What has run may be told the same again, nothing else: much has been derived from it by then. */
@@ -602,38 +564,24 @@ long moat_vcpu_get_cpuid2(void *object, void *arg, unsigned long uarg)
 
 static bool guest_is_amd(struct moat_vcpu *vcpu)
 {
-	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, 0, 0);
+	u32 ebx = moat_cpuid_told(vcpu, 0, CPUID_EBX);
 
 	/* "AuthenticAMD", "HygonGenuine" */
-	return e && (e->ebx == 0x68747541 || e->ebx == 0x6f677948);
+	return ebx == 0x68747541 || ebx == 0x6f677948;
 }
 
 /* A leaf above its range's last: AMD's CPUs answer 0, Intel's as for the last basic one. */
 static const struct kvm_cpuid_entry2 *out_of_range(struct moat_vcpu *vcpu, u32 function, u32 index)
 {
-	const struct kvm_cpuid_entry2 *basic = moat_cpuid_find(vcpu, 0, 0);
-	const struct kvm_cpuid_entry2 *range = basic;
+	u32 first = 0;
 
-	if (!basic || guest_is_amd(vcpu))
-		return NULL;
 	if (function >= KVM_CPUID_SIGNATURE && function < KVM_CPUID_SIGNATURE + 0x10000)
-		range = moat_cpuid_find(vcpu, function & ~0xffu, 0);
+		first = function & ~0xffu;
 	else if (function >= LEAF_EXTENDED)
-		range = moat_cpuid_find(vcpu, LEAF_EXTENDED, 0);
-	if (range && function <= range->eax)
+		first = LEAF_EXTENDED;
+	if (guest_is_amd(vcpu) || function <= moat_cpuid_told(vcpu, first, CPUID_EAX))
 		return NULL;
-	return moat_cpuid_find(vcpu, basic->eax, index);
-}
-
-/* Topology: ECX echoes the index and EDX is the x2APIC id, for absent sub-leaves too. */
-static void topology_query(struct moat_vcpu *vcpu, u32 function, u32 index, u32 *ecx, u32 *edx)
-{
-	const struct kvm_cpuid_entry2 *e = moat_cpuid_find(vcpu, function, 1);
-
-	if (!e)
-		return;
-	*ecx = index & 0xff;
-	*edx = e->edx;
+	return moat_cpuid_find(vcpu, moat_cpuid_told(vcpu, 0, CPUID_EAX), index);
 }
 
 static void registers_set(struct moat_vcpu *vcpu, u32 eax, u32 ebx, u32 ecx, u32 edx)
@@ -647,24 +595,24 @@ static void registers_set(struct moat_vcpu *vcpu, u32 eax, u32 ebx, u32 ecx, u32
 /* A leaf that is not in the list. */
 static noinline void absent_execute(struct moat_vcpu *vcpu, u32 function, u32 index)
 {
-	const struct kvm_cpuid_entry2 none = { 0 }, *e = out_of_range(vcpu, function, index);
-	u32 ecx, edx;
+	const struct kvm_cpuid_entry2 none = { 0 };
+	const struct kvm_cpuid_entry2 *e = out_of_range(vcpu, function, index) ?: &none;
 
-	if (!e)
-		e = &none;
-	ecx = e->ecx;
-	edx = e->edx;
-	if (function == 0xb || function == 0x1f)
-		topology_query(vcpu, function, index, &ecx, &edx);
-	registers_set(vcpu, e->eax, e->ebx, ecx, edx);
+	registers_set(vcpu, e->eax, e->ebx, e->ecx, e->edx);
+	/* Topology: ECX echoes the index and EDX is the x2APIC id, for absent sub-leaves too. */
+	e = function == 0xb || function == 0x1f ? moat_cpuid_find(vcpu, function, 1) : NULL;
+	if (e) {
+		vcpu->gpr[RCX] = index & 0xff;
+		vcpu->gpr[RDX] = e->edx;
+	}
 }
 
 static noinline void live_execute(struct moat_vcpu *vcpu, const struct kvm_cpuid_entry2 *e)
 {
-	u32 ebx = e->ebx, ecx = e->ecx, edx = e->edx;
+	struct kvm_cpuid_entry2 live = *e;
 
-	live_bits(vcpu, e->function, e->index, &ebx, &ecx, &edx);
-	registers_set(vcpu, e->eax, ebx, ecx, edx);
+	live_bits(vcpu, &live);
+	registers_set(vcpu, live.eax, live.ebx, live.ecx, live.edx);
 }
 
 void moat_cpuid_execute(struct moat_vcpu *vcpu)
