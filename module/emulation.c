@@ -396,16 +396,11 @@ static void access_init(struct access *a, struct moat_vcpu *vcpu, bool atomic)
 	a->vcpu = vcpu;
 	a->atomic = atomic;
 	a->retry = false;
-	a->walk.cr0 = s->cr0;
-	a->walk.cr3 = s->cr3;
-	a->walk.cr4 = s->cr4;
-	a->walk.efer = s->efer;
-	a->walk.rflags = vcpu->rflags;
-	a->walk.gpa_mask = vcpu->gpa_mask;
-	a->walk.pkru = 0;
-	a->walk.read_entry = walk_read_entry;
-	a->walk.update_entry = walk_update_entry;
-	a->walk.ctx = a;
+	a->walk = (struct walk_ctx) {
+		.cr0 = s->cr0, .cr3 = s->cr3, .cr4 = s->cr4, .efer = s->efer,
+		.rflags = vcpu->rflags, .gpa_mask = vcpu->gpa_mask,
+		.read_entry = walk_read_entry, .update_entry = walk_update_entry, .ctx = a,
+	};
 	a->state.sregs = s;
 	a->state.cpl = s->ss.dpl;
 	a->state.ops = &emulation_ops;
@@ -771,13 +766,14 @@ int moat_emulate(struct moat_vcpu *vcpu)
 	access_init(&a, vcpu, false);
 	moat_hw->code_find(vcpu, &code);
 	known = insn_recall(vcpu, &code);
-	if (!known) {
-		r = fetch_decode(&a, &fetch, &emul->insn);
-		if (r)
-			return fetch_failed(&a, &fetch, r);
-		known = insn_remember(vcpu, &code, &fetch, &emul->insn);
+	if (known) {
+		emul->insn = *known;
+		return emulation_continue(vcpu);
 	}
-	emul->insn = *known;
+	r = fetch_decode(&a, &fetch, &emul->insn);
+	if (r)
+		return fetch_failed(&a, &fetch, r);
+	insn_remember(vcpu, &code, &fetch, &emul->insn);
 	return emulation_continue(vcpu);
 }
 

@@ -476,6 +476,9 @@ static inline enum moat_irqchip moat_irqchip(const struct moat_vm *vm)
 
 /* vm.c */
 moat_ioctl_fn moat_system_create_vm;
+/* A descriptor for a new file of object, for fd_install(), which is when anybody can use it. */
+int moat_file_prepare(const char *name, const struct file_operations *fops, void *object, int flags,
+		      struct file **ret_file);
 void moat_vm_get(struct moat_vm *vm);
 void moat_vm_put(struct moat_vm *vm);
 /* The same request to all its vCPUs, running or not. */

@@ -174,30 +174,19 @@ static long stats_open(const struct stats_file *as)
 {
 	struct stats_file *stats = kmemdup(as, sizeof(*as), GFP_KERNEL_ACCOUNT);
 	struct file *file;
-	int fd, r;
+	int fd;
 
 	if (!stats)
 		return -ENOMEM;
-	fd = get_unused_fd_flags(O_CLOEXEC);
+	fd = moat_file_prepare("moat-stats", &stats_fops, stats, O_RDONLY, &file);
 	if (fd < 0) {
-		r = fd;
-		goto free_stats;
-	}
-	file = anon_inode_getfile("moat-stats", &stats_fops, stats, O_RDONLY);
-	if (IS_ERR(file)) {
-		r = PTR_ERR(file);
-		goto put_fd;
+		kfree(stats);
+		return fd;
 	}
 	file->f_mode |= FMODE_PREAD;
 	moat_vm_get(stats->vm);
 	fd_install(fd, file);
 	return fd;
-
-put_fd:
-	put_unused_fd(fd);
-free_stats:
-	kfree(stats);
-	return r;
 }
 
 long moat_vm_get_stats_fd(void *object, void *arg, unsigned long uarg)

@@ -120,7 +120,7 @@ long moat_vm_create_vcpu(void *object, void *arg, unsigned long id)
 	struct moat_vcpu *vcpu;
 	struct file *file;
 	char name[24];
-	int fd, r;
+	int fd;
 
 	lockdep_assert_held(&vm->lock);
 	if (id >= (vm->max_vcpu_ids ?: MOAT_MAX_VCPUS))
@@ -135,16 +135,11 @@ long moat_vm_create_vcpu(void *object, void *arg, unsigned long id)
 							   KVM_MP_STATE_RUNNABLE;
 	moat_vcpu_reset(vcpu, false);
 
-	fd = get_unused_fd_flags(O_RDWR | O_CLOEXEC);
-	if (fd < 0) {
-		r = fd;
-		goto free_vcpu;
-	}
 	snprintf(name, sizeof(name), "moat-vcpu:%u", vcpu->id);
-	file = anon_inode_getfile(name, &vcpu_fops, vcpu, O_RDWR);
-	if (IS_ERR(file)) {
-		r = PTR_ERR(file);
-		goto put_fd;
+	fd = moat_file_prepare(name, &vcpu_fops, vcpu, O_RDWR, &file);
+	if (fd < 0) {
+		moat_vcpu_destroy(vcpu);
+		return fd;
 	}
 	moat_vm_get(vm);
 	rcu_assign_pointer(vm->vcpus[id], vcpu);
@@ -154,12 +149,6 @@ long moat_vm_create_vcpu(void *object, void *arg, unsigned long id)
 	moat_stats_vcpu_add(vcpu);
 	fd_install(fd, file);
 	return fd;
-
-put_fd:
-	put_unused_fd(fd);
-free_vcpu:
-	moat_vcpu_destroy(vcpu);
-	return r;
 }
 
 /* Attention */

@@ -97,6 +97,20 @@ void moat_vm_put(struct moat_vm *vm)
 		vm_destroy(vm);
 }
 
+int moat_file_prepare(const char *name, const struct file_operations *fops, void *object, int flags,
+		      struct file **ret_file)
+{
+	int fd = get_unused_fd_flags(flags | O_CLOEXEC);
+
+	if (fd < 0)
+		return fd;
+	*ret_file = anon_inode_getfile(name, fops, object, flags);
+	if (!IS_ERR(*ret_file))
+		return fd;
+	put_unused_fd(fd);
+	return PTR_ERR(*ret_file);
+}
+
 long moat_system_create_vm(void *object, void *arg, unsigned long type)
 {
 	struct moat_vm *vm;

@@ -275,14 +275,17 @@ long moat_vm_signal_msi(void *object, void *arg, unsigned long uarg)
 	return moat_msi_deliver(vm, (u64)msi->address_hi << 32 | msi->address_lo, msi->data);
 }
 
+static long irq_line(struct moat_vm *vm, struct kvm_irq_level *line, bool exact)
+{
+	if (!moat_irqchip(vm))
+		return -ENXIO;
+	line->status = moat_gsi_set(vm, line->irq, MOAT_LINE_USER, line->level, exact);
+	return 0;
+}
+
 long moat_vm_irq_line(void *object, void *arg, unsigned long uarg)
 {
-	const struct kvm_irq_level *line = arg;
-
-	if (!moat_irqchip(object))
-		return -ENXIO;
-	moat_gsi_set(object, line->irq, MOAT_LINE_USER, line->level, false);
-	return 0;
+	return irq_line(object, arg, false);
 }
 
 /*
@@ -291,11 +294,5 @@ long moat_vm_irq_line(void *object, void *arg, unsigned long uarg)
  */
 long moat_vm_irq_line_status(void *object, void *arg, unsigned long uarg)
 {
-	struct kvm_irq_level *line = arg;
-
-	if (!moat_irqchip(object))
-		return -ENXIO;
-	line->status = moat_gsi_set(object, line->irq, MOAT_LINE_USER, line->level,
-				    line->irq == GSI_RTC);
-	return 0;
+	return irq_line(object, arg, ((const struct kvm_irq_level *)arg)->irq == GSI_RTC);
 }

@@ -43,25 +43,17 @@ int moat_mce_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
 	return 0;
 }
 
-/* Control is all or nothing, as guests use it; some leave out bit 0 or bit 10 (errata). */
-static bool ctl_is_legal(u64 value)
-{
-	return !value || (value | BIT_ULL(10) | BIT_ULL(0)) == U64_MAX;
-}
-
-/* The guest may only clear a status, unless HWCR says that it may write it. */
-static bool status_is_legal(struct moat_vcpu *vcpu, u64 value, bool host)
-{
-	return host || !value || (vcpu->msrs.hwcr & HWCR_MCSTATUS_WRITE);
-}
-
+/*
+ * Control is all or nothing, as guests use it; some leave out bit 0 or bit 10 (errata). The guest may
+ * only clear a status, unless HWCR says that it may write it.
+ */
 int moat_mce_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
 	u32 kind = (index - MSR_IA32_MC0_CTL) % BANK_REGS;
 	u64 *reg = mce_find(vcpu, index);
 
-	if (!reg || (kind == BANK_CTL && !ctl_is_legal(value)) ||
-	    (kind == BANK_STATUS && !status_is_legal(vcpu, value, host)))
+	if (!reg || (kind == BANK_CTL && value && (value | BIT_ULL(10) | BIT_ULL(0)) != U64_MAX) ||
+	    (kind == BANK_STATUS && value && !host && !(vcpu->msrs.hwcr & HWCR_MCSTATUS_WRITE)))
 		return -EINVAL;
 	*reg = value;
 	return 0;

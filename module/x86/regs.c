@@ -22,7 +22,6 @@
 			 X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD |	\
 			 X86_CR0_PG)
 #define CR0_RESET	(X86_CR0_ET | X86_CR0_NW | X86_CR0_CD)
-#define CR3_NO_FLUSH	BIT_ULL(63)
 #define CR3_PAE_TABLE	0xffffffe0
 /* Changes of these make translations of the guest's own tables mean something else. */
 #define CR0_PAGING	(X86_CR0_PG | X86_CR0_WP)
@@ -30,8 +29,6 @@
 			 X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_LA57)
 
 #define FAMILY_6	0x600		/* in RDX after reset, where CPUID does not say */
-
-#define DELIVERY_SIPI	6
 
 #define RESET_CS	0xf000
 #define RESET_CS_BASE	0xffff0000
@@ -100,22 +97,17 @@ static bool cr0_is_legal(u64 cr0)
 	return !(cr0 & X86_CR0_PG) || (cr0 & X86_CR0_PE);
 }
 
-/* Paging goes on. */
-static bool paging_may_start(const struct kvm_sregs *s)
+/* Paging goes on, or off. */
+static bool paging_may_change(const struct kvm_sregs *s, bool on)
 {
-	return !(s->efer & EFER_LME) || ((s->cr4 & X86_CR4_PAE) && !s->cs.l);
-}
-
-/* Paging goes off. */
-static bool paging_may_stop(const struct kvm_sregs *s)
-{
+	if (on)
+		return !(s->efer & EFER_LME) || ((s->cr4 & X86_CR4_PAE) && !s->cs.l);
 	return !(s->cr4 & X86_CR4_PCIDE) && !((s->efer & EFER_LMA) && s->cs.l);
 }
 
 static int cr0_write(struct moat_vcpu *vcpu, u64 value)
 {
 	const struct kvm_sregs *old = moat_sregs(vcpu);
-	bool paging = value & X86_CR0_PG;
 	struct kvm_sregs *s;
 	u64 changed;
 
@@ -123,7 +115,7 @@ static int cr0_write(struct moat_vcpu *vcpu, u64 value)
 		return -EINVAL;
 	value = (value & CR0_KNOWN) | X86_CR0_ET;
 	changed = value ^ old->cr0;
-	if ((changed & X86_CR0_PG) && !(paging ? paging_may_start(old) : paging_may_stop(old)))
+	if ((changed & X86_CR0_PG) && !paging_may_change(old, value & X86_CR0_PG))
 		return -EINVAL;
 	s = moat_sregs_change(vcpu);
 	s->cr0 = value;
@@ -144,18 +136,12 @@ static int cr3_write(struct moat_vcpu *vcpu, u64 value)
 	struct kvm_sregs *s = moat_sregs(vcpu);
 
 	if (s->cr4 & X86_CR4_PCIDE)
-		value &= ~CR3_NO_FLUSH;		/* one flush too many does no harm */
+		value &= ~X86_CR3_PCID_NOFLUSH;		/* one flush too many does no harm */
 	if (!cr3_is_legal(vcpu, s, value))
 		return -EINVAL;
 	moat_sregs_change(vcpu)->cr3 = value;
 	moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
 	return 0;
-}
-
-/* What holds for CR4 beside the other registers, whoever sets it. */
-static bool cr4_is_legal(const struct moat_vcpu *vcpu, u64 cr4)
-{
-	return !(cr4 & vcpu->cr4_reserved);
 }
 
 static bool cr4_may_change(const struct kvm_sregs *s, u64 cr4)
@@ -173,20 +159,12 @@ static int cr4_write(struct moat_vcpu *vcpu, u64 value)
 {
 	u64 changed = value ^ moat_sregs(vcpu)->cr4;
 
-	if (!cr4_is_legal(vcpu, value) || !cr4_may_change(&vcpu->sregs, value))
+	if ((value & vcpu->cr4_reserved) || !cr4_may_change(&vcpu->sregs, value))
 		return -EINVAL;
 	moat_sregs_change(vcpu)->cr4 = value;
 	vcpu->osxsave = value & X86_CR4_OSXSAVE;
 	if (changed & CR4_PAGING)
 		moat_request(vcpu, MOAT_REQ_TLB_FLUSH);
-	return 0;
-}
-
-static int cr8_write(struct moat_vcpu *vcpu, u64 value)
-{
-	if (value > 15)
-		return -EINVAL;
-	moat_cr8_set(vcpu, value);
 	return 0;
 }
 
@@ -221,7 +199,10 @@ int moat_cr_write(struct moat_vcpu *vcpu, unsigned int cr, u64 value)
 	case 4:
 		return cr4_write(vcpu, value);
 	case 8:
-		return cr8_write(vcpu, value);
+		if (value > 15)
+			return -EINVAL;
+		moat_cr8_set(vcpu, value);
+		return 0;
 	default:
 		return -EINVAL;
 	}
@@ -298,15 +279,10 @@ static int interrupt_on_its_way(const struct moat_vcpu *vcpu)
 
 static void interrupt_put_back(struct moat_vcpu *vcpu, const __u64 *bitmap)
 {
-	unsigned int i;
-	u8 vector;
+	unsigned int vector = find_first_bit((const unsigned long *)bitmap, 256);
 
-	for (i = 0; i < 4; i++)
-		if (bitmap[i])
-			break;
-	if (i == 4)
+	if (vector == 256)
 		return;
-	vector = i * 64 + __ffs64(bitmap[i]);
 	if (!vcpu->lapic) {
 		vcpu->events.external = vector;
 		return;
@@ -354,7 +330,6 @@ long moat_vcpu_get_sregs2(void *object, void *arg, unsigned long uarg)
 	struct kvm_sregs s;
 
 	sregs_get(vcpu, &s);
-	memset(out, 0, sizeof(*out));
 	memcpy(out, &s, SREGS_COMMON);
 	if (sregs_are_pae(&s) && !moat_guest_read(vcpu->vm, s.cr3 & CR3_PAE_TABLE, out->pdptrs,
 						  sizeof(out->pdptrs)))
@@ -366,9 +341,8 @@ static bool sregs_are_legal(const struct moat_vcpu *vcpu, const struct kvm_sregs
 {
 	bool long_mode = (s->efer & EFER_LME) && (s->cr0 & X86_CR0_PG);
 
-	if (!cr0_is_legal(s->cr0) || !cr4_is_legal(vcpu, s->cr4) || s->cr8 > 15)
-		return false;
-	if (s->efer & ~moat_efer_supported())
+	if (!cr0_is_legal(s->cr0) || (s->cr4 & vcpu->cr4_reserved) || s->cr8 > 15 ||
+	    (s->efer & ~moat_efer_supported()))
 		return false;
 	if (!long_mode)
 		return !(s->efer & EFER_LMA) && !s->cs.l;
@@ -426,7 +400,6 @@ long moat_vcpu_get_debugregs(void *object, void *arg, unsigned long uarg)
 	const struct moat_vcpu *vcpu = object;
 	struct kvm_debugregs *regs = arg;
 
-	memset(regs, 0, sizeof(*regs));
 	memcpy(regs->db, vcpu->dr, sizeof(regs->db));
 	regs->dr6 = vcpu->dr6;
 	regs->dr7 = vcpu->dr7;
@@ -575,40 +548,21 @@ long moat_vcpu_get_mp_state(void *object, void *arg, unsigned long uarg)
 	return 0;
 }
 
-/* The start-up message that had arrived is sent again. */
-static void sipi_repeat(struct moat_vcpu *vcpu)
-{
-	struct moat_irq irq = {
-		.shorthand = SHORTHAND_SELF,
-		.delivery = DELIVERY_SIPI, .vector = vcpu->events.sipi_vector,
-	};
-
-	vcpu->mp_state = KVM_MP_STATE_INIT_RECEIVED;
-	moat_irq_deliver(vcpu->vm, vcpu, &irq);
-}
-
+/* There are the first five; all but one are states of an APIC. */
 long moat_vcpu_set_mp_state(void *object, void *arg, unsigned long uarg)
 {
+	u32 state = ((const struct kvm_mp_state *)arg)->mp_state;
 	struct moat_vcpu *vcpu = object;
-	const struct kvm_mp_state *state = arg;
 
-	switch (state->mp_state) {
-	case KVM_MP_STATE_RUNNABLE:
-		break;
-	case KVM_MP_STATE_UNINITIALIZED:
-	case KVM_MP_STATE_INIT_RECEIVED:
-	case KVM_MP_STATE_HALTED:
-	case KVM_MP_STATE_SIPI_RECEIVED:
-		if (!vcpu->lapic)
-			return -EINVAL;
-		break;
-	default:
+	if (state != KVM_MP_STATE_RUNNABLE &&
+	    (state > KVM_MP_STATE_SIPI_RECEIVED || !vcpu->lapic))
 		return -EINVAL;
+	vcpu->mp_state = state;
+	if (state == KVM_MP_STATE_SIPI_RECEIVED) {	/* the message is sent again */
+		vcpu->mp_state = KVM_MP_STATE_INIT_RECEIVED;
+		moat_lapic_send(vcpu, APIC_DEST_SELF | APIC_DM_STARTUP |
+				(u8)vcpu->events.sipi_vector, 0, false);
 	}
-	if (state->mp_state == KVM_MP_STATE_SIPI_RECEIVED)
-		sipi_repeat(vcpu);
-	else
-		vcpu->mp_state = state->mp_state;
 	moat_request(vcpu, MOAT_REQ_EVENT);
 	return 0;
 }

@@ -37,9 +37,8 @@ static_assert(sizeof(struct tss32) == TSS_LIMIT + 1);
 struct task {
 	struct moat_vcpu *vcpu;
 	struct kvm_sregs *s;
-	struct tss32 tss;	/* the new one's */
-	u64 descriptor;
-	u64 base;
+	struct tss32 tss;	/* the new one's, */
+	struct kvm_segment tr;	/* and where that is */
 };
 
 static int task_fault(struct task *t, u8 vector, u16 selector)
@@ -201,12 +200,12 @@ static int busy_set(struct task *t, u16 selector, bool busy)
 	return tss_access(t, linear, &d, sizeof(d), true);
 }
 
-static void task_load(struct task *t, u16 selector)
+static void task_load(struct task *t)
 {
 	struct moat_vcpu *vcpu = t->vcpu;
 	unsigned int i;
 
-	descriptor_decode(t->descriptor, selector, &t->s->tr);
+	t->s->tr = t->tr;
 	t->s->tr.type |= TYPE_BUSY;
 	t->s->cr0 |= X86_CR0_TS;
 	if (t->s->cr0 & X86_CR0_PG)
@@ -237,20 +236,20 @@ static int error_push(struct task *t, u32 error)
 static int task_begin(struct task *t)
 {
 	const struct moat_task_switch *to = &t->vcpu->task;
-	u64 linear, rflags = t->vcpu->rflags;
+	u64 d, linear, rflags = t->vcpu->rflags;
 	u32 link = t->s->tr.selector;
 	u16 old = link;
 	int r;
 
-	r = descriptor_read(t, to->selector, X86_TRAP_GP, &t->descriptor, &linear);
-	if (!r && !(t->descriptor >> 47 & 1))
-		r = task_fault(t, X86_TRAP_NP, to->selector);
+	r = descriptor_read(t, to->selector, X86_TRAP_GP, &d, &linear);
 	if (r)
 		return r;
-	if ((t->descriptor >> 40 & 0x1d) != TYPE_TSS32)
+	descriptor_decode(d, to->selector, &t->tr);
+	if (!t->tr.present)
+		return task_fault(t, X86_TRAP_NP, to->selector);
+	if (t->tr.s || (t->tr.type & ~TYPE_BUSY) != TYPE_TSS32)
 		return -EOPNOTSUPP;
-	t->base = (t->descriptor >> 16 & 0xffffff) | (t->descriptor >> 32 & 0xff000000);
-	r = tss_access(t, t->base, &t->tss, sizeof(t->tss), false);
+	r = tss_access(t, t->tr.base, &t->tss, sizeof(t->tss), false);
 	if (to->by == MOAT_TASK_IRET)
 		rflags &= ~(u64)X86_EFLAGS_NT;
 	if (!r)
@@ -259,7 +258,7 @@ static int task_begin(struct task *t)
 		r = busy_set(t, old, false);
 	if (!r && (to->by == MOAT_TASK_CALL || to->by == MOAT_TASK_GATE)) {
 		t->tss.eflags |= X86_EFLAGS_NT;
-		r = tss_access(t, t->base, &link, sizeof(link), true);
+		r = tss_access(t, t->tr.base, &link, sizeof(link), true);
 	}
 	if (!r && to->by != MOAT_TASK_IRET)
 		r = busy_set(t, to->selector, true);
@@ -272,7 +271,7 @@ int moat_task_switch(struct moat_vcpu *vcpu)
 	int r = task_begin(&t);
 
 	if (!r) {
-		task_load(&t, vcpu->task.selector);
+		task_load(&t);
 		r = segments_load(&t);
 	}
 	if (!r && vcpu->task.has_error)
