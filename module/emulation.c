@@ -163,17 +163,13 @@ static int mmio_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int
 	return r;
 }
 
-/* Whether this access has been made already, as MMIO, whatever may be at the address by now. */
-static bool mmio_is_done(const struct moat_emulation *emul, u64 gpa)
-{
-	return emul->cursor < emul->count && emul->log[emul->cursor].gpa == gpa;
-}
-
-/* Within one page. Memory where there is some, else MMIO. */
+/* Within one page. Memory where there is some, else MMIO, or what was MMIO when it was made. */
 static int page_access(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int len, bool write)
 {
-	if (mmio_is_done(&vcpu->emul, gpa) || moat_lapic_covers(vcpu, gpa) ||
-	    !moat_guest_has(vcpu->vm, gpa, write))
+	const struct moat_emulation *emul = &vcpu->emul;
+
+	if ((emul->cursor < emul->count && emul->log[emul->cursor].gpa == gpa) ||
+	    moat_lapic_covers(vcpu, gpa) || !moat_guest_has(vcpu->vm, gpa, write))
 		return mmio_access(vcpu, gpa, data, len, write);
 	if (write)
 		return moat_guest_write(vcpu, gpa, data, len);
@@ -675,16 +671,6 @@ static void emulation_reset(struct moat_emulation *emul)
 	emul->pio_count = 0;
 }
 
-static void state_commit(struct moat_vcpu *vcpu, const struct emu_state *state)
-{
-	memcpy(vcpu->gpr, state->regs.gpr, sizeof(vcpu->gpr));
-	vcpu->rip = state->regs.rip;
-	vcpu->rflags = state->regs.rflags;
-	vcpu->irq_shadow = false;
-	if (state->trap || moat_debug_tf(vcpu))
-		moat_debug_step(vcpu);
-}
-
 static int emulation_continue(struct moat_vcpu *vcpu);
 
 static int emulation_complete(struct moat_vcpu *vcpu)
@@ -716,10 +702,15 @@ static enum emu_result emulation_pass(struct moat_vcpu *vcpu, struct access *a)
 	a->state.regs.rflags = vcpu->rflags;
 	emul->cursor = 0;
 	result = emu_execute(&a->state, &emul->insn);
-	if (result == EMU_OK || result == EMU_REPEAT) {
-		emulation_reset(emul);
-		state_commit(vcpu, &a->state);
-	}
+	if (result != EMU_OK && result != EMU_REPEAT)
+		return result;
+	emulation_reset(emul);
+	memcpy(vcpu->gpr, a->state.regs.gpr, sizeof(vcpu->gpr));
+	vcpu->rip = a->state.regs.rip;
+	vcpu->rflags = a->state.regs.rflags;
+	vcpu->irq_shadow = false;
+	if (a->state.trap || moat_debug_tf(vcpu))
+		moat_debug_step(vcpu);
 	return result;
 }
 

@@ -155,11 +155,6 @@ static int region_check(struct moat_vm *vm, const struct kvm_userspace_memory_re
 	return 0;
 }
 
-static int slot_delete(struct moat_vm *vm, const struct moat_slot *old)
-{
-	return old ? slot_replace(vm, old, NULL) : -EINVAL;
-}
-
 /*
  * A slot that exists can move in the guest, and be logged or not; its size, its backing and being
  * read-only are for life.
@@ -183,7 +178,7 @@ long moat_vm_set_memory_region(void *object, void *arg, unsigned long uarg)
 		return r;
 	old = moat_slot_by_id(slots, region->slot);
 	if (!region->memory_size)
-		return slot_delete(vm, old);
+		return old ? slot_replace(vm, old, NULL) : -EINVAL;
 	new = (struct moat_slot) {
 		.id = region->slot,
 		.flags = region->flags,
@@ -243,26 +238,8 @@ bool moat_guest_has(struct moat_vm *vm, u64 gpa, bool write)
 	return has;
 }
 
-typedef unsigned long (*guest_copy_fn)(unsigned long hva, void *data, size_t len);
-
-static unsigned long copy_in(unsigned long hva, void *data, size_t len)
-{
-	return copy_from_user(data, (void __user *)hva, len);
-}
-
-static unsigned long copy_in_atomic(unsigned long hva, void *data, size_t len)
-{
-	return copy_from_user_nofault(data, (void __user *)hva, len);
-}
-
-static unsigned long copy_out(unsigned long hva, void *data, size_t len)
-{
-	return copy_to_user((void __user *)hva, data, len);
-}
-
 /* Reads, or, for a vCPU, writes. A page that could be written only in part is logged too. */
-static int guest_copy(struct moat_vm *vm, struct moat_vcpu *writer, u64 gpa, void *data,
-		      size_t len, guest_copy_fn copy)
+static int guest_copy(struct moat_vm *vm, struct moat_vcpu *writer, u64 gpa, void *data, size_t len)
 {
 	int idx = srcu_read_lock(&vm->srcu);
 	int r = 0;
@@ -270,8 +247,9 @@ static int guest_copy(struct moat_vm *vm, struct moat_vcpu *writer, u64 gpa, voi
 	while (len && !r) {
 		const struct moat_slot *slot = guest_slot(vm, gpa, writer);
 		size_t n = min_t(size_t, len, PAGE_SIZE - offset_in_page(gpa));
+		void __user *user = slot ? (void __user *)moat_slot_hva(slot, gpa) : NULL;
 
-		if (!slot || copy(moat_slot_hva(slot, gpa), data, n))
+		if (!slot || (writer ? copy_to_user(user, data, n) : copy_from_user(data, user, n)))
 			r = -EFAULT;
 		if (slot && writer)
 			moat_dirty_mark(writer, slot, gpa >> PAGE_SHIFT);
@@ -285,17 +263,22 @@ static int guest_copy(struct moat_vm *vm, struct moat_vcpu *writer, u64 gpa, voi
 
 int moat_guest_read(struct moat_vm *vm, u64 gpa, void *data, size_t len)
 {
-	return guest_copy(vm, NULL, gpa, data, len, copy_in);
+	return guest_copy(vm, NULL, gpa, data, len);
 }
 
 int moat_guest_read_atomic(struct moat_vm *vm, u64 gpa, void *data, size_t len)
 {
-	return guest_copy(vm, NULL, gpa, data, len, copy_in_atomic);
+	int r;
+
+	pagefault_disable();
+	r = moat_guest_read(vm, gpa, data, len);
+	pagefault_enable();
+	return r;
 }
 
 int moat_guest_write(struct moat_vcpu *vcpu, u64 gpa, const void *data, size_t len)
 {
-	return guest_copy(vcpu->vm, vcpu, gpa, (void *)data, len, copy_out);
+	return guest_copy(vcpu->vm, vcpu, gpa, (void *)data, len);
 }
 
 static int cmpxchg_sized(unsigned long hva, u64 *old, u64 new, unsigned int len)

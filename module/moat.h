@@ -54,7 +54,6 @@
 struct moat_chips;
 struct moat_io_table;
 struct moat_lapic;
-struct moat_msr_filter;
 struct moat_vcpu;
 
 /* General registers, in the order of their encoding in instructions. */
@@ -183,7 +182,7 @@ struct moat_vm {
 	struct moat_slots __rcu *slots;		/* (s) */
 	u64 layout;				/* (m) to write: how often these have changed */
 	struct moat_routing __rcu *routing;	/* (s) */
-	struct moat_msr_filter __rcu *msr_filter;	/* (s) NULL: the guest may have all MSRs */
+	struct kvm_msr_filter __rcu *msr_filter;	/* (s) NULL: the guest may have all MSRs */
 
 	rwlock_t mmu_lock;
 	struct stage2 stage2;			/* (u) */
@@ -535,7 +534,6 @@ bool moat_window_requested(struct moat_vcpu *vcpu);
 bool moat_interrupt_due(struct moat_vcpu *vcpu);
 /* Takes in the NMIs that others sent. */
 void moat_nmi_collect(struct moat_vcpu *vcpu);
-void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8);
 
 /* Events; queued, delivered at the next entry in the order that the manuals give. */
 void moat_inject_exception(struct moat_vcpu *vcpu, u8 vector, bool has_error, u32 error);

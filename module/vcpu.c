@@ -304,14 +304,6 @@ bool moat_interrupt_due(struct moat_vcpu *vcpu)
 	       (vcpu->events.interrupt.injected || moat_interrupt_pending(vcpu));
 }
 
-void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8)
-{
-	if (vcpu->lapic)
-		moat_lapic_set_cr8(vcpu, cr8);
-	else
-		vcpu->cr8 = cr8;
-}
-
 /* Waiting */
 
 static bool vcpu_has_event(struct moat_vcpu *vcpu)
@@ -674,11 +666,14 @@ static int vcpu_check_run(struct moat_vcpu *vcpu)
 	return 0;
 }
 
-static long vcpu_run_locked(struct moat_vcpu *vcpu)
+static long vcpu_run(void *object, void *arg, unsigned long uarg)
 {
+	struct moat_vcpu *vcpu = object;
 	int r;
 
 	lockdep_assert_held(&vcpu->lock);
+	if (uarg)
+		return -EINVAL;
 	r = vcpu_check_run(vcpu);
 	if (r)
 		return r;
@@ -696,13 +691,6 @@ static long vcpu_run_locked(struct moat_vcpu *vcpu)
 		sigemptyset(&current->real_blocked);
 	}
 	return r;
-}
-
-/* ioctls */
-
-static long vcpu_run(void *object, void *arg, unsigned long uarg)
-{
-	return uarg ? -EINVAL : vcpu_run_locked(object);
 }
 
 static long vcpu_set_signal_mask(void *object, void *arg, unsigned long uarg)

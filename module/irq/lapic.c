@@ -923,9 +923,12 @@ int moat_lapic_msr_write(struct moat_vcpu *vcpu, u32 index, u64 value)
 	return 0;
 }
 
-void moat_lapic_set_cr8(struct moat_vcpu *vcpu, u8 cr8)
+void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8)
 {
-	tpr_write(vcpu, cr8 << 4);
+	if (vcpu->lapic)
+		tpr_write(vcpu, cr8 << 4);
+	else
+		vcpu->cr8 = cr8;
 }
 
 void moat_vapic_look(struct moat_vcpu *vcpu)

@@ -16,31 +16,19 @@
 
 #define RANGE_FLAGS	(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE)
 
-struct filter_range {
-	u32 flags;
-	u32 base;
-	u32 count;
-	unsigned long *bitmap;		/* a set bit allows */
-};
-
-struct moat_msr_filter {
-	bool allow;			/* what no range names */
-	u32 count;
-	struct filter_range range[KVM_MSR_FILTER_MAX_RANGES];
-};
-
 bool moat_msr_filter_allows(struct moat_vm *vm, u32 index, u32 access)
 {
 	int srcu = srcu_read_lock(&vm->srcu);
-	const struct moat_msr_filter *filter = srcu_dereference(vm->msr_filter, &vm->srcu);
-	bool allow = !filter || filter->allow;
+	const struct kvm_msr_filter *filter = srcu_dereference(vm->msr_filter, &vm->srcu);
+	bool allow = !filter || !(filter->flags & KVM_MSR_FILTER_DEFAULT_DENY);
 	u32 i;
 
-	for (i = 0; filter && i < filter->count; i++) {
-		const struct filter_range *range = &filter->range[i];
+	for (i = 0; filter && i < ARRAY_SIZE(filter->ranges); i++) {
+		const struct kvm_msr_filter_range *range = &filter->ranges[i];
 
-		if ((range->flags & access) && index - range->base < range->count) {
-			allow = test_bit(index - range->base, range->bitmap);
+		if ((range->flags & access) && index - range->base < range->nmsrs) {
+			/* A set bit allows. */
+			allow = test_bit(index - range->base, (unsigned long *)range->bitmap);
 			break;
 		}
 	}
@@ -48,50 +36,51 @@ bool moat_msr_filter_allows(struct moat_vm *vm, u32 index, u32 access)
 	return allow;
 }
 
-void moat_msr_filter_free(struct moat_msr_filter *filter)
+void moat_msr_filter_free(struct kvm_msr_filter *filter)
 {
 	u32 i;
 
-	for (i = 0; filter && i < filter->count; i++)
-		kfree(filter->range[i].bitmap);
+	for (i = 0; filter && i < ARRAY_SIZE(filter->ranges); i++)
+		kfree(filter->ranges[i].bitmap);
 	kfree(filter);
 }
 
-static int range_add(struct moat_msr_filter *filter, const struct kvm_msr_filter_range *from)
+static int range_copy(struct kvm_msr_filter_range *range, const struct kvm_msr_filter_range *from)
 {
 	size_t size = BITS_TO_LONGS((size_t)from->nmsrs) * sizeof(long);
-	unsigned long *bitmap;
+	void *bitmap;
 
-	if (!from->nmsrs)
-		return 0;
 	if (!from->flags || (from->flags & ~RANGE_FLAGS) ||
 	    size > KVM_MSR_FILTER_MAX_BITMAP_SIZE)
 		return -EINVAL;
 	bitmap = memdup_user((void __user *)from->bitmap, size);
 	if (IS_ERR(bitmap))
 		return PTR_ERR(bitmap);
-	filter->range[filter->count++] = (struct filter_range) {
-		.flags = from->flags, .base = from->base, .count = from->nmsrs, .bitmap = bitmap,
-	};
+	*range = *from;
+	range->bitmap = bitmap;
 	return 0;
 }
 
-/* NULL where nothing is filtered. */
-static struct moat_msr_filter *filter_make(const struct kvm_msr_filter *from)
+/* With bitmaps of its own, or none where a range is empty. NULL where nothing is filtered. */
+static struct kvm_msr_filter *filter_make(const struct kvm_msr_filter *from)
 {
-	struct moat_msr_filter *filter = kzalloc(sizeof(*filter), GFP_KERNEL_ACCOUNT);
+	struct kvm_msr_filter *filter = kzalloc(sizeof(*filter), GFP_KERNEL_ACCOUNT);
+	bool empty = true;
 	int r = 0;
 	u32 i;
 
 	if (!filter)
 		return ERR_PTR(-ENOMEM);
-	filter->allow = !(from->flags & KVM_MSR_FILTER_DEFAULT_DENY);
+	filter->flags = from->flags;
 	for (i = 0; i < ARRAY_SIZE(from->ranges) && !r; i++)
-		r = range_add(filter, &from->ranges[i]);
+		if (from->ranges[i].nmsrs) {
+			r = range_copy(&filter->ranges[i], &from->ranges[i]);
+			empty = false;
+		}
 	/* A guest that may have no MSR at all is a mistake. */
-	if (!r && !filter->count && !filter->allow)
+	if (!r && empty && (from->flags & KVM_MSR_FILTER_DEFAULT_DENY))
 		r = -EINVAL;
-	if (!r && filter->count)
+	if (!r && !empty)
 		return filter;
 	moat_msr_filter_free(filter);
 	return ERR_PTR(r);
@@ -100,7 +89,7 @@ static struct moat_msr_filter *filter_make(const struct kvm_msr_filter *from)
 long moat_vm_set_msr_filter(void *object, void *arg, unsigned long uarg)
 {
 	const struct kvm_msr_filter *from = arg;
-	struct moat_msr_filter *filter;
+	struct kvm_msr_filter *filter;
 	struct moat_vm *vm = object;
 
 	if (from->flags & ~KVM_MSR_FILTER_DEFAULT_DENY)

@@ -56,7 +56,7 @@ void moat_msr_reset(struct moat_vcpu *vcpu, bool init);
 /* x86/filter.c */
 /* access is KVM_MSR_FILTER_READ or _WRITE. Any context. */
 bool moat_msr_filter_allows(struct moat_vm *vm, u32 index, u32 access);
-void moat_msr_filter_free(struct moat_msr_filter *filter);
+void moat_msr_filter_free(struct kvm_msr_filter *filter);
 /*
  * A RDMSR or WRMSR that failed with error: true where userspace wants to serve it, run is filled
  * in; else it is #GP.
