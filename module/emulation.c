@@ -393,8 +393,7 @@ static void access_init(struct access *a, struct moat_vcpu *vcpu, bool atomic)
 	a->atomic = atomic;
 	a->retry = false;
 	a->walk = (struct walk_ctx) {
-		.cr0 = s->cr0, .cr3 = s->cr3, .cr4 = s->cr4, .efer = s->efer,
-		.rflags = vcpu->rflags, .gpa_mask = vcpu->gpa_mask,
+		.sregs = s, .rflags = vcpu->rflags, .gpa_mask = vcpu->gpa_mask,
 		.read_entry = walk_read_entry, .update_entry = walk_update_entry, .ctx = a,
 	};
 	a->state.sregs = s;

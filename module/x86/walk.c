@@ -59,17 +59,17 @@ static void path_begin(struct path *path)
 {
 	const struct walk_ctx *walk = path->walk;
 
-	path->long_mode = walk->efer & WALK_EFER_LMA;
-	path->entry_size = walk->cr4 & X86_CR4_PAE ? 8 : 4;
+	path->long_mode = walk->sregs->efer & WALK_EFER_LMA;
+	path->entry_size = walk->sregs->cr4 & X86_CR4_PAE ? 8 : 4;
 	if (path->long_mode) {
-		path->level = walk->cr4 & X86_CR4_LA57 ? 5 : 4;
-		path->table = walk->cr3 & PTE_ADDRESS;
-	} else if (walk->cr4 & X86_CR4_PAE) {
+		path->level = walk->sregs->cr4 & X86_CR4_LA57 ? 5 : 4;
+		path->table = walk->sregs->cr3 & PTE_ADDRESS;
+	} else if (walk->sregs->cr4 & X86_CR4_PAE) {
 		path->level = 3;
-		path->table = walk->cr3 & GENMASK_ULL(31, 5);
+		path->table = walk->sregs->cr3 & GENMASK_ULL(31, 5);
 	} else {
 		path->level = 2;
-		path->table = walk->cr3 & GENMASK_ULL(31, 12);
+		path->table = walk->sregs->cr3 & GENMASK_ULL(31, 12);
 	}
 	path->rights = PTE_WRITE | PTE_USER;
 	path->nx = 0;
@@ -87,7 +87,7 @@ static bool is_leaf(const struct path *path)
 	if (!(path->entry & PTE_LARGE))
 		return false;
 	if (path->entry_size == 4)
-		return path->walk->cr4 & X86_CR4_PSE;
+		return path->walk->sregs->cr4 & X86_CR4_PSE;
 	return path->level == 2 || (path->level == 3 && path->long_mode);
 }
 
@@ -95,8 +95,8 @@ static int path_fault(const struct path *path, u64 flags, struct walk_result *re
 {
 	const struct walk_ctx *walk = path->walk;
 	u32 error = flags | (path->access & (WALK_WRITE | WALK_USER));
-	bool tells_fetch = (walk->cr4 & X86_CR4_SMEP) ||
-			   (walk->cr4 & X86_CR4_PAE && walk->efer & EFER_NO_EXEC);
+	bool tells_fetch = (walk->sregs->cr4 & X86_CR4_SMEP) ||
+			   (walk->sregs->cr4 & X86_CR4_PAE && walk->sregs->efer & EFER_NO_EXEC);
 
 	if (path->access & WALK_FETCH && tells_fetch)
 		error |= WALK_FETCH;
@@ -119,7 +119,7 @@ static u64 reserved_bits(const struct path *path)
 		return reserved_bits_32(path);
 	if (is_pae_root(path))
 		return reserved | PDPTE_RESERVED;
-	if (!(path->walk->efer & EFER_NO_EXEC))
+	if (!(path->walk->sregs->efer & EFER_NO_EXEC))
 		reserved |= PTE_NX;
 	if (!path->long_mode)
 		reserved |= PAE_RESERVED;
@@ -170,14 +170,14 @@ static bool key_allows(const struct path *path)
 	const struct walk_ctx *walk = path->walk;
 	u32 bits;
 
-	if (!(walk->cr4 & X86_CR4_PKE) || !path->long_mode || !(path->rights & PTE_USER) ||
+	if (!(walk->sregs->cr4 & X86_CR4_PKE) || !path->long_mode || !(path->rights & PTE_USER) ||
 	    path->access & WALK_FETCH)
 		return true;
 	bits = walk->pkru >> (2 * PTE_KEY(path->entry));
 	if (bits & 1)
 		return false;
 	return !(bits & 2) || !(path->access & WALK_WRITE) ||
-	       !(path->access & WALK_USER || walk->cr0 & X86_CR0_WP);
+	       !(path->access & WALK_USER || walk->sregs->cr0 & X86_CR0_WP);
 }
 
 static bool rights_allow(const struct path *path)
@@ -188,14 +188,14 @@ static bool rights_allow(const struct path *path)
 	if (path->access & WALK_FETCH && path->nx)
 		return false;
 	if (path->access & WALK_WRITE && !(path->rights & PTE_WRITE) &&
-	    (user || walk->cr0 & X86_CR0_WP))
+	    (user || walk->sregs->cr0 & X86_CR0_WP))
 		return false;
 	if (user || !(path->rights & PTE_USER))
 		return !user || path->rights & PTE_USER;
 	/* The supervisor in a user page. */
 	if (path->access & WALK_FETCH)
-		return !(walk->cr4 & X86_CR4_SMEP);
-	return !(walk->cr4 & X86_CR4_SMAP) ||
+		return !(walk->sregs->cr4 & X86_CR4_SMEP);
+	return !(walk->sregs->cr4 & X86_CR4_SMAP) ||
 	       (walk->rflags & X86_EFLAGS_AC && !(path->access & WALK_IMPLICIT));
 }
 
@@ -246,9 +246,9 @@ int walk_translate(const struct walk_ctx *walk, u64 linear, u32 access,
 	unsigned int tries;
 	int r;
 
-	if (!(walk->efer & WALK_EFER_LMA))
+	if (!(walk->sregs->efer & WALK_EFER_LMA))
 		path.linear = (u32)linear;
-	if (!(walk->cr0 & X86_CR0_PG)) {
+	if (!(walk->sregs->cr0 & X86_CR0_PG)) {
 		ret_result->gpa = path.linear;
 		ret_result->page_size = 4096;
 		ret_result->leaf_size = 0;

@@ -5,6 +5,7 @@
 #ifndef MOAT_WALK_H
 #define MOAT_WALK_H
 
+#include <linux/kvm.h>
 #include <asm/processor-flags.h>
 
 #include "../pure.h"
@@ -23,7 +24,7 @@
 
 /*
  * struct walk_ctx - how to walk
- * @cr0, @cr3, @cr4, @efer, @rflags: the guest's registers.
+ * @sregs, @rflags: the guest's registers; of @sregs cr0, cr3, cr4 and efer are used.
  * @gpa_mask: the physical addresses that its CPU has, 2^MAXPHYADDR - 1.
  * @pkru: its PKRU; looked at with CR4.PKE only.
  * @read_entry: reads a page-table entry of len (4 or 8) bytes at gpa. 0, or a negative error.
@@ -32,10 +33,7 @@
  * @ctx: for the two.
  */
 struct walk_ctx {
-	u64 cr0;
-	u64 cr3;
-	u64 cr4;
-	u64 efer;
+	const struct kvm_sregs *sregs;
 	u64 rflags;
 	u64 gpa_mask;
 	u32 pkru;

@@ -47,6 +47,7 @@
 #define PAGE	0x12345000ull
 
 static u8 memory[MEMORY_SIZE];
+static struct kvm_sregs sregs;
 static struct walk_ctx walk;
 static struct walk_result result;
 static unsigned int updates;
@@ -91,9 +92,11 @@ static void begin(u64 cr4, u64 efer)
 	memset(memory, 0, sizeof(memory));
 	meanwhile = NULL;
 	updates = 0;
-	walk = (struct walk_ctx) {
+	sregs = (struct kvm_sregs) {
 		.cr0 = CR0_PG | CR0_WP | 1, .cr3 = ROOT, .cr4 = cr4, .efer = efer,
-		.gpa_mask = (1ull << 40) - 1, .read_entry = entry_read,
+	};
+	walk = (struct walk_ctx) {
+		.sregs = &sregs, .gpa_mask = (1ull << 40) - 1, .read_entry = entry_read,
 		.update_entry = entry_update, .ctx = memory,
 	};
 }
@@ -125,7 +128,7 @@ static bool faults(u64 linear, u32 access, u32 error)
 static void no_paging(void)
 {
 	begin(0, 0);
-	walk.cr0 = 1;
+	sregs.cr0 = 1;
 	leads_to(0x12345678, WRITE | USER, 0x12345678, 4096);
 	leads_to(0x1fffff000, READ, 0xfffff000, 4096);
 	EXPECT(!updates);
@@ -150,10 +153,10 @@ static void two_levels(void)
 	leads_to(0x12345678, READ, PAGE | 0x678, 4096);
 	/* There is no NX, so no word of fetches either. */
 	faults(0x10000000, FETCH | USER, USER);
-	walk.cr4 = CR4_SMEP;
+	sregs.cr4 = CR4_SMEP;
 	faults(0x10000000, FETCH | USER, FETCH | USER);
-	walk.cr4 = 0;
-	walk.cr3 = ROOT | 0xfff;
+	sregs.cr4 = 0;
+	sregs.cr3 = ROOT | 0xfff;
 	leads_to(0x12345678, READ, PAGE | 0x678, 4096);
 }
 
@@ -181,7 +184,7 @@ static void four_megabytes(void)
 static void pae(void)
 {
 	begin(CR4_PAE, EFER_NXE);
-	walk.cr3 = ROOT | 0x20 | 0x1f;				/* the root is aligned to 32 bytes */
+	sregs.cr3 = ROOT | 0x20 | 0x1f;				/* the root is aligned to 32 bytes */
 	set(ROOT + 0x20 + 3 * 8, T2 | P, 8);
 	set(T2 + 0x1ff * 8, T3 | PWU, 8);
 	set(T3 + 0x1fe * 8, 0x7f12345000 | PWU | NX, 8);
@@ -260,7 +263,7 @@ static void reserved_bits(void)
 {
 	begin_4_levels(0, 0, PAGE | PWU | NX);
 	faults(L4, READ, P | RSVD);				/* without EFER.NXE */
-	walk.efer |= EFER_NXE;
+	sregs.efer |= EFER_NXE;
 	leads_to(L4, READ, PAGE | 0x678, 4096);
 	set(T4 + 8, PAGE | PWU | 1ull << 40, 8);
 	faults(L4, USER | WRITE, P | RSVD | USER | WRITE);
@@ -286,7 +289,7 @@ static void write_rights(void)
 		faults(L4, WRITE, P | WRITE);
 		faults(L4, WRITE | USER, P | WRITE | USER);
 		EXPECT(!(get(T4 + 8, 8) & D));
-		walk.cr0 &= ~CR0_WP;
+		sregs.cr0 &= ~CR0_WP;
 		faults(L4, WRITE | USER, P | WRITE | USER);
 		leads_to(L4, WRITE, PAGE | 0x678, 4096);
 	}
@@ -314,11 +317,11 @@ static void supervisor_in_user_page(void)
 	begin_4_levels(0, 0, PAGE | PWU);
 	leads_to(L4, WRITE, PAGE | 0x678, 4096);
 	leads_to(L4, FETCH, PAGE | 0x678, 4096);
-	walk.cr4 |= CR4_SMEP;
+	sregs.cr4 |= CR4_SMEP;
 	faults(L4, FETCH, P | FETCH);
 	leads_to(L4, FETCH | USER, PAGE | 0x678, 4096);
 	leads_to(L4, READ, PAGE | 0x678, 4096);
-	walk.cr4 |= CR4_SMAP;
+	sregs.cr4 |= CR4_SMAP;
 	faults(L4, READ, P);
 	faults(L4, WRITE, P | WRITE);
 	leads_to(L4, WRITE | USER, PAGE | 0x678, 4096);
@@ -355,12 +358,12 @@ static void protection_keys(void)
 	leads_to(L4, USER, PAGE | 0x678, 4096);
 	faults(L4, WRITE | USER, P | WRITE | USER | WALK_KEY);
 	faults(L4, WRITE, P | WRITE | WALK_KEY);
-	walk.cr0 &= ~CR0_WP;
+	sregs.cr0 &= ~CR0_WP;
 	leads_to(L4, WRITE, PAGE | 0x678, 4096);
 	set(T4 + 8, PAGE | PW | 5ull << 59, 8);			/* a supervisor page has no key */
 	walk.pkru = ~0;
 	leads_to(L4, WRITE, PAGE | 0x678, 4096);
-	walk.cr4 &= ~CR4_PKE;
+	sregs.cr4 &= ~CR4_PKE;
 	set(T4 + 8, PAGE | PWU | 5ull << 59, 8);
 	leads_to(L4, WRITE | USER, PAGE | 0x678, 4096);
 }
@@ -403,7 +406,7 @@ static void tables_not_there(void)
 	begin_4_levels(0, 0, PAGE | PWU);
 	set(T3 + 8, 0x100000 | PWU, 8);
 	EXPECT(walk_translate(&walk, L4, READ, &result) == -EFAULT);
-	walk.cr3 = 0xffffffffff000;
+	sregs.cr3 = 0xffffffffff000;
 	EXPECT(walk_translate(&walk, L4, READ, &result) == -EFAULT);
 }
 
