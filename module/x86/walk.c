@@ -9,6 +9,7 @@
  * start again.
  *
  * 1G pages exist wherever long mode does: CPUID may hide them from the guest, not take them away.
+ * Protection keys do not: CR4.PKE and CR4.PKS are reserved.
  *
  * Manuals: AMD APM vol. 2, "Page Translation and Protection"; Intel SDM vol. 3, "Paging".
  */
@@ -23,7 +24,6 @@
 #define PTE_DIRTY	BIT_ULL(6)
 #define PTE_LARGE	BIT_ULL(7)
 #define PTE_NX		BIT_ULL(63)
-#define PTE_KEY(pte)	(((pte) >> 59) & 15)
 #define PTE_ADDRESS	GENMASK_ULL(51, 12)
 
 /* PAE's root entries: what they have must be zero that others may have set. */
@@ -104,19 +104,15 @@ static int path_fault(const struct path *path, u64 flags, struct walk_result *re
 	return WALK_FAULT;
 }
 
-static u64 reserved_bits_32(const struct path *path)
-{
-	if (path->level == 1 || !is_leaf(path))
-		return 0;
-	return PSE_RESERVED | (PSE_HIGH(path->entry) & ~path->walk->gpa_mask ? ~0ULL : 0);
-}
-
 static u64 reserved_bits(const struct path *path)
 {
-	u64 reserved = PTE_ADDRESS & ~path->walk->gpa_mask;
+	u64 too_high = ~path->walk->gpa_mask, reserved = PTE_ADDRESS & too_high;
 
-	if (path->entry_size == 4)
-		return reserved_bits_32(path);
+	if (path->entry_size == 4) {
+		if (path->level == 1 || !is_leaf(path))
+			return 0;
+		return PSE_RESERVED | (PSE_HIGH(path->entry) & too_high ? ~0ULL : 0);
+	}
 	if (is_pae_root(path))
 		return reserved | PDPTE_RESERVED;
 	if (!(path->walk->sregs->efer & EFER_NO_EXEC))
@@ -165,21 +161,6 @@ static int entry_read(struct path *path, struct walk_result *ret_result)
 	return 0;
 }
 
-static bool key_allows(const struct path *path)
-{
-	const struct walk_ctx *walk = path->walk;
-	u32 bits;
-
-	if (!(walk->sregs->cr4 & X86_CR4_PKE) || !path->long_mode || !(path->rights & PTE_USER) ||
-	    path->access & WALK_FETCH)
-		return true;
-	bits = walk->pkru >> (2 * PTE_KEY(path->entry));
-	if (bits & 1)
-		return false;
-	return !(bits & 2) || !(path->access & WALK_WRITE) ||
-	       !(path->access & WALK_USER || walk->sregs->cr0 & X86_CR0_WP);
-}
-
 static bool rights_allow(const struct path *path)
 {
 	const struct walk_ctx *walk = path->walk;
@@ -205,8 +186,6 @@ static int leaf_finish(struct path *path, struct walk_result *ret_result)
 	u64 address = path->entry & PTE_ADDRESS;
 	int r;
 
-	if (!key_allows(path))
-		return path_fault(path, WALK_PRESENT | WALK_KEY, ret_result);
 	if (!rights_allow(path))
 		return path_fault(path, WALK_PRESENT, ret_result);
 	r = entry_mark(path, PTE_ACCESSED | (path->access & WALK_WRITE ? PTE_DIRTY : 0));
@@ -215,7 +194,6 @@ static int leaf_finish(struct path *path, struct walk_result *ret_result)
 	if (path->entry_size == 4 && path->level == 2)
 		address |= PSE_HIGH(path->entry);
 	ret_result->gpa = (address & ~offset) | (path->linear & offset);
-	ret_result->page_size = offset + 1;
 	ret_result->leaf_size = path->entry_size;
 	ret_result->leaf_gpa = path->entry_gpa;
 	ret_result->leaf = path->entry & ~WALK_LEAF_MARKS;
@@ -250,7 +228,6 @@ int walk_translate(const struct walk_ctx *walk, u64 linear, u32 access,
 		path.linear = (u32)linear;
 	if (!(walk->sregs->cr0 & X86_CR0_PG)) {
 		ret_result->gpa = path.linear;
-		ret_result->page_size = 4096;
 		ret_result->leaf_size = 0;
 		return 0;
 	}

@@ -18,7 +18,6 @@
 #define WALK_USER	BIT_ULL(2)	/* at CPL 3, and not the CPU's own access to a table */
 #define WALK_RESERVED	BIT_ULL(3)	/* error code only */
 #define WALK_FETCH	BIT_ULL(4)
-#define WALK_KEY	BIT_ULL(5)	/* error code only */
 /* The CPU's own access to a descriptor table or TSS: EFLAGS.AC does not lift SMAP. Access only. */
 #define WALK_IMPLICIT	BIT_ULL(16)
 
@@ -26,7 +25,6 @@
  * struct walk_ctx - how to walk
  * @sregs, @rflags: the guest's registers; of @sregs cr0, cr3, cr4 and efer are used.
  * @gpa_mask: the physical addresses that its CPU has, 2^MAXPHYADDR - 1.
- * @pkru: its PKRU; looked at with CR4.PKE only.
  * @read_entry: reads a page-table entry of len (4 or 8) bytes at gpa. 0, or a negative error.
  * @update_entry: makes an entry new if it is still old. 0; -EAGAIN where it is something else by
  *	now; or another negative error.
@@ -36,7 +34,6 @@ struct walk_ctx {
 	const struct kvm_sregs *sregs;
 	u64 rflags;
 	u64 gpa_mask;
-	u32 pkru;
 	int (*read_entry)(void *ctx, u64 gpa, void *entry, unsigned int len);
 	int (*update_entry)(void *ctx, u64 gpa, u64 old, u64 new, unsigned int len);
 	void *ctx;
@@ -45,14 +42,12 @@ struct walk_ctx {
 /*
  * struct walk_result - where it led
  * @gpa: guest-physical address; valid if translated.
- * @page_size: bytes of the page that the address is in; 4096 without paging.
  * @error: error code of the page fault; valid if WALK_FAULT.
  * @leaf_size: bytes of the page's entry in its table, 0 without paging;
  * @leaf_gpa, @leaf: where it is, and what it was, WALK_LEAF_MARKS aside.
  */
 struct walk_result {
 	u64 gpa;
-	u64 page_size;
 	u32 error;
 	u32 leaf_size;
 	u64 leaf_gpa;

@@ -17,7 +17,6 @@
 #define CR4_LA57	0x1000ull
 #define CR4_SMEP	0x100000ull
 #define CR4_SMAP	0x200000ull
-#define CR4_PKE		0x400000ull
 #define EFER_LONG	0x500ull
 #define EFER_NXE	0x800ull
 #define FLAGS_AC	0x40000ull
@@ -113,10 +112,10 @@ static void begin_4_levels(u64 cr4, u64 efer, u64 leaf)
 	set(T4 + 8, leaf, 8);
 }
 
-static bool leads_to(u64 linear, u32 access, u64 gpa, u64 size)
+static bool leads_to(u64 linear, u32 access, u64 gpa)
 {
 	return EXPECT(walk_translate(&walk, linear, access, &result) == 0) &&
-	       EXPECT(result.gpa == gpa) && EXPECT(result.page_size == size);
+	       EXPECT(result.gpa == gpa);
 }
 
 static bool faults(u64 linear, u32 access, u32 error)
@@ -129,8 +128,8 @@ static void no_paging(void)
 {
 	begin(0, 0);
 	sregs.cr0 = 1;
-	leads_to(0x12345678, WRITE | USER, 0x12345678, 4096);
-	leads_to(0x1fffff000, READ, 0xfffff000, 4096);
+	leads_to(0x12345678, WRITE | USER, 0x12345678);
+	leads_to(0x1fffff000, READ, 0xfffff000);
 	EXPECT(!updates);
 	EXPECT(!result.leaf_size);
 }
@@ -140,45 +139,45 @@ static void two_levels(void)
 	begin(0, EFER_NXE);
 	set(ROOT + 0x48 * 4, T2 | PWU, 4);			/* 0x12000000 */
 	set(T2 + 0x345 * 4, PAGE | PWU | 0xe00, 4);
-	leads_to(0x12345678, WRITE | USER, PAGE | 0x678, 4096);
+	leads_to(0x12345678, WRITE | USER, PAGE | 0x678);
 	EXPECT(result.leaf_size == 4 && result.leaf_gpa == T2 + 0x345 * 4);
 	EXPECT(result.leaf == (PAGE | PWU | 0xe00));
 	EXPECT(get(ROOT + 0x48 * 4, 8) == (T2 | PWU | A));
 	EXPECT(get(T2 + 0x345 * 4, 8) == (PAGE | PWU | 0xe00 | A | D));
-	leads_to(0xffffffff12345678, READ, PAGE | 0x678, 4096);
+	leads_to(0xffffffff12345678, READ, PAGE | 0x678);
 	faults(0x12346000, WRITE | USER, WRITE | USER);
 	faults(0x10000000, READ, 0);
 	/* Without PSE the bit means nothing. */
 	set(ROOT + 0x48 * 4, T2 | PWU | PS, 4);
-	leads_to(0x12345678, READ, PAGE | 0x678, 4096);
+	leads_to(0x12345678, READ, PAGE | 0x678);
 	/* There is no NX, so no word of fetches either. */
 	faults(0x10000000, FETCH | USER, USER);
 	sregs.cr4 = CR4_SMEP;
 	faults(0x10000000, FETCH | USER, FETCH | USER);
 	sregs.cr4 = 0;
 	sregs.cr3 = ROOT | 0xfff;
-	leads_to(0x12345678, READ, PAGE | 0x678, 4096);
+	leads_to(0x12345678, READ, PAGE | 0x678);
 }
 
 static void four_megabytes(void)
 {
 	begin(CR4_PSE, 0);
 	set(ROOT + 0x48 * 4, 0x40400000 | PWU | PS, 4);
-	leads_to(0x12345678, READ, 0x40745678, 0x400000);
+	leads_to(0x12345678, READ, 0x40745678);
 	EXPECT(get(ROOT + 0x48 * 4, 4) == (0x40400000 | PWU | PS | A));
-	leads_to(0x12345678, WRITE, 0x40745678, 0x400000);
+	leads_to(0x12345678, WRITE, 0x40745678);
 	EXPECT(result.leaf_gpa == ROOT + 0x48 * 4 && result.leaf == (0x40400000 | PWU | PS));
 	EXPECT(get(ROOT + 0x48 * 4, 4) == (0x40400000 | PWU | PS | A | D));
 	/* PSE-36: address bits 32-39 in 13-20. */
 	set(ROOT + 0x48 * 4, 0x40400000 | 0xa5 << 13 | 0x1000 | PWU | PS, 4);
-	leads_to(0x12345678, READ, 0xa540745678, 0x400000);
+	leads_to(0x12345678, READ, 0xa540745678);
 	set(ROOT + 0x48 * 4, 0x40400000 | 1 << 21 | PWU | PS, 4);
 	faults(0x12345678, READ, P | RSVD);
 	walk.gpa_mask = (1ull << 36) - 1;
 	set(ROOT + 0x48 * 4, 0x40400000 | 0x10 << 13 | PWU | PS, 4);
 	faults(0x12345678, WRITE, P | RSVD | WRITE);
 	set(ROOT + 0x48 * 4, 0x40400000 | 0x0f << 13 | PWU | PS, 4);
-	leads_to(0x12345678, READ, 0xf40745678, 0x400000);
+	leads_to(0x12345678, READ, 0xf40745678);
 }
 
 static void pae(void)
@@ -188,14 +187,14 @@ static void pae(void)
 	set(ROOT + 0x20 + 3 * 8, T2 | P, 8);
 	set(T2 + 0x1ff * 8, T3 | PWU, 8);
 	set(T3 + 0x1fe * 8, 0x7f12345000 | PWU | NX, 8);
-	leads_to(0xffffe678, WRITE | USER, 0x7f12345678, 4096);
+	leads_to(0xffffe678, WRITE | USER, 0x7f12345678);
 	EXPECT(get(ROOT + 0x20 + 3 * 8, 8) == (T2 | P));	/* has no accessed bit */
 	EXPECT(get(T2 + 0x1ff * 8, 8) == (T3 | PWU | A));
 	EXPECT(get(T3 + 0x1fe * 8, 8) == (0x7f12345000 | PWU | NX | A | D));
 	faults(0xffffe678, FETCH, P | FETCH);
 	faults(0x3fffffff, READ, 0);
 	set(T2 + 0x1ff * 8, 0x7f00200000 | PWU | PS, 8);
-	leads_to(0xffffe678, FETCH | USER, 0x7f003fe678, 0x200000);
+	leads_to(0xffffe678, FETCH | USER, 0x7f003fe678);
 	set(T2 + 0x1ff * 8, 0x7f00202000 | PWU | PS, 8);
 	faults(0xffffe678, READ, P | RSVD);
 	set(T2 + 0x1ff * 8, T3 | PWU | 1ull << 52, 8);
@@ -212,19 +211,19 @@ static void pae(void)
 static void four_levels(void)
 {
 	begin_4_levels(0, EFER_NXE, 0xff12345000 | PWU | 0x7ffull << 52);
-	leads_to(L4, WRITE | USER, 0xff12345678, 4096);
+	leads_to(L4, WRITE | USER, 0xff12345678);
 	EXPECT(get(ROOT + 255 * 8, 8) == (T2 | PWU | A));
 	EXPECT(get(T2 + 8, 8) == (T3 | PWU | A) && get(T3 + 8, 8) == (T4 | PWU | A));
 	EXPECT(get(T4 + 8, 8) == (0xff12345000 | PWU | A | D | 0x7ffull << 52));
 	EXPECT(updates == 4);
-	leads_to(L4, WRITE | USER, 0xff12345678, 4096);
+	leads_to(L4, WRITE | USER, 0xff12345678);
 	EXPECT(updates == 4);
 	set(T3 + 8, 0xff40200000 | PWU | PS | 0x1000, 8);
-	leads_to(L4, READ, 0xff40201678, 0x200000);
+	leads_to(L4, READ, 0xff40201678);
 	set(T2 + 8, 0xff80000000 | PWU | PS | 0x1000, 8);
-	leads_to(L4, READ, 0xff80201678, 0x40000000);
+	leads_to(L4, READ, 0xff80201678);
 	set(ROOT + 511 * 8, T2 | PWU, 8);
-	leads_to(0xffffff8040201678, READ, 0xff80201678, 0x40000000);
+	leads_to(0xffffff8040201678, READ, 0xff80201678);
 }
 
 static void five_levels(void)
@@ -235,7 +234,7 @@ static void five_levels(void)
 	set(T3 + 8, T4 | PWU, 8);
 	set(T4 + 8, T5 | PWU, 8);
 	set(T5 + 8, PAGE | PWU, 8);
-	leads_to(0x12ull << 48 | L4, READ, PAGE | 0x678, 4096);
+	leads_to(0x12ull << 48 | L4, READ, PAGE | 0x678);
 	EXPECT(updates == 5);
 	set(ROOT + 0x12 * 8, T2 | PWU | PS, 8);
 	faults(0x12ull << 48 | L4, READ, P | RSVD);
@@ -264,11 +263,11 @@ static void reserved_bits(void)
 	begin_4_levels(0, 0, PAGE | PWU | NX);
 	faults(L4, READ, P | RSVD);				/* without EFER.NXE */
 	sregs.efer |= EFER_NXE;
-	leads_to(L4, READ, PAGE | 0x678, 4096);
+	leads_to(L4, READ, PAGE | 0x678);
 	set(T4 + 8, PAGE | PWU | 1ull << 40, 8);
 	faults(L4, USER | WRITE, P | RSVD | USER | WRITE);
 	walk.gpa_mask = (1ull << 41) - 1;
-	leads_to(L4, READ, 1ull << 40 | PAGE | 0x678, 4096);
+	leads_to(L4, READ, 1ull << 40 | PAGE | 0x678);
 	set(T3 + 8, 0x40204000 | PWU | PS, 8);
 	faults(L4, FETCH, P | RSVD | FETCH);
 	set(T2 + 8, 0x40000000 | PWU | PS | 1 << 29, 8);
@@ -285,13 +284,13 @@ static void write_rights(void)
 	for (i = 0; i < ARRAY_SIZE(entries); i++) {
 		begin_4_levels(0, 0, PAGE | PWU);
 		set(entries[i], get(entries[i], 8) & ~W, 8);
-		leads_to(L4, READ | USER, PAGE | 0x678, 4096);
+		leads_to(L4, READ | USER, PAGE | 0x678);
 		faults(L4, WRITE, P | WRITE);
 		faults(L4, WRITE | USER, P | WRITE | USER);
 		EXPECT(!(get(T4 + 8, 8) & D));
 		sregs.cr0 &= ~CR0_WP;
 		faults(L4, WRITE | USER, P | WRITE | USER);
-		leads_to(L4, WRITE, PAGE | 0x678, 4096);
+		leads_to(L4, WRITE, PAGE | 0x678);
 	}
 }
 
@@ -306,27 +305,27 @@ static void user_rights(void)
 		faults(L4, USER, P | USER);
 		faults(L4, USER | FETCH, P | USER | FETCH);
 		EXPECT(!(get(T4 + 8, 8) & A));
-		leads_to(L4, WRITE, PAGE | 0x678, 4096);
-		leads_to(L4, FETCH, PAGE | 0x678, 4096);
-		leads_to(L4, READ | WALK_IMPLICIT, PAGE | 0x678, 4096);
+		leads_to(L4, WRITE, PAGE | 0x678);
+		leads_to(L4, FETCH, PAGE | 0x678);
+		leads_to(L4, READ | WALK_IMPLICIT, PAGE | 0x678);
 	}
 }
 
 static void supervisor_in_user_page(void)
 {
 	begin_4_levels(0, 0, PAGE | PWU);
-	leads_to(L4, WRITE, PAGE | 0x678, 4096);
-	leads_to(L4, FETCH, PAGE | 0x678, 4096);
+	leads_to(L4, WRITE, PAGE | 0x678);
+	leads_to(L4, FETCH, PAGE | 0x678);
 	sregs.cr4 |= CR4_SMEP;
 	faults(L4, FETCH, P | FETCH);
-	leads_to(L4, FETCH | USER, PAGE | 0x678, 4096);
-	leads_to(L4, READ, PAGE | 0x678, 4096);
+	leads_to(L4, FETCH | USER, PAGE | 0x678);
+	leads_to(L4, READ, PAGE | 0x678);
 	sregs.cr4 |= CR4_SMAP;
 	faults(L4, READ, P);
 	faults(L4, WRITE, P | WRITE);
-	leads_to(L4, WRITE | USER, PAGE | 0x678, 4096);
+	leads_to(L4, WRITE | USER, PAGE | 0x678);
 	walk.rflags = FLAGS_AC;
-	leads_to(L4, WRITE, PAGE | 0x678, 4096);
+	leads_to(L4, WRITE, PAGE | 0x678);
 	faults(L4, READ | WALK_IMPLICIT, P);
 }
 
@@ -337,35 +336,18 @@ static void no_execute(void)
 
 	for (i = 0; i < ARRAY_SIZE(entries); i++) {
 		begin_4_levels(0, EFER_NXE, PAGE | PWU);
-		leads_to(L4, FETCH | USER, PAGE | 0x678, 4096);
+		leads_to(L4, FETCH | USER, PAGE | 0x678);
 		set(entries[i], get(entries[i], 8) | NX, 8);
 		faults(L4, FETCH | USER, P | FETCH | USER);
 		faults(L4, FETCH, P | FETCH);
-		leads_to(L4, WRITE | USER, PAGE | 0x678, 4096);
+		leads_to(L4, WRITE | USER, PAGE | 0x678);
 	}
 }
 
-static void protection_keys(void)
+static void no_protection_keys(void)
 {
-	begin_4_levels(CR4_PKE, EFER_NXE, PAGE | PWU | 5ull << 59);
-	walk.pkru = 0xfffff3ff;					/* all but key 5 */
-	leads_to(L4, WRITE | USER, PAGE | 0x678, 4096);
-	walk.pkru = 1 << 10;					/* no access by key 5 */
-	faults(L4, USER, P | USER | WALK_KEY);
-	faults(L4, WRITE, P | WRITE | WALK_KEY);
-	leads_to(L4, FETCH | USER, PAGE | 0x678, 4096);
-	walk.pkru = 2 << 10;					/* no writes */
-	leads_to(L4, USER, PAGE | 0x678, 4096);
-	faults(L4, WRITE | USER, P | WRITE | USER | WALK_KEY);
-	faults(L4, WRITE, P | WRITE | WALK_KEY);
-	sregs.cr0 &= ~CR0_WP;
-	leads_to(L4, WRITE, PAGE | 0x678, 4096);
-	set(T4 + 8, PAGE | PW | 5ull << 59, 8);			/* a supervisor page has no key */
-	walk.pkru = ~0;
-	leads_to(L4, WRITE, PAGE | 0x678, 4096);
-	sregs.cr4 &= ~CR4_PKE;
-	set(T4 + 8, PAGE | PWU | 5ull << 59, 8);
-	leads_to(L4, WRITE | USER, PAGE | 0x678, 4096);
+	begin_4_levels(0, EFER_NXE, PAGE | PWU | 5ull << 59);
+	leads_to(L4, WRITE | USER, PAGE | 0x678);
 }
 
 /* Another CPU moves the page, once, just before our update: the walk must see the new place. */
@@ -390,10 +372,10 @@ static void changes_meanwhile(void)
 {
 	begin_4_levels(0, 0, PAGE | PWU);
 	meanwhile = page_moves;
-	leads_to(L4, WRITE, 0x777678, 4096);
+	leads_to(L4, WRITE, 0x777678);
 	EXPECT(get(T4 + 8, 8) == (0x777000 | PWU | A | D));
 	begin_4_levels(0, 0, PAGE | PWU);
-	leads_to(L4, READ, PAGE | 0x678, 4096);
+	leads_to(L4, READ, PAGE | 0x678);
 	meanwhile = page_vanishes;
 	faults(L4, WRITE, WRITE);
 	begin_4_levels(0, 0, PAGE | PWU);
@@ -423,7 +405,7 @@ static const struct unit_test tests[] = {
 	{ "the user's rights", user_rights },
 	{ "SMEP and SMAP", supervisor_in_user_page },
 	{ "no-execute", no_execute },
-	{ "protection keys", protection_keys },
+	{ "protection keys are not there", no_protection_keys },
 	{ "entries that change meanwhile", changes_meanwhile },
 	{ "tables that are not there", tables_not_there },
 };
