@@ -16,12 +16,7 @@
  * A vCPU whose RIP userspace moves in the meantime gives up the instruction: it is somewhere else
  * now.
  */
-#include <linux/mm.h>
 #include <linux/sched/signal.h>
-#include <linux/string.h>
-#include <linux/uaccess.h>
-#include <asm/processor-flags.h>
-#include <asm/traps.h>
 
 #include "hw.h"
 #include "irq/irq.h"

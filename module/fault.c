@@ -16,11 +16,8 @@
  * flushes.
  */
 #include <linux/mem_encrypt.h>
-#include <linux/mm.h>
-#include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
 #include <linux/sched/mm.h>
-#include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/io.h>
 

@@ -11,7 +11,6 @@
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
-#include <asm/traps.h>
 
 #include "compat.h"
 #include "hw.h"

@@ -7,7 +7,6 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/rcupdate.h>
-#include <linux/uaccess.h>
 
 #include "hw.h"
 #include "irq/irq.h"

@@ -7,10 +7,7 @@
  * the slot and maps inside one read section, so after the grace period nobody maps by the old
  * layout any more, and what is mapped by it can be taken away for good.
  */
-#include <linux/mm.h>
 #include <linux/overflow.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "hw.h"
 

@@ -25,8 +25,10 @@
 #include <linux/nospec.h>
 #include <linux/rcuwait.h>
 #include <linux/refcount.h>
+#include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
+#include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
 #include "ioctl.h"

@@ -12,7 +12,6 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/sched.h>
-#include <linux/slab.h>
 
 #include "moat.h"
 

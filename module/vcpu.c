@@ -17,20 +17,14 @@
 #include <linux/fs.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
-#include <linux/mm.h>
 #include <linux/moduleparam.h>
 #include <linux/sched/stat.h>
 #include <linux/sched/signal.h>
-#include <linux/slab.h>
 #include <linux/smp.h>
-#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 #include <trace/events/ipi.h>
 #include <asm/debugreg.h>
 #include <asm/kvm_para.h>
-#include <asm/processor-flags.h>
-#include <asm/traps.h>
-#include <asm/tsc.h>
 
 #include "compat.h"
 #include "hw.h"

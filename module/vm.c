@@ -3,12 +3,9 @@
  * The VM: its file, its life, its ioctls.
  */
 #include <linux/anon_inodes.h>
-#include <linux/atomic.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/sched/mm.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "hw.h"
 #include "irq/irq.h"

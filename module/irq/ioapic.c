@@ -16,10 +16,6 @@
  * A line that is let down in answer to an end must be down before the entry is looked at again: so
  * moat_ioapic_eoi() tells of the end first, without the lock, then clears remote IRR.
  */
-#include <linux/bitops.h>
-#include <linux/nospec.h>
-#include <linux/string.h>
-
 #include "irq.h"
 
 #define IOAPIC_BASE	0xfec00000

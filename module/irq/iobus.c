@@ -4,8 +4,6 @@
  *
  * It is asked by the emulator, and by the vendors' loops with interrupts off.
  */
-#include <linux/string.h>
-
 #include "irq.h"
 
 #define PORT_LAST	0x4d1

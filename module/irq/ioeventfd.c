@@ -8,11 +8,7 @@
  * that is written.
  */
 #include <linux/eventfd.h>
-#include <linux/mm.h>
-#include <linux/nospec.h>
 #include <linux/overflow.h>
-#include <linux/slab.h>
-#include <linux/string.h>
 
 #include "../compat.h"
 #include "irq.h"

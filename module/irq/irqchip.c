@@ -6,8 +6,6 @@
  * taken in hard interrupts. What the guest has ended at the PICs is noted in pic_acked, and told
  * when the lock has been let go: who is told may set lines.
  */
-#include <linux/slab.h>
-
 #include "irq.h"
 
 unsigned long moat_chips_lock(struct moat_chips *chips) __acquires(&chips->lock)

@@ -19,8 +19,6 @@
 #include <linux/file.h>
 #include <linux/poll.h>
 #include <linux/rculist.h>
-#include <linux/slab.h>
-#include <linux/workqueue.h>
 
 #include "../compat.h"
 #include "irq.h"

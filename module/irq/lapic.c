@@ -42,20 +42,10 @@
  * EOI broadcast suppression is not offered (bit 24 of the version): it needs an I/O APIC with an
  * EOI register, and userspace's may have none. So SVR bit 12 is reserved.
  */
-#include <linux/atomic.h>
-#include <linux/bitops.h>
 #include <linux/hrtimer.h>
-#include <linux/kernel.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
-#include <linux/nospec.h>
-#include <linux/slab.h>
-#include <linux/string.h>
-#include <linux/uaccess.h>
-#include <asm/apicdef.h>
 #include <asm/kvm_para.h>
-#include <asm/msr-index.h>
-#include <asm/tsc.h>
 
 #include "../compat.h"
 #include "../hw.h"

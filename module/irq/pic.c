@@ -7,8 +7,6 @@
  * or APIC off); the first to acknowledge gets the vector, and one that comes when there is nothing
  * left gets the spurious one, pin 7's.
  */
-#include <linux/bitops.h>
-
 #include "irq.h"
 
 #define CASCADE		2	/* pin of the first chip */

@@ -15,8 +15,6 @@
 #include <linux/hrtimer.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "../compat.h"
 #include "irq.h"

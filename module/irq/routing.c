@@ -9,12 +9,7 @@
  * interrupt goes by the old table or by the new one.
  */
 #include <linux/bitmap.h>
-#include <linux/nospec.h>
 #include <linux/overflow.h>
-#include <linux/slab.h>
-#include <linux/string.h>
-#include <linux/uaccess.h>
-#include <asm/apicdef.h>
 
 #include "irq.h"
 

@@ -14,12 +14,9 @@
  */
 #include <linux/kvm_para.h>
 #include <linux/sched/stat.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 #include <asm/cpufeature.h>
 #include <asm/fpu/types.h>
 #include <asm/msr-index.h>
-#include <asm/processor.h>
 
 #include "x86.h"
 

@@ -6,12 +6,8 @@
  * the guest's RFLAGS as anybody sees them. While it has hardware breakpoints, the debug registers
  * hold its addresses; the guest's own are kept aside, and its accesses to them go there.
  */
-#include <linux/string.h>
 #include <linux/percpu.h>
-#include <asm/processor.h>
 #include <asm/debugreg.h>
-#include <asm/processor-flags.h>
-#include <asm/traps.h>
 
 #include "../hw.h"
 #include "emulate.h"

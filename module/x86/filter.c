@@ -8,9 +8,6 @@
  */
 #include <linux/bitmap.h>
 #include <linux/overflow.h>
-#include <linux/slab.h>
-#include <linux/srcu.h>
-#include <linux/uaccess.h>
 
 #include "x86.h"
 

@@ -7,12 +7,8 @@
  * guest finds it when it next looks, or not, and the guest gets #MC, or, where it cannot take one,
  * a shutdown.
  */
-#include <linux/nospec.h>
-#include <linux/string.h>
 #include <asm/mce.h>
 #include <asm/msr-index.h>
-#include <asm/processor-flags.h>
-#include <asm/traps.h>
 
 #include "../hw.h"
 #include "x86.h"

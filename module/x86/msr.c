@@ -11,16 +11,10 @@
  * Registers that the hardware or the host depends on are checked bit for bit, for the host's
  * writes too.
  */
-#include <linux/bitops.h>
-#include <linux/nospec.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
-#include <asm/apicdef.h>
 #include <asm/cpufeature.h>
 #include <asm/kvm_para.h>
 #include <asm/mce.h>
 #include <asm/msr.h>
-#include <asm/msr-index.h>
 #include <asm/mtrr.h>
 
 #include "../hw.h"

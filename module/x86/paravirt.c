@@ -16,12 +16,9 @@
  * sets KVM_VCPU_FLUSH_TLB beside the mark, and whoever takes the mark away flushes. So the page is
  * marked only between two instructions: the emulation of one may have translated addresses already.
  */
-#include <linux/bitops.h>
 #include <linux/kvm_para.h>
 #include <linux/sched.h>
 #include <linux/sched/stat.h>
-#include <linux/uaccess.h>
-#include <asm/apicdef.h>
 #include <asm/kvm_para.h>
 
 #include "../irq/irq.h"

@@ -8,12 +8,6 @@
  * CRn in the AMD APM vol. 2, "System-Control Registers", and the Intel SDM vol. 3, "Control
  * Registers".
  */
-#include <linux/kernel.h>
-#include <linux/string.h>
-#include <asm/msr-index.h>
-#include <asm/processor-flags.h>
-#include <asm/traps.h>
-
 #include "../hw.h"
 #include "../irq/irq.h"
 #include "x86.h"

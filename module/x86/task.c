@@ -9,9 +9,6 @@
  *
  * Manual: Intel SDM vol. 3, "Task Management"; vol. 3, "Task Switches" in VMX non-root operation.
  */
-#include <asm/processor-flags.h>
-#include <asm/traps.h>
-
 #include "../hw.h"
 #include "x86.h"
 
