@@ -128,9 +128,7 @@ static int mmio_piece(struct moat_vcpu *vcpu, u64 gpa, void *data, unsigned int 
 	if (emul->count == MOAT_MAX_FRAGMENTS)
 		return -E2BIG;
 	fragment = &emul->log[emul->count++];
-	fragment->gpa = gpa;
-	fragment->len = len;
-	fragment->write = write;
+	*fragment = (struct moat_fragment) { .gpa = gpa, .len = len, .write = write };
 	if (write)
 		memcpy(fragment->data, data, len);
 	if (!moat_iobus_mmio(vcpu, gpa, fragment->data, len, write)) {
@@ -211,9 +209,9 @@ static int translate(struct access *a, u64 linear, u32 access, u64 *ret_gpa)
 }
 
 /* Cuts an access at page borders. All pages are translated before any of them is touched. */
-static int linear_access(struct access *a, u64 linear, void *data, unsigned int len, u32 access,
-			 bool write)
+static int emu_access(void *ctx, u64 linear, void *data, unsigned int len, u32 access, bool write)
 {
+	struct access *a = ctx;
 	unsigned int first = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(linear));
 	u64 gpa[2];
 	int r = translate(a, linear, access, &gpa[0]);
@@ -225,16 +223,6 @@ static int linear_access(struct access *a, u64 linear, void *data, unsigned int 
 	if (!r && first < len)
 		r = page_access(a->vcpu, gpa[1], data + first, len - first, write);
 	return r == -EFAULT && !a->state.exception.vector ? -EIO : r;
-}
-
-static int emu_read(void *ctx, u64 linear, void *data, unsigned int len, u32 access)
-{
-	return linear_access(ctx, linear, data, len, access, false);
-}
-
-static int emu_write(void *ctx, u64 linear, const void *data, unsigned int len, u32 access)
-{
-	return linear_access(ctx, linear, (void *)data, len, access | WALK_WRITE, true);
 }
 
 static int emu_probe(void *ctx, u64 linear, unsigned int len, u32 access)
@@ -325,8 +313,7 @@ static int emu_pio(void *ctx, u16 port, unsigned int size, void *data, unsigned 
 }
 
 static const struct emu_ops emulation_ops = {
-	.read = emu_read,
-	.write = emu_write,
+	.access = emu_access,
 	.probe = emu_probe,
 	.cmpxchg = emu_cmpxchg,
 	.pio = emu_pio,
@@ -454,10 +441,9 @@ static int inject_noted(struct access *a)
 	struct moat_vcpu *vcpu = a->vcpu;
 
 	if (a->state.exception.vector == X86_TRAP_PF)
-		moat_inject_pf(vcpu, a->state.exception.cr2, a->state.exception.error);
-	else
-		moat_inject_exception(vcpu, a->state.exception.vector,
-				      a->state.exception.has_error, a->state.exception.error);
+		moat_sregs_change(vcpu)->cr2 = a->state.exception.cr2;
+	moat_inject_exception(vcpu, a->state.exception.vector, a->state.exception.has_error,
+			      a->state.exception.error);
 	return 1;
 }
 
@@ -468,7 +454,7 @@ int moat_system_access(struct moat_vcpu *vcpu, u64 linear, void *data, unsigned 
 
 	access_init(&a, vcpu, false);
 	vcpu->emul.page_count = 0;
-	r = linear_access(&a, linear, data, len, WALK_IMPLICIT | (write ? WALK_WRITE : 0), write);
+	r = emu_access(&a, linear, data, len, WALK_IMPLICIT | (write ? WALK_WRITE : 0), write);
 	if (a.retry)
 		return -EAGAIN;
 	return r == -EFAULT ? inject_noted(&a) : r;

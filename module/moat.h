@@ -541,7 +541,6 @@ void moat_nmi_collect(struct moat_vcpu *vcpu);
 void moat_inject_exception(struct moat_vcpu *vcpu, u8 vector, bool has_error, u32 error);
 void moat_inject_gp(struct moat_vcpu *vcpu);
 void moat_inject_ud(struct moat_vcpu *vcpu);
-void moat_inject_pf(struct moat_vcpu *vcpu, u64 address, u32 error);
 void moat_inject_nmi(struct moat_vcpu *vcpu);
 /* The exception that is pending goes in: what it writes to DR6 or CR2 is written. */
 void moat_exception_begin(struct moat_vcpu *vcpu);

@@ -236,12 +236,6 @@ void moat_inject_ud(struct moat_vcpu *vcpu)
 	moat_inject_exception(vcpu, X86_TRAP_UD, false, 0);
 }
 
-void moat_inject_pf(struct moat_vcpu *vcpu, u64 address, u32 error)
-{
-	moat_sregs_change(vcpu)->cr2 = address;
-	moat_inject_exception(vcpu, X86_TRAP_PF, true, error);
-}
-
 void moat_inject_nmi(struct moat_vcpu *vcpu)
 {
 	atomic_inc(&vcpu->nmi_queued);

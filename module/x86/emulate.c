@@ -108,11 +108,6 @@ int emu_page_fault(struct emu_state *state, u64 linear, u32 error)
 
 /* Segments: from an offset to a linear address */
 
-static bool is_protected(const struct emu_state *state)
-{
-	return state->sregs->cr0 & X86_CR0_PE && !(state->regs.rflags & X86_EFLAGS_VM);
-}
-
 const struct kvm_segment *emu_segment(const struct kvm_sregs *sregs, u8 seg)
 {
 	const struct kvm_segment *const segments[] = {
@@ -155,7 +150,7 @@ static int address_linear(const struct emu *e, u8 seg, u64 offset, unsigned int 
 			  is_canonical(state, *ret_linear + len - 1);
 	} else {
 		*ret_linear = (u32)(offset + s->base);
-		if (is_protected(state))
+		if (state->sregs->cr0 & X86_CR0_PE && !(state->regs.rflags & X86_EFLAGS_VM))
 			allowed = segment_allows(s, offset, last, access & WALK_WRITE);
 		else
 			allowed = last <= s->limit;
@@ -180,21 +175,21 @@ static int memory_read(const struct emu *e, u8 seg, u64 offset, void *data, unsi
 	int r;
 
 	r = address_linear(e, seg, offset, len, access, &linear);
-	return r ?: e->state->ops->read(e->state->ctx, linear, data, len, access);
+	return r ?: e->state->ops->access(e->state->ctx, linear, data, len, access, false);
 }
 
-static int memory_write(const struct emu *e, u8 seg, u64 offset, const void *data, unsigned int len)
+static int memory_write(const struct emu *e, u8 seg, u64 offset, void *data, unsigned int len)
 {
 	u32 access = data_access(e, true);
 	u64 linear;
 	int r;
 
 	r = address_linear(e, seg, offset, len, access, &linear);
-	return r ?: e->state->ops->write(e->state->ctx, linear, data, len, access);
+	return r ?: e->state->ops->access(e->state->ctx, linear, data, len, access, true);
 }
 
 /* Writes what has been read before, as one with the read where the instruction is atomic. */
-static int memory_update(const struct emu *e, u64 offset, const void *old, const void *new,
+static int memory_update(const struct emu *e, u64 offset, const void *old, void *new,
 			 unsigned int len)
 {
 	/* By another name: its own is a macro in the kernel. */
@@ -212,7 +207,7 @@ static int memory_update(const struct emu *e, u64 offset, const void *old, const
 	r = exchange(e->state->ctx, linear, old, new, len, access);
 	if (r != -ENXIO)
 		return r;
-	return e->state->ops->write(e->state->ctx, linear, new, len, access);
+	return e->state->ops->access(e->state->ctx, linear, new, len, access, true);
 }
 
 /* The offset of the memory operand in its segment. */
@@ -514,7 +509,7 @@ static int tss_read(const struct emu *e, u32 offset, u16 *ret_value)
 		linear = (u32)linear;
 	if (tr->unusable || !tr->present || !(tr->type & 8) || offset + 1 > tr->limit)
 		return exception_raise(e->state, VECTOR_GP, 0);
-	return e->state->ops->read(e->state->ctx, linear, ret_value, 2, WALK_IMPLICIT);
+	return e->state->ops->access(e->state->ctx, linear, ret_value, 2, WALK_IMPLICIT, false);
 }
 
 /* By privilege, or by the permission map in the TSS. */
@@ -538,18 +533,11 @@ static int port_check(const struct emu *e, u16 port)
 	return 0;
 }
 
-static u16 port_number(const struct emu *e)
-{
-	if (e->insn->src.kind == OPERAND_IMM)
-		return (u8)e->insn->imm;
-	return e->gpr[GPR_DX];
-}
-
 static int run_io(struct emu *e)
 {
 	struct emu_state *state = e->state;
 	bool in = e->insn->op == INSN_IN;
-	u16 port = port_number(e);
+	u16 port = e->insn->src.kind == OPERAND_IMM ? (u8)e->insn->imm : e->gpr[GPR_DX];
 	u32 value = 0;
 	int r;
 
@@ -787,16 +775,6 @@ static int string_run(struct emu *e, const struct operation *op)
 	return 0;
 }
 
-static void rip_advance(struct emu *e)
-{
-	struct emu_regs *regs = &e->state->regs;
-
-	regs->rip += e->insn->length;
-	if (e->insn->mode != INSN_64)
-		regs->rip &= emu_size_mask(e->insn->mode);
-	regs->rflags &= ~X86_EFLAGS_RF;
-}
-
 static enum emu_result result_of(int r)
 {
 	switch (r) {
@@ -839,7 +817,10 @@ enum emu_result emu_execute(struct emu_state *state, const struct moat_insn *ins
 	state->trap = before.rflags & X86_EFLAGS_TF;
 	if (e.again)
 		return EMU_REPEAT;
-	rip_advance(&e);
+	state->regs.rip += insn->length;
+	if (insn->mode != INSN_64)
+		state->regs.rip &= emu_size_mask(insn->mode);
+	state->regs.rflags &= ~X86_EFLAGS_RF;
 	return EMU_OK;
 }
 

@@ -32,15 +32,15 @@ enum emu_result {
  * WALK_USER, WALK_IMPLICIT: what the page tables must allow, which for a read that a write
  * follows includes WALK_WRITE. len is 1, 2, 4, 8 or 16, for string I/O up to a page.
  *
+ * @access: reads, or writes.
  * @probe: checks an access without making it. -ENXIO where it is allowed, but not all plain memory.
  * @cmpxchg: writes new if old is there still, at once. -EBUSY where it is not, -ENXIO where this
- *	is not plain memory or cannot be done at once: then write follows.
+ *	is not plain memory or cannot be done at once: then a write follows.
  * @pio: items of size bytes from (in) or to a port, once all checks are done: how many were moved,
  *	1 to count. data is emu_state.pio_data.
  */
 struct emu_ops {
-	int (*read)(void *ctx, u64 linear, void *data, unsigned int len, u32 access);
-	int (*write)(void *ctx, u64 linear, const void *data, unsigned int len, u32 access);
+	int (*access)(void *ctx, u64 linear, void *data, unsigned int len, u32 access, bool write);
 	int (*probe)(void *ctx, u64 linear, unsigned int len, u32 access);
 	int (*cmpxchg)(void *ctx, u64 linear, const void *old, const void *new, unsigned int len,
 		       u32 access);

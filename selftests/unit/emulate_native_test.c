@@ -292,21 +292,16 @@ static bool arena_has(u64 linear, unsigned int len, u32 access)
 	       EXPECT(linear + len <= (uintptr_t)arena + ARENA);
 }
 
-static int arena_read(void *ctx, u64 linear, void *data, unsigned int len, u32 access)
+static int arena_access(void *ctx, u64 linear, void *data, unsigned int len, u32 access,
+			bool write)
 {
 	(void)ctx;
-	if (!arena_has(linear, len, access))
+	if (!arena_has(linear, len, access) || (write && !EXPECT(access & WALK_WRITE)))
 		return -EIO;
-	memcpy(data, (void *)linear, len);
-	return 0;
-}
-
-static int arena_write(void *ctx, u64 linear, const void *data, unsigned int len, u32 access)
-{
-	(void)ctx;
-	if (!arena_has(linear, len, access) || !EXPECT(access & WALK_WRITE))
-		return -EIO;
-	memcpy((void *)linear, data, len);
+	if (write)
+		memcpy((void *)linear, data, len);
+	else
+		memcpy(data, (void *)linear, len);
 	return 0;
 }
 
@@ -318,11 +313,11 @@ static int arena_cmpxchg(void *ctx, u64 linear, const void *old, const void *new
 	exchanges++;
 	if (!arena_has(linear, len, access) || !EXPECT(!memcmp((void *)linear, old, len)))
 		return -EIO;
-	return arena_write(ctx, linear, new, len, access);
+	return arena_access(ctx, linear, (void *)new, len, access, true);
 }
 
 static const struct emu_ops arena_ops = {
-	.read = arena_read, .write = arena_write, .cmpxchg = arena_cmpxchg,
+	.access = arena_access, .cmpxchg = arena_cmpxchg,
 };
 
 static bool sample_emulate(const struct sample *s, struct native_regs *regs)

@@ -75,29 +75,21 @@ static int device_access(struct world *w, u64 linear, void *data, unsigned int l
 	return done ? 0 : -EAGAIN;
 }
 
-static int world_read(void *ctx, u64 linear, void *data, unsigned int len, u32 access)
+static int world_access(void *ctx, u64 linear, void *data, unsigned int len, u32 access,
+			bool write)
 {
 	struct world *w = ctx;
 
-	if (is_device(linear, len))
-		return device_access(w, linear, data, len, false, access);
-	if (!is_ram(linear, len))
-		return world_fault(w, linear, len, access);
-	memcpy(data, w->ram + linear, len);
-	return 0;
-}
-
-static int world_write(void *ctx, u64 linear, const void *data, unsigned int len, u32 access)
-{
-	struct world *w = ctx;
-
-	if (!(access & WALK_WRITE))
+	if (write && !(access & WALK_WRITE))
 		w->broken = true;
 	if (is_device(linear, len))
-		return device_access(w, linear, (void *)data, len, true, access);
+		return device_access(w, linear, data, len, write, access);
 	if (!is_ram(linear, len))
 		return world_fault(w, linear, len, access);
-	memcpy(w->ram + linear, data, len);
+	if (write)
+		memcpy(w->ram + linear, data, len);
+	else
+		memcpy(data, w->ram + linear, len);
 	return 0;
 }
 
@@ -122,7 +114,7 @@ static int world_cmpxchg(void *ctx, u64 linear, const void *old, const void *new
 		return -EBUSY;
 	if (memcmp(w->ram + linear, old, len))
 		w->broken = true;
-	return world_write(w, linear, new, len, access);
+	return world_access(w, linear, (void *)new, len, access, true);
 }
 
 static int port_access(struct world *w, u16 port, unsigned int size, const void *data,
@@ -153,8 +145,7 @@ static int world_pio(void *ctx, u16 port, unsigned int size, void *data, unsigne
 }
 
 static const struct emu_ops world_ops = {
-	.read = world_read, .write = world_write, .probe = world_probe, .cmpxchg = world_cmpxchg,
-	.pio = world_pio,
+	.access = world_access, .probe = world_probe, .cmpxchg = world_cmpxchg, .pio = world_pio,
 };
 
 void world_init(struct world *w, enum moat_insn_mode mode)
