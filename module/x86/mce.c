@@ -21,22 +21,12 @@
 /* The registers of a bank, in the order of their indices. */
 enum { BANK_CTL, BANK_STATUS, BANK_ADDR, BANK_MISC, BANK_REGS };
 
-static u64 *mce_find(struct moat_vcpu *vcpu, u32 index)
+u64 *moat_mce_find(struct moat_vcpu *vcpu, u32 index)
 {
 	u32 n = index - MSR_IA32_MC0_CTL;
 	u32 count = (vcpu->msrs.mcg_cap & MCG_CAP_BANKS) * BANK_REGS;
 
 	return n < count ? &vcpu->mce[array_index_nospec(n, count)] : NULL;
-}
-
-int moat_mce_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
-{
-	const u64 *reg = mce_find(vcpu, index);
-
-	if (!reg)
-		return -EINVAL;
-	*value = *reg;
-	return 0;
 }
 
 /*
@@ -46,7 +36,7 @@ int moat_mce_read(struct moat_vcpu *vcpu, u32 index, u64 *value)
 int moat_mce_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
 	u32 kind = (index - MSR_IA32_MC0_CTL) % BANK_REGS;
-	u64 *reg = mce_find(vcpu, index);
+	u64 *reg = moat_mce_find(vcpu, index);
 
 	if (!reg || (kind == BANK_CTL && value && (value | BIT_ULL(10) | BIT_ULL(0)) != U64_MAX) ||
 	    (kind == BANK_STATUS && value && !host && !(vcpu->msrs.hwcr & HWCR_MCSTATUS_WRITE)))

@@ -315,6 +315,8 @@ static u64 osvw_status(void)
 static u64 special_read(struct moat_vcpu *vcpu, u32 index)
 {
 	switch (index) {
+	case MSR_IA32_MC0_CTL ... MC_LAST:
+		return *moat_mce_find(vcpu, index);
 	case MSR_IA32_TSC_DEADLINE:
 		return moat_lapic_get_deadline(vcpu);
 	case MSR_IA32_TSC:
@@ -345,8 +347,8 @@ static noinline int table_read(struct moat_vcpu *vcpu, u32 index, u64 *value, bo
 		return moat_hw->msr_read(vcpu, index, value);
 	if (msr->flags & WRITE_ONLY || !(host || msr_is_there(vcpu, msr)))
 		return -EINVAL;
-	if (msr->first == MSR_IA32_MC0_CTL)
-		return moat_mce_read(vcpu, index, value);
+	if (msr->first == MSR_IA32_MC0_CTL && !moat_mce_find(vcpu, index))
+		return -EINVAL;
 	*value = msr->field ? *msr_field(vcpu, msr, index) : special_read(vcpu, index);
 	return 0;
 }

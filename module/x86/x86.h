@@ -64,8 +64,8 @@ void moat_msr_filter_free(struct kvm_msr_filter *filter);
 bool moat_msr_to_user(struct moat_vcpu *vcpu, bool write, u64 value, int error, u64 next_rip);
 moat_ioctl_fn moat_vm_set_msr_filter;
 
-/* x86/mce.c: MSR_IA32_MC0_CTL and on; 0 or -EINVAL. */
-int moat_mce_read(struct moat_vcpu *vcpu, u32 index, u64 *value);
+/* x86/mce.c: MSR_IA32_MC0_CTL and on: where it is, or NULL; 0 or -EINVAL. */
+u64 *moat_mce_find(struct moat_vcpu *vcpu, u32 index);
 int moat_mce_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host);
 void moat_mce_reset(struct moat_vcpu *vcpu);
 moat_ioctl_fn moat_system_get_mce_cap, moat_vcpu_setup_mce, moat_vcpu_set_mce;
