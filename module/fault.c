@@ -353,32 +353,25 @@ static bool fault_mark(const struct fault *f)
  */
 static int host_level(struct mm_struct *mm, unsigned long hva)
 {
-	int level = 1;
 	pgd_t pgd;
 	p4d_t p4d;
 	pud_t pud;
 	pmd_t pmd;
 
-	local_irq_disable();
+	lockdep_assert_irqs_disabled();
 	pgd = READ_ONCE(*pgd_offset(mm, hva));
 	if (pgd_none(pgd))
-		goto out;
+		return 1;
 	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
 	if (!p4d_present(p4d))
-		goto out;
+		return 1;
 	pud = READ_ONCE(*pud_offset(&p4d, hva));
 	if (!pud_present(pud))
-		goto out;
-	if (pud_leaf(pud)) {
-		level = 3;
-		goto out;
-	}
+		return 1;
+	if (pud_leaf(pud))
+		return 3;
 	pmd = READ_ONCE(*pmd_offset(&pud, hva));
-	if (pmd_present(pmd) && pmd_leaf(pmd))
-		level = 2;
-out:
-	local_irq_enable();
-	return level;
+	return pmd_present(pmd) && pmd_leaf(pmd) ? 2 : 1;
 }
 
 /* Whether the large page round gpa lies in the slot, and the host's is aligned as the guest's. */
@@ -398,7 +391,9 @@ static int fault_level(struct moat_vm *vm, const struct fault *f)
 
 	if (!PageCompound(f->page) || (f->writable && moat_slot_is_logged(f->slot)))
 		return 1;
+	local_irq_disable();
 	level = host_level(vm->mm, f->hva);
+	local_irq_enable();
 	while (level > 1 && !slot_fits(f, level))
 		level--;
 	return level;

@@ -214,14 +214,6 @@ static bool s2_publish_spare(struct s2_mapping *m, u64 *entry, u64 old)
 	return true;
 }
 
-static int s2_link(struct s2_mapping *m, u64 *entry)
-{
-	if (!s2_spare(m))
-		return -ENOMEM;
-	s2_publish_spare(m, entry, 0);
-	return 0;
-}
-
 /* Fills a table with leaves that together are the leaf old at the level above. */
 static void s2_split_fill(u64 *table, u64 old, int level)
 {
@@ -262,8 +254,12 @@ static bool s2_leads_to(const struct s2_mapping *m, u64 value, int level)
  */
 static int s2_make_way(struct s2_mapping *m, u64 *entry, u64 value, int level)
 {
-	if (!value)
-		return s2_link(m, entry);
+	if (!value) {
+		if (!s2_spare(m))
+			return -ENOMEM;
+		s2_publish_spare(m, entry, 0);
+		return 0;
+	}
 	if (!s2_leads_to(m, value, level))
 		return -EAGAIN;
 	if (s2_grant(m->s2->format, value, m->prot) == value)

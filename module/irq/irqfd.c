@@ -175,21 +175,13 @@ static void irqfds_remove(struct moat_vm *vm, const struct eventfd_ctx *eventfd,
 			irqfd_destroy(irqfd);
 }
 
-static int irqfd_deassign(struct moat_vm *vm, const struct kvm_irqfd *args, struct file *file)
-{
-	struct eventfd_ctx *eventfd = eventfd_ctx_fileget(file);
-
-	irqfds_remove(vm, eventfd, args->gsi, false);
-	eventfd_ctx_put(eventfd);
-	return 0;
-}
-
 long moat_vm_irqfd(void *object, void *arg, unsigned long uarg)
 {
 	const struct kvm_irqfd *args = arg;
 	struct moat_vm *vm = object;
+	struct eventfd_ctx *eventfd;
 	struct file *file;
-	int r;
+	int r = 0;
 
 	if (args->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
 		return -EINVAL;
@@ -198,8 +190,13 @@ long moat_vm_irqfd(void *object, void *arg, unsigned long uarg)
 	file = eventfd_fget(args->fd);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	r = args->flags & KVM_IRQFD_FLAG_DEASSIGN ? irqfd_deassign(vm, args, file) :
-						    irqfd_assign(vm, args, file);
+	if (args->flags & KVM_IRQFD_FLAG_DEASSIGN) {
+		eventfd = eventfd_ctx_fileget(file);
+		irqfds_remove(vm, eventfd, args->gsi, false);
+		eventfd_ctx_put(eventfd);
+	} else {
+		r = irqfd_assign(vm, args, file);
+	}
 	fput(file);
 	return r;
 }

@@ -135,24 +135,6 @@ static int entry_check(const struct moat_vm *vm, const struct kvm_irq_routing_en
 	return pin < (chip == KVM_IRQCHIP_IOAPIC ? KVM_IOAPIC_NUM_PINS : 8) ? 0 : -EINVAL;
 }
 
-static struct moat_routing *routing_alloc(const struct moat_vm *vm,
-					  const struct kvm_irq_routing_entry *entries, u32 nr)
-{
-	struct moat_routing *routing;
-	u32 i, count = 0;
-
-	for (i = 0; i < nr; i++) {
-		if (entry_check(vm, &entries[i]))
-			return ERR_PTR(-EINVAL);
-		count = max(count, entries[i].gsi + 1);
-	}
-	routing = kvzalloc(struct_size(routing, route, count), GFP_KERNEL_ACCOUNT);
-	if (!routing)
-		return ERR_PTR(-ENOMEM);
-	routing->count = count;
-	return routing;
-}
-
 static void routing_add_pin(struct moat_routing *routing, u32 gsi, u32 chip, u32 pin)
 {
 	routing->route[gsi].pin[chip] = pin + 1;
@@ -205,11 +187,18 @@ static void routing_publish(struct moat_vm *vm, struct moat_routing *routing)
 
 static int routing_set(struct moat_vm *vm, const struct kvm_irq_routing_entry *entries, u32 nr)
 {
-	struct moat_routing *routing = routing_alloc(vm, entries, nr);
-	u32 i;
+	struct moat_routing *routing;
+	u32 i, count = 0;
 
-	if (IS_ERR(routing))
-		return PTR_ERR(routing);
+	for (i = 0; i < nr; i++) {
+		if (entry_check(vm, &entries[i]))
+			return -EINVAL;
+		count = max(count, entries[i].gsi + 1);
+	}
+	routing = kvzalloc(struct_size(routing, route, count), GFP_KERNEL_ACCOUNT);
+	if (!routing)
+		return -ENOMEM;
+	routing->count = count;
 	for (i = 0; i < nr; i++)
 		if (routing_add(routing, &entries[i])) {
 			kvfree(routing);
