@@ -393,11 +393,14 @@ struct fetch {
 	unsigned int count;
 	u64 layout;			/* vm->layout before any of them was read */
 	struct walk_result first;	/* of the first byte */
+	struct moat_insn insn;
+	struct access access;
 };
 
 /* As many bytes as the page at linear + fetch->count has. */
-static int fetch_page(struct access *a, u64 linear, struct fetch *fetch)
+static int fetch_page(struct fetch *fetch, u64 linear)
 {
+	struct access *a = &fetch->access;
 	u32 access = WALK_FETCH | (a->state.cpl == 3 ? WALK_USER : 0);
 	u64 at = linear + fetch->count;
 	unsigned int len = min_t(unsigned int, MOAT_INSN_MAX - fetch->count,
@@ -418,20 +421,23 @@ static int fetch_page(struct access *a, u64 linear, struct fetch *fetch)
 /*
  * Reads and decodes the instruction at RIP: 0; -EFAULT, a #PF is noted; or as moat_insn_decode().
  */
-static int fetch_decode(struct access *a, struct fetch *fetch, struct moat_insn *insn)
+static int fetch_insn(struct fetch *fetch, struct moat_vcpu *vcpu, bool atomic)
 {
-	struct moat_vcpu *vcpu = a->vcpu;
-	enum moat_insn_mode mode = emu_mode(a->state.sregs, vcpu->rflags);
-	u64 linear = emu_code_address(a->state.sregs, vcpu->rip, mode);
+	enum moat_insn_mode mode;
+	u64 linear;
 	int r;
 
+	access_init(&fetch->access, vcpu, atomic);
+	mode = emu_mode(fetch->access.state.sregs, vcpu->rflags);
+	linear = emu_code_address(fetch->access.state.sregs, vcpu->rip, mode);
+	fetch->count = 0;
 	/* Before any of its bytes; pairs with slot_replace(). */
 	fetch->layout = smp_load_acquire(&vcpu->vm->layout);
 	do {
-		r = fetch_page(a, linear, fetch);
+		r = fetch_page(fetch, linear);
 		if (r)
 			return r;
-		r = moat_insn_decode(insn, fetch->bytes, fetch->count, mode);
+		r = moat_insn_decode(&fetch->insn, fetch->bytes, fetch->count, mode);
 	} while (r == -ENODATA && fetch->count < MOAT_INSN_MAX);
 	return r;
 }
@@ -461,8 +467,10 @@ int moat_system_access(struct moat_vcpu *vcpu, u64 linear, void *data, unsigned 
 }
 
 /* What becomes of an instruction that could not be fetched or decoded: as moat_emulate(). */
-static int fetch_failed(struct access *a, const struct fetch *fetch, int error)
+static int fetch_failed(struct fetch *fetch, int error)
 {
+	struct access *a = &fetch->access;
+
 	if (a->retry)
 		return 1;
 	switch (error) {
@@ -538,9 +546,9 @@ static bool leaf_remember(struct moat_vcpu *vcpu, struct moat_insn_place *place,
 
 /* What cannot be found again, as it goes over the end of a page, is there until the next. */
 static const struct moat_insn *insn_remember(struct moat_vcpu *vcpu, const struct moat_code *code,
-					     const struct fetch *fetch,
-					     const struct moat_insn *insn)
+					     const struct fetch *fetch)
 {
+	const struct moat_insn *insn = &fetch->insn;
 	struct moat_insn_place *place = insn_place(vcpu, code->linear);
 	unsigned long hva = moat_guest_hva(vcpu->vm, fetch->first.gpa);
 	unsigned long last = (hva & PAGE_MASK) + PAGE_SIZE - 2 * sizeof(place->word[0]);
@@ -563,14 +571,9 @@ static const struct moat_insn *insn_remember(struct moat_vcpu *vcpu, const struc
 static noinline const struct moat_insn *insn_read(struct moat_vcpu *vcpu,
 						  const struct moat_code *code)
 {
-	struct fetch fetch = { 0 };
-	struct moat_insn insn;
-	struct access a;
+	struct fetch fetch;
 
-	access_init(&a, vcpu, true);
-	if (fetch_decode(&a, &fetch, &insn))
-		return NULL;
-	return insn_remember(vcpu, code, &fetch, &insn);
+	return fetch_insn(&fetch, vcpu, true) ? NULL : insn_remember(vcpu, code, &fetch);
 }
 
 const struct moat_insn *moat_insn_find(struct moat_vcpu *vcpu)
@@ -597,14 +600,10 @@ int moat_insn_mov_operands(struct moat_vcpu *vcpu, unsigned int *ret_reg, unsign
 
 int moat_insn_prefetch(struct moat_vcpu *vcpu)
 {
-	struct fetch fetch = { 0 };
-	struct moat_insn insn;
-	struct access a;
-	int r;
+	struct fetch fetch;
+	int r = fetch_insn(&fetch, vcpu, false);
 
-	access_init(&a, vcpu, false);
-	r = fetch_decode(&a, &fetch, &insn);
-	return r ? fetch_failed(&a, &fetch, r) : 1;
+	return r ? fetch_failed(&fetch, r) : 1;
 }
 
 /*
@@ -629,14 +628,12 @@ static int hypercall_fix(struct access *a, const struct moat_insn *insn)
 
 int moat_undefined(struct moat_vcpu *vcpu)
 {
-	struct fetch fetch = { 0 };
-	struct moat_insn insn;
-	struct access a;
+	struct fetch fetch;
+	const struct moat_insn *insn = &fetch.insn;
 
-	access_init(&a, vcpu, false);
-	if (!fetch_decode(&a, &fetch, &insn) && insn.map == 1 && insn.opcode == 1 &&
-	    (insn.modrm == MODRM_VMCALL || insn.modrm == MODRM_VMMCALL))
-		return hypercall_fix(&a, &insn);
+	if (!fetch_insn(&fetch, vcpu, false) && insn->map == 1 && insn->opcode == 1 &&
+	    (insn->modrm == MODRM_VMCALL || insn->modrm == MODRM_VMMCALL))
+		return hypercall_fix(&fetch.access, insn);
 	moat_inject_ud(vcpu);
 	return 1;
 }
@@ -727,24 +724,21 @@ int moat_emulate(struct moat_vcpu *vcpu)
 {
 	struct moat_emulation *emul = &vcpu->emul;
 	const struct moat_insn *known;
-	struct fetch fetch = { 0 };
 	struct moat_code code;
-	struct access a;
+	struct fetch fetch;
 	int r;
 
 	vcpu->stats.emulations++;
 	emulation_reset(emul);
-	access_init(&a, vcpu, false);
 	moat_hw->code_find(vcpu, &code);
 	known = insn_recall(vcpu, &code);
-	if (known) {
-		emul->insn = *known;
-		return emulation_continue(vcpu);
+	if (!known) {
+		r = fetch_insn(&fetch, vcpu, false);
+		if (r)
+			return fetch_failed(&fetch, r);
+		known = insn_remember(vcpu, &code, &fetch);
 	}
-	r = fetch_decode(&a, &fetch, &emul->insn);
-	if (r)
-		return fetch_failed(&a, &fetch, r);
-	insn_remember(vcpu, &code, &fetch, &emul->insn);
+	emul->insn = *known;
 	return emulation_continue(vcpu);
 }
 
