@@ -635,47 +635,31 @@ static int batch_plan(struct emu *e, u8 seg, u64 offset, bool write)
 	return r == -ENXIO ? 0 : r;
 }
 
-static int round_ins(struct emu *e)
+/* INS and OUTS. */
+static int round_io(struct emu *e)
 {
 	struct emu_state *state = e->state;
-	u64 offset = string_offset(e, GPR_DI);
+	bool in = e->insn->op == INSN_INS;
+	unsigned int reg = in ? GPR_DI : GPR_SI;
+	u8 seg = in ? INSN_ES : e->insn->seg;
+	u64 offset = string_offset(e, reg);
 	u16 port = e->gpr[GPR_DX];
 	int r;
 
 	r = port_check(e, port);
 	if (!r)
-		r = batch_plan(e, INSN_ES, offset, true);
-	if (!r)
-		r = state->ops->pio(state->ctx, port, e->size, state->pio_data, e->items, true);
-	if (r < 0)
-		return r;
-	e->items = r;
-	r = memory_write(e, INSN_ES, offset, state->pio_data, e->items * e->size);
-	if (!r)
-		string_advance(e, GPR_DI, e->items);
-	return r;
-}
-
-static int round_outs(struct emu *e)
-{
-	struct emu_state *state = e->state;
-	u64 offset = string_offset(e, GPR_SI);
-	u16 port = e->gpr[GPR_DX];
-	u8 seg = e->insn->seg;
-	int r;
-
-	r = port_check(e, port);
-	if (!r)
-		r = batch_plan(e, seg, offset, false);
-	if (!r)
+		r = batch_plan(e, seg, offset, in);
+	if (!r && !in)
 		r = memory_read(e, seg, offset, state->pio_data, e->items * e->size, false);
 	if (!r)
-		r = state->ops->pio(state->ctx, port, e->size, state->pio_data, e->items, false);
+		r = state->ops->pio(state->ctx, port, e->size, state->pio_data, e->items, in);
 	if (r < 0)
 		return r;
 	e->items = r;
-	string_advance(e, GPR_SI, e->items);
-	return 0;
+	r = in ? memory_write(e, seg, offset, state->pio_data, e->items * e->size) : 0;
+	if (!r)
+		string_advance(e, reg, e->items);
+	return r;
 }
 
 /* The operations */
@@ -722,8 +706,7 @@ static const struct operation operations[INSN_NR_OPS] = {
 	[INSN_STOS] = ROUND(string, WRITE_DST),
 	[INSN_LODS] = ROUND(string, READ_SRC),
 	[INSN_SCAS] = ROUND(string, READ_DST | UNTIL_ZF),
-	[INSN_INS] = ROUND(ins, 0),
-	[INSN_OUTS] = ROUND(outs, 0),
+	[INSN_INS ... INSN_OUTS] = ROUND(io, 0),
 	[INSN_IN ... INSN_OUT] = RUN(io),
 };
 
