@@ -489,38 +489,27 @@ static bool msr_is_listed(const struct msr_row *msr)
 	return msr->flags & LISTED;
 }
 
-static int list_put_all(u32 __user *list, u32 room, u32 *count)
+/* What guests may have; or what of it is a feature. */
+static int list_put_all(u32 __user *list, u32 room, u32 *count, bool features)
 {
-	int r = list_put(list, room, count, MSR_IA32_APICBASE);
+	int r = features ? 0 : list_put(list, room, count, MSR_IA32_APICBASE);
 	const struct msr_row *msr;
 	const u32 *vendor;
 	u32 index;
 
 	for (msr = msrs; msr < msrs + ARRAY_SIZE(msrs); msr++)
 		for (index = msr->first; index <= msr_last(msr) && !r; index++)
-			if (msr_is_listed(msr))
+			if (features ? msr->feature != NULL : msr_is_listed(msr))
 				r = list_put(list, room, count, index);
-	for (vendor = moat_hw->msr_list; *vendor && !r; vendor++)
+	for (vendor = moat_hw->msr_list; *vendor && !features && !r; vendor++)
 		r = list_put(list, room, count, *vendor);
 	return r;
 }
 
-static int list_put_features(u32 __user *list, u32 room, u32 *count)
-{
-	unsigned int i;
-	int r = 0;
-
-	for (i = 0; i < ARRAY_SIZE(msrs) && !r; i++)
-		if (msrs[i].feature)
-			r = list_put(list, room, count, msrs[i].first);
-	return r;
-}
-
-static long list_get(struct kvm_msr_list *head, unsigned long uarg,
-		     int (*put)(u32 __user *list, u32 room, u32 *count))
+static long list_get(struct kvm_msr_list *head, unsigned long uarg, bool features)
 {
 	u32 room = head->nmsrs, count = 0;
-	int r = put((u32 __user *)(uarg + sizeof(*head)), room, &count);
+	int r = list_put_all((u32 __user *)(uarg + sizeof(*head)), room, &count, features);
 
 	if (r)
 		return r;
@@ -530,12 +519,12 @@ static long list_get(struct kvm_msr_list *head, unsigned long uarg,
 
 long moat_system_get_msr_index_list(void *object, void *arg, unsigned long uarg)
 {
-	return list_get(arg, uarg, list_put_all);
+	return list_get(arg, uarg, false);
 }
 
 long moat_system_get_msr_feature_list(void *object, void *arg, unsigned long uarg)
 {
-	return list_get(arg, uarg, list_put_features);
+	return list_get(arg, uarg, true);
 }
 
 typedef int entry_fn(struct moat_vcpu *vcpu, struct kvm_msr_entry *entry);
