@@ -103,11 +103,6 @@ static u64 s2_address(const struct stage2 *s2, u64 value)
 	return value & S2_ADDRESS & ~s2->encrypt;
 }
 
-static u64 *s2_table(const struct stage2 *s2, u64 value)
-{
-	return __va(s2_address(s2, value));
-}
-
 static u64 *s2_entry(u64 *table, u64 gpa, int level)
 {
 	return &table[(gpa >> (12 + 9 * (level - 1))) % S2_ENTRIES];
@@ -154,7 +149,7 @@ static u64 s2_walk(const struct stage2 *s2, u64 gpa, struct s2_path *path)
 		value = READ_ONCE(*s2_entry(table, gpa, level));
 		if (!value || s2_is_leaf(value, level))
 			break;
-		table = s2_table(s2, value);
+		table = __va(s2_address(s2, value));
 		level--;
 	}
 	path->level = level;
@@ -214,24 +209,17 @@ static bool s2_publish_spare(struct s2_mapping *m, u64 *entry, u64 old)
 	return true;
 }
 
-/* Fills a table with leaves that together are the leaf old at the level above. */
-static void s2_split_fill(u64 *table, u64 old, int level)
-{
-	int i;
-
-	if (level == 1)
-		old &= ~S2_LARGE;
-	for (i = 0; i < S2_ENTRIES; i++)
-		table[i] = old + i * stage2_level_size(level);
-}
-
+/* Puts in the place of a leaf a table with leaves that together are the same. */
 static int s2_split(struct s2_mapping *m, u64 *entry, u64 old, int level)
 {
+	u64 leaf = level == 2 ? old & ~S2_LARGE : old;
 	u64 *table = s2_spare(m);
+	int i;
 
 	if (!table)
 		return -ENOMEM;
-	s2_split_fill(table, old, level - 1);
+	for (i = 0; i < S2_ENTRIES; i++)
+		table[i] = leaf + i * stage2_level_size(level - 1);
 	if (s2_publish_spare(m, entry, old)) {
 		atomic64_add(-1, &m->s2->leaves[level]);
 		atomic64_add(S2_ENTRIES, &m->s2->leaves[level - 1]);
