@@ -36,27 +36,23 @@ static long ioctl_call(const struct moat_ioctl *row, void *object, struct mutex 
 	return r;
 }
 
-/* Which way the argument goes: the number of KVM_SET_IRQCHIP says the wrong one. */
-static unsigned int ioctl_direction(u32 cmd)
-{
-	return cmd == KVM_SET_IRQCHIP ? _IOC_WRITE : _IOC_DIR(cmd);
-}
-
 static long ioctl_with_arg(const struct moat_ioctl *row, void *object, struct mutex *lock,
 			   unsigned long uarg, void *arg)
 {
 	void __user *user = (void __user *)uarg;
 	size_t size = _IOC_SIZE(row->cmd);
+	/* The number of KVM_SET_IRQCHIP says the wrong one. */
+	unsigned int direction = row->cmd == KVM_SET_IRQCHIP ? _IOC_WRITE : _IOC_DIR(row->cmd);
 	long r;
 
-	if (ioctl_direction(row->cmd) & _IOC_WRITE) {
+	if (direction & _IOC_WRITE) {
 		if (copy_from_user(arg, user, size))
 			return -EFAULT;
 	} else {
 		memset(arg, 0, size);
 	}
 	r = ioctl_call(row, object, lock, arg, uarg);
-	if ((ioctl_direction(row->cmd) & _IOC_READ) && (r >= 0 || r == -E2BIG) &&
+	if ((direction & _IOC_READ) && (r >= 0 || r == -E2BIG) &&
 	    copy_to_user(user, arg, size))
 		return -EFAULT;
 	return r;
