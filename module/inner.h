@@ -84,7 +84,7 @@ static inline void host_debug_restore(const struct moat_cpu *mc)
 /* DR0 to DR3 as they are in force; back again, where they are the guest's own. */
 static inline void guest_debug_load(struct moat_vcpu *vcpu)
 {
-	const u64 *dr = moat_debug_dr(vcpu);
+	const u64 *dr = vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP ? vcpu->debug.dr : vcpu->dr;
 
 	set_debugreg(dr[0], 0);
 	set_debugreg(dr[1], 1);

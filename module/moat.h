@@ -669,7 +669,6 @@ int moat_internal_error(struct moat_vcpu *vcpu, u32 suberror);
 void moat_stats_init(void);
 void moat_stats_exit(void);
 void moat_stats_vm_add(struct moat_vm *vm);
-void moat_stats_vm_remove(struct moat_vm *vm);
 void moat_stats_vcpu_add(struct moat_vcpu *vcpu);
 moat_ioctl_fn moat_vm_get_stats_fd, moat_vcpu_get_stats_fd;
 

@@ -72,11 +72,6 @@ void moat_stats_vm_add(struct moat_vm *vm)
 	stats_show(vm->debugfs, vm, vm_stats, ARRAY_SIZE(vm_stats));
 }
 
-void moat_stats_vm_remove(struct moat_vm *vm)
-{
-	debugfs_remove(vm->debugfs);
-}
-
 void moat_stats_vcpu_add(struct moat_vcpu *vcpu)
 {
 	char name[16];

@@ -301,9 +301,7 @@ static bool vcpu_has_event(struct moat_vcpu *vcpu)
 	if (ev->exception.pending || atomic_read(&vcpu->nmi_queued) ||
 	    (ev->nmi.pending && !ev->nmi.masked) || READ_ONCE(vcpu->pv_unhalted))
 		return true;
-	if (vcpu->lapic && moat_lapic_has_events(vcpu))
-		return true;
-	return moat_interrupt_due(vcpu);
+	return moat_lapic_has_events(vcpu) || moat_interrupt_due(vcpu);
 }
 
 /* Anything that a vCPU which is not running must get up for. */
@@ -315,7 +313,7 @@ static bool vcpu_must_wake(struct moat_vcpu *vcpu)
 	case KVM_MP_STATE_HALTED:
 		return vcpu_has_event(vcpu) || test_bit(MOAT_REQ_TRIPLE_FAULT, &vcpu->requests);
 	default:
-		return vcpu->lapic && moat_lapic_has_events(vcpu);
+		return moat_lapic_has_events(vcpu);
 	}
 }
 

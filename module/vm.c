@@ -3,6 +3,7 @@
  * The VM: its file, its life, its ioctls.
  */
 #include <linux/anon_inodes.h>
+#include <linux/debugfs.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/sched/mm.h>
@@ -68,7 +69,7 @@ static void vm_destroy(struct moat_vm *vm)
 {
 	u32 id;
 
-	moat_stats_vm_remove(vm);
+	debugfs_remove(vm->debugfs);
 	moat_irqfd_destroy(vm);
 	moat_irqchip_destroy(vm);
 	/* Before the vCPUs: until it is done the host's notifications come, and make requests. */

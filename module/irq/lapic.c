@@ -1007,7 +1007,7 @@ void moat_lapic_destroy(struct moat_vcpu *vcpu)
 
 bool moat_lapic_has_events(struct moat_vcpu *vcpu)
 {
-	return READ_ONCE(vcpu->lapic->events);
+	return vcpu->lapic && READ_ONCE(vcpu->lapic->events);
 }
 
 static void lapic_start_up(struct moat_vcpu *vcpu, u8 vector)

@@ -533,8 +533,7 @@ long moat_vcpu_get_mp_state(void *object, void *arg, unsigned long uarg)
 	struct moat_vcpu *vcpu = object;
 	struct kvm_mp_state *state = arg;
 
-	if (vcpu->lapic && moat_lapic_has_events(vcpu))
-		moat_lapic_accept_events(vcpu);
+	moat_lapic_accept_events(vcpu);
 	state->mp_state = vcpu->mp_state;
 	/* What it was kicked for is in no other state that is saved. */
 	if (state->mp_state == KVM_MP_STATE_HALTED && READ_ONCE(vcpu->pv_unhalted))

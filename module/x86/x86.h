@@ -81,12 +81,7 @@ void moat_debug_step(struct moat_vcpu *vcpu);
 bool moat_dr_access(struct moat_vcpu *vcpu, unsigned int dr, unsigned int gpr, bool write);
 moat_ioctl_fn moat_vcpu_set_guest_debug;
 
-/* DR0 to DR3, and DR7, as they are in force. */
-static inline u64 *moat_debug_dr(struct moat_vcpu *vcpu)
-{
-	return vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP ? vcpu->debug.dr : vcpu->dr;
-}
-
+/* DR7, as it is in force. */
 static inline u64 moat_debug_dr7(const struct moat_vcpu *vcpu)
 {
 	return vcpu->debug.control & KVM_GUESTDBG_USE_HW_BP ? vcpu->debug.dr7 : vcpu->dr7;
