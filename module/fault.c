@@ -158,8 +158,8 @@ static bool slot_part(struct moat_vm *vm, const struct moat_slot *slot, unsigned
 }
 
 /*
- * The same for all slots. One that is being taken out of the array is in vm->leaving from before that
- * until it is unmapped: so it is found here or there, if one looks first here and then there.
+ * The same for all slots. One that is being taken out of the array is in vm->leaving from before
+ * that until it is unmapped: so it is found here or there, if one looks first here and then there.
  */
 static bool slot_parts(struct moat_vm *vm, unsigned long start, unsigned long end, part_fn *fn,
 		       bool flag)

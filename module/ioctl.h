@@ -15,10 +15,10 @@ enum moat_ioctl_lock {
 };
 
 /*
- * A handler. It gets the object, a kernel copy of the argument (zeroed where the command only reads;
- * NULL where the command carries a plain number), and the argument as userspace gave it: the number,
- * or the address behind whose fixed part a variable one follows. The copy goes back to userspace
- * where the command reads and the handler returned 0 or more, or -E2BIG.
+ * A handler. It gets the object, a kernel copy of the argument (zeroed where the command only
+ * reads; NULL where the command carries a plain number), and the argument as userspace gave it: the
+ * number, or the address behind whose fixed part a variable one follows. The copy goes back to
+ * userspace where the command reads and the handler returned 0 or more, or -E2BIG.
  */
 typedef long moat_ioctl_fn(void *object, void *arg, unsigned long uarg);
 

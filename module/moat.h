@@ -202,7 +202,7 @@ struct moat_vm {
 	u32 max_vcpu_ids;			/* (m) */
 	enum moat_irqchip irqchip;		/* (m) set once, before any vCPU */
 	u32 x2apic_api;				/* (a) KVM_X2APIC_API_*, set for good */
-	u64 halt_poll_ns;			/* (a) the VM's own limit; above U32_MAX: the module's */
+	u64 halt_poll_ns;			/* (a) the VM's limit; above U32_MAX: the module's */
 	u32 ioapic_pins;			/* (m) GSIs whose EOI a userspace IOAPIC wants */
 	unsigned long eoi_vectors[4];		/* (a) a bit each, whose EOI an IOAPIC wants */
 	struct moat_chips *chips;		/* (m) IOAPIC and PICs, set with irqchip */

@@ -406,8 +406,8 @@ static bool s2_clear_bits(u64 *entry, u64 bits)
 
 /*
  * Whether a leaf in the range has one of the bits; with clear, none has it any more. Nothing keeps
- * mappers away while accessed bits are cleared: a large leaf that is split just now may be a table by
- * then; in a table the bit means nothing to us, and the CPU sets it again.
+ * mappers away while accessed bits are cleared: a large leaf that is split just now may be a table
+ * by then; in a table the bit means nothing to us, and the CPU sets it again.
  */
 static bool s2_range_bits(struct stage2 *s2, u64 start, u64 end, u64 bits, bool clear)
 {

@@ -215,8 +215,8 @@ static long vm_enable_max_vcpu_id(struct moat_vm *vm, const struct kvm_enable_ca
 }
 
 /*
- * What may be set in the first argument, and where it goes, which is a u64 of struct moat_vm; or what
- * else becomes of it.
+ * What may be set in the first argument, and where it goes, which is a u64 of struct moat_vm; or
+ * what else becomes of it.
  */
 static const struct vm_cap {
 	u32 cap;

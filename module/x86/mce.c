@@ -30,8 +30,8 @@ u64 *moat_mce_find(struct moat_vcpu *vcpu, u32 index)
 }
 
 /*
- * Control is all or nothing, as guests use it; some leave out bit 0 or bit 10 (errata). The guest may
- * only clear a status, unless HWCR says that it may write it.
+ * Control is all or nothing, as guests use it; some leave out bit 0 or bit 10 (errata). The guest
+ * may only clear a status, unless HWCR says that it may write it.
  */
 int moat_mce_write(struct moat_vcpu *vcpu, u32 index, u64 value, bool host)
 {
