@@ -15,7 +15,6 @@
 struct svm_vcpu {
 	struct vmcb *vmcb;
 	u64 vmcb_pa;
-	u32 asid;
 	u64 asid_generation;	/* of the CPU in vcpu->cpu; 0 for none yet */
 	u16 attrib[SVM_SEGMENTS];	/* as vcpu->sregs has them, SVM_ATTRIB_NONE for unknown */
 	u64 cr0_hidden;		/* bits of the guest's CR0 that the CPU's own does not have */
