@@ -132,49 +132,37 @@ static const struct file_operations moat_node_fops = {
 	.llseek = noop_llseek,
 };
 
-static struct miscdevice moat_node = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = "moat",
-	.fops = &moat_node_fops,
-	.mode = 0660,
-};
-
-/* The same under KVM's own name and number, for software that knows no other. */
-static struct miscdevice kvm_node = {
-	.minor = KVM_MINOR,
-	.name = "kvm",
-	.fops = &moat_node_fops,
-	.mode = 0660,
+static struct miscdevice nodes[] = {
+	{ .minor = MISC_DYNAMIC_MINOR, .name = "moat", .fops = &moat_node_fops, .mode = 0660 },
+	/* The same under KVM's own name and number, for software that knows no other. */
+	{ .minor = KVM_MINOR, .name = "kvm", .fops = &moat_node_fops, .mode = 0660 },
 };
 
 static bool use_kvm_node;
 module_param_named(kvm_node, use_kvm_node, bool, 0444);
 MODULE_PARM_DESC(kvm_node, "Register /dev/kvm too, as KVM would");
 
-static int nodes_register(void)
+static void nodes_deregister(unsigned int count)
 {
-	int r = misc_register(&moat_node);
-
-	if (r) {
-		pr_err("cannot register /dev/moat: error %d\n", r);
-		return r;
-	}
-	if (!use_kvm_node)
-		return 0;
-	r = misc_register(&kvm_node);
-	if (r) {
-		pr_err("cannot register /dev/kvm: error %d: unload what holds it, or leave out kvm_node=1\n",
-		       r);
-		misc_deregister(&moat_node);
-	}
-	return r;
+	while (count--)
+		misc_deregister(&nodes[count]);
 }
 
-static void nodes_deregister(void)
+static int nodes_register(void)
 {
-	if (use_kvm_node)
-		misc_deregister(&kvm_node);
-	misc_deregister(&moat_node);
+	unsigned int i;
+	int r;
+
+	for (i = 0; i < 1 + use_kvm_node; i++) {
+		r = misc_register(&nodes[i]);
+		if (r) {
+			pr_err("cannot register /dev/%s: error %d%s\n", nodes[i].name, r,
+			       i ? ": unload what holds it, or leave out kvm_node=1" : "");
+			nodes_deregister(i);
+			return r;
+		}
+	}
+	return 0;
 }
 
 static int __init moat_init(void)
@@ -204,7 +192,7 @@ exit_fpu:
 
 static void __exit moat_exit(void)
 {
-	nodes_deregister();
+	nodes_deregister(1 + use_kvm_node);
 	moat_stats_exit();
 	moat_host_exit();
 	moat_fpu_exit();
