@@ -130,26 +130,19 @@ static int slot_replace(struct moat_vm *vm, const struct moat_slot *old,
 	return 0;
 }
 
-static int region_check(struct moat_vm *vm, const struct kvm_userspace_memory_region *region)
+static bool region_is_legal(struct moat_vm *vm, const struct kvm_userspace_memory_region *region)
 {
 	u64 end;
 
-	if (region->flags & ~(KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES))
-		return -EINVAL;
-	/* The upper half names an address space, of which there is only number 0. */
-	if (region->slot >= MOAT_MAX_SLOTS)
-		return -EINVAL;
-	if (!PAGE_ALIGNED(region->memory_size) || !PAGE_ALIGNED(region->guest_phys_addr) ||
-	    !PAGE_ALIGNED(region->userspace_addr))
-		return -EINVAL;
-	if (!access_ok((void __user *)(unsigned long)region->userspace_addr, region->memory_size))
-		return -EINVAL;
-	if (region->memory_size >> PAGE_SHIFT > SLOT_MAX_PAGES)
-		return -EINVAL;
-	if (check_add_overflow(region->guest_phys_addr, region->memory_size, &end) ||
-	    end > stage2_limit(&vm->stage2))
-		return -EINVAL;
-	return 0;
+	/* The upper half of a slot's number is an address space, of which there is only number 0. */
+	return !(region->flags & ~(KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES)) &&
+	       region->slot < MOAT_MAX_SLOTS && PAGE_ALIGNED(region->memory_size) &&
+	       PAGE_ALIGNED(region->guest_phys_addr) && PAGE_ALIGNED(region->userspace_addr) &&
+	       access_ok((void __user *)(unsigned long)region->userspace_addr,
+			 region->memory_size) &&
+	       region->memory_size >> PAGE_SHIFT <= SLOT_MAX_PAGES &&
+	       !check_add_overflow(region->guest_phys_addr, region->memory_size, &end) &&
+	       end <= stage2_limit(&vm->stage2);
 }
 
 /*
@@ -169,10 +162,10 @@ long moat_vm_set_memory_region(void *object, void *arg, unsigned long uarg)
 	struct moat_slots *slots = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
 	const struct moat_slot *old;
 	struct moat_slot new;
-	int r = region_check(vm, region);
+	int r;
 
-	if (r)
-		return r;
+	if (!region_is_legal(vm, region))
+		return -EINVAL;
 	old = moat_slot_by_id(slots, region->slot);
 	if (!region->memory_size)
 		return old ? slot_replace(vm, old, NULL) : -EINVAL;
