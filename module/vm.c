@@ -43,24 +43,14 @@ static int vm_init(struct moat_vm *vm)
 	if (r)
 		return r;
 	slots = kvzalloc(sizeof(*slots), GFP_KERNEL_ACCOUNT);
-	if (!slots) {
-		r = -ENOMEM;
-		goto cleanup_srcu;
-	}
 	RCU_INIT_POINTER(vm->slots, slots);
-	r = moat_ioeventfd_init(vm);
-	if (r)
-		goto free_slots;
-	r = moat_mmu_create(vm);
-	if (r)
-		goto destroy_ioeventfd;
-	return 0;
-
-destroy_ioeventfd:
-	moat_ioeventfd_destroy(vm);
-free_slots:
+	r = slots ? moat_ioeventfd_init(vm) : -ENOMEM;
+	if (!r)
+		r = moat_mmu_create(vm);
+	if (!r)
+		return 0;
+	moat_ioeventfd_destroy(vm);	/* where it is there */
 	kvfree(slots);
-cleanup_srcu:
 	cleanup_srcu_struct(&vm->srcu);
 	return r;
 }
