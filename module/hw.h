@@ -5,6 +5,8 @@
 #ifndef MOAT_HW_H
 #define MOAT_HW_H
 
+#include <asm/apicdef.h>
+
 #include "moat.h"
 
 /**
@@ -70,6 +72,12 @@ static inline struct kvm_sregs *moat_sregs_change(struct moat_vcpu *vcpu)
 {
 	vcpu->sregs_dirty = true;
 	return moat_sregs(vcpu);
+}
+
+/* Bits 3:0 of the task priority are none of CR8's. */
+static inline u8 moat_cr8(const struct moat_vcpu *vcpu)
+{
+	return vcpu->apic_page[APIC_TASKPRI] >> 4;
 }
 
 #endif

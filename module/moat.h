@@ -381,7 +381,7 @@ struct moat_vcpu {
 	u64 rip;
 	u64 rflags;
 	bool irq_shadow;		/* after STI or MOV SS */
-	u8 cr8;				/* with an in-kernel APIC a copy of its task priority */
+	u8 *apic_page;			/* registers of the APIC; without one, its task priority */
 	bool sregs_valid;		/* sregs is as the hardware's copy */
 	bool sregs_dirty;		/* the hardware's copy is to be written before entry */
 	struct kvm_sregs sregs;		/* only with moat_sregs(), apic_base and cr8 not used */

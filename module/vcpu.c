@@ -47,6 +47,7 @@ void moat_vcpu_destroy(struct moat_vcpu *vcpu)
 	moat_fpu_destroy(vcpu);
 	vfree(vcpu->ring.entry);
 	kvfree(vcpu->cpuid);
+	free_page((unsigned long)vcpu->apic_page);
 	free_page((unsigned long)vcpu->pio_data);
 	free_page((unsigned long)vcpu->run);
 	kfree(vcpu);
@@ -58,7 +59,8 @@ static int vcpu_alloc_parts(struct moat_vcpu *vcpu)
 
 	vcpu->run = (struct kvm_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	vcpu->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!vcpu->run || !vcpu->pio_data)
+	vcpu->apic_page = (u8 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!vcpu->run || !vcpu->pio_data || !vcpu->apic_page)
 		return -ENOMEM;
 	r = moat_dirty_ring_create(vcpu);
 	if (!r)
@@ -582,7 +584,7 @@ static void vcpu_report(struct moat_vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 
 	run->if_flag = !!(vcpu->rflags & X86_EFLAGS_IF);
-	run->cr8 = vcpu->cr8;
+	run->cr8 = moat_cr8(vcpu);
 	run->apic_base = vcpu->msrs.apic_base;
 	run->flags = 0;
 	run->ready_for_interrupt_injection = vcpu_can_take_interrupt(vcpu);
@@ -648,7 +650,7 @@ static int vcpu_check_run(struct moat_vcpu *vcpu)
 	cr8 = READ_ONCE(run->cr8);
 	if (cr8 > 15)
 		return -EINVAL;
-	vcpu->cr8 = cr8;
+	moat_cr8_set(vcpu, cr8);
 	return 0;
 }
 

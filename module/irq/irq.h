@@ -39,7 +39,7 @@ int moat_lapic_set_base(struct moat_vcpu *vcpu, u64 value, bool host);
 u64 moat_lapic_get_deadline(struct moat_vcpu *vcpu);
 void moat_lapic_set_deadline(struct moat_vcpu *vcpu, u64 guest_tsc);
 
-/* CR8, the task priority (0..15), whose copy in vcpu->cr8 follows; that alone without an APIC. */
+/* CR8, the task priority (0..15). */
 void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8);
 
 /* The vector that would be delivered now, by priority against PPR, or -1. Changes nothing. */

@@ -7,7 +7,8 @@
  *
  *   IRR and TMR are anybody's: devices, other vCPUs and the timer set bits in them, from any
  *   context, by atomic operations. All others are written by the holder of vcpu->lock, which
- *   KVM_RUN is, and read by anybody: hence READ_ONCE and WRITE_ONCE in their accessors.
+ *   KVM_RUN is, and read by anybody: hence READ_ONCE and WRITE_ONCE in their accessors. The task
+ *   priority is also the CPU's, where it lets the guest change that by itself (VT-x).
  *
  *   What the vCPU's thread has to look for is summed up: bit n of irr_sum (isr_sum) is set where
  *   the nth 32 vectors may have one requested (in service). To find the highest vector is then two
@@ -69,7 +70,7 @@
 enum { EVENT_INIT, EVENT_SIPI };
 
 struct moat_lapic {
-	u8 regs[KVM_APIC_REG_SIZE] __aligned(8);
+	u8 *regs;			/* (c) vcpu->apic_page */
 	struct moat_vcpu *vcpu;		/* (c) */
 	unsigned long irr_sum;		/* (a) */
 	u32 isr_sum;			/* (v) */
@@ -727,7 +728,6 @@ static u32 reg_read(struct moat_lapic *lapic, u32 offset)
 static void tpr_write(struct moat_vcpu *vcpu, u8 tpr)
 {
 	lapic_set(vcpu->lapic, APIC_TASKPRI, tpr);
-	vcpu->cr8 = tpr >> 4;
 	lapic_recheck(vcpu);
 }
 
@@ -918,7 +918,7 @@ void moat_cr8_set(struct moat_vcpu *vcpu, u8 cr8)
 	if (vcpu->lapic)
 		tpr_write(vcpu, cr8 << 4);
 	else
-		vcpu->cr8 = cr8;
+		vcpu->apic_page[APIC_TASKPRI] = cr8 << 4;
 }
 
 void moat_vapic_look(struct moat_vcpu *vcpu)
@@ -960,8 +960,7 @@ static void lapic_reset_regs(struct moat_lapic *lapic)
 	u32 lvt;
 
 	timer_stop(lapic);
-	memset(lapic->regs, 0, sizeof(lapic->regs));
-	vcpu->cr8 = 0;
+	memset(lapic->regs, 0, KVM_APIC_REG_SIZE);
 	for (lvt = APIC_LVTT; lvt <= APIC_LVTERR; lvt += 16)
 		lapic_set(lapic, lvt, APIC_LVT_MASKED);
 	/* Where firmware would have connected the PIC. KVM does so, and boot loaders rely on it. */
@@ -990,6 +989,7 @@ int moat_lapic_create(struct moat_vcpu *vcpu)
 	lapic = kzalloc(sizeof(*lapic), GFP_KERNEL_ACCOUNT);
 	if (!lapic)
 		return -ENOMEM;
+	lapic->regs = vcpu->apic_page;
 	lapic->vcpu = vcpu;
 	moat_hrtimer_setup(&lapic->timer, timer_expired, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
 	vcpu->lapic = lapic;
@@ -1127,7 +1127,6 @@ long moat_vcpu_set_lapic(void *object, void *arg, unsigned long uarg)
 
 		lapic_set(lapic, offset, *state_reg(arg, offset) & (reg->keep | reg->state));
 	}
-	vcpu->cr8 = lapic_get(lapic, APIC_TASKPRI) >> 4;
 	lapic_sum_up(lapic);
 	timer_restore(lapic, *state_reg(arg, APIC_TMCCT));
 	moat_request(vcpu, MOAT_REQ_EVENT);

@@ -316,7 +316,7 @@ static void svm_state_enter(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 		vmcb->dr6 = DR6_RESET;
 		vmcb->dr7 = moat_debug_dr7(vcpu);
 	}
-	vmcb->vintr = (vmcb->vintr & ~SVM_V_TPR) | vcpu->cr8;
+	vmcb->vintr = (vmcb->vintr & ~SVM_V_TPR) | moat_cr8(vcpu);
 	if (vcpu->sregs_dirty)
 		svm_sregs_store(vcpu);
 }
@@ -337,7 +337,7 @@ static void svm_state_leave(struct moat_vcpu *vcpu, struct vmcb *vmcb)
 		vcpu->rflags &= ~moat_debug_tf(vcpu);
 	}
 	vcpu->sregs_valid = false;
-	if (unlikely(cr8 != vcpu->cr8))
+	if (unlikely(cr8 != moat_cr8(vcpu)))
 		moat_cr8_set(vcpu, cr8);
 }
 

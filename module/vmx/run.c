@@ -328,8 +328,21 @@ static void vmx_windows(struct moat_vcpu *vcpu)
 			vcpu->events.nmi.pending && !interrupts_blocked(vcpu));
 	/* It must not be above the priority that there is. */
 	if (held_by_priority(vcpu))
-		threshold = min_t(u32, moat_lapic_highest_irr(vcpu) >> 4, vcpu->cr8);
+		threshold = min_t(u32, moat_lapic_highest_irr(vcpu) >> 4, moat_cr8(vcpu));
 	tpr_threshold_set(vmx, threshold);
+}
+
+/* Which MSRs make no exit; in x2APIC mode, the task priority is one of them. */
+static void msrs_choose(struct moat_vcpu *vcpu, struct vmx_vcpu *vmx)
+{
+	bool x2apic = vcpu->lapic && (vcpu->msrs.apic_base & X2APIC_ENABLE) && vmx_features.x2apic;
+	u32 secondary = vmx_features.secondary | (x2apic ? vmx_features.x2apic : 0);
+
+	if (vmx->secondary != secondary)
+		vmcs_write(SECONDARY_VM_EXEC_CONTROL, secondary);
+	vmx->secondary = secondary;
+	vmcs_write(MSR_BITMAP, rcu_access_pointer(vcpu->vm->msr_filter) ? vmx_msr_bitmap_all_pa :
+			       x2apic ? vmx_msr_bitmap_x2apic_pa : vmx_msr_bitmap_pa);
 }
 
 static void vmx_events(struct moat_vcpu *vcpu)
@@ -341,8 +354,7 @@ static void vmx_events(struct moat_vcpu *vcpu)
 	if (vmx->exception_bitmap != bitmap)
 		vmcs_write(EXCEPTION_BITMAP, bitmap);
 	vmx->exception_bitmap = bitmap;
-	vmcs_write(MSR_BITMAP, rcu_access_pointer(vcpu->vm->msr_filter) ? vmx_msr_bitmap_all_pa :
-									  vmx_msr_bitmap_pa);
+	msrs_choose(vcpu, vmx);
 	moat_nmi_collect(vcpu);
 	if (!inject_again(vcpu)) {
 		if (ev->exception.pending) {
@@ -419,7 +431,6 @@ static bool vmx_state_enter(struct moat_vcpu *vcpu, struct vmx_vcpu *vmx)
 	if (!vmx->dr_loaded)
 		vmx->dr7 = dr7;
 	interruptibility_enter(vcpu, vmx);
-	vmx->apic_page[APIC_TASKPRI] = vcpu->cr8 << 4;
 	if (unlikely(vmx->msrs_dirty))
 		msrs_store(vmx);
 	if (vcpu->sregs_dirty && !vmx_sregs_store(vcpu))
@@ -431,8 +442,6 @@ static bool vmx_state_enter(struct moat_vcpu *vcpu, struct vmx_vcpu *vmx)
 
 static void vmx_state_leave(struct moat_vcpu *vcpu, struct vmx_vcpu *vmx)
 {
-	u8 cr8 = vmx->apic_page[APIC_TASKPRI] >> 4;
-
 	vmx->cr2 = native_read_cr2();
 	vmx->rip = vmcs_read(GUEST_RIP);
 	vmx->rsp = vmcs_read(GUEST_RSP);
@@ -446,8 +455,6 @@ static void vmx_state_leave(struct moat_vcpu *vcpu, struct vmx_vcpu *vmx)
 	vcpu->irq_shadow = vmx->interruptibility & (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS);
 	vcpu->events.nmi.masked = vmx->interruptibility & GUEST_INTR_STATE_NMI;
 	vcpu->sregs_valid = false;
-	if (unlikely(cr8 != vcpu->cr8))
-		moat_cr8_set(vcpu, cr8);
 }
 
 /* Was everything delivered that was injected? What was not goes back, to be injected first. */

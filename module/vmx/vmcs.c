@@ -48,7 +48,6 @@ void vmx_vmcs_init(struct moat_vcpu *vcpu)
 
 	vmcs_write(PIN_BASED_VM_EXEC_CONTROL, f->pin);
 	vmcs_write(CPU_BASED_VM_EXEC_CONTROL, f->primary);
-	vmcs_write(SECONDARY_VM_EXEC_CONTROL, f->secondary);
 	vmcs_write(VM_EXIT_CONTROLS, f->exit);
 	vmcs_write(VM_ENTRY_CONTROLS, f->entry);
 	vmcs_write(VM_EXIT_MSR_STORE_COUNT, 0);
@@ -59,10 +58,9 @@ void vmx_vmcs_init(struct moat_vcpu *vcpu)
 	vmcs_write(PAGE_FAULT_ERROR_CODE_MATCH, 0);
 	vmcs_write(EXCEPTION_BITMAP, 0);
 	vmcs_write(CR3_TARGET_COUNT, 0);
-	vmcs_write(MSR_BITMAP, vmx_msr_bitmap_pa);
 	vmcs_write(EPT_POINTER, stage2_root_address(&vcpu->vm->stage2) | f->eptp_flags);
 	if (f->primary & CPU_BASED_TPR_SHADOW) {
-		vmcs_write(VIRTUAL_APIC_PAGE_ADDR, __pa(vmx->apic_page));
+		vmcs_write(VIRTUAL_APIC_PAGE_ADDR, __pa(vcpu->apic_page));
 		vmcs_write(TPR_THRESHOLD, 0);
 	}
 	if (f->secondary & SECONDARY_EXEC_ENCLS_EXITING)
@@ -95,6 +93,7 @@ void vmx_vmcs_init(struct moat_vcpu *vcpu)
 	vmx->dr7 = ~vcpu->dr7;
 	vmx->interruptibility = 0;
 	vmx->controls = f->primary;
+	vmx->secondary = 0;
 	vmx->exception_bitmap = 0;
 	vmx->tpr_threshold = 0;
 	vmx->injecting = false;

@@ -18,8 +18,9 @@
 
 DEFINE_PER_CPU(struct vmx_cpu, vmx_cpus);
 struct vmx_features vmx_features __read_mostly;
-u64 vmx_msr_bitmap_pa, vmx_msr_bitmap_all_pa;
+u64 vmx_msr_bitmap_pa, vmx_msr_bitmap_x2apic_pa, vmx_msr_bitmap_all_pa;
 
+#define BITMAPS_ORDER	2
 static struct page *vmx_bitmaps;
 
 static bool use_vpid = true;
@@ -46,21 +47,24 @@ static void msr_bitmap_allow(u8 *map, u32 index)
 	map[base + 0x800 + bit / 8] &= ~(1 << (bit % 8));
 }
 
-/* The second is for VMs whose MSRs userspace filters. */
+/* The second is for vCPUs in x2APIC mode, the third for VMs whose MSRs userspace filters. */
 static int vmx_bitmaps_alloc(void)
 {
 	unsigned int i;
 	u8 *map;
 
-	vmx_bitmaps = alloc_pages(GFP_KERNEL, 1);
+	vmx_bitmaps = alloc_pages(GFP_KERNEL, BITMAPS_ORDER);
 	if (!vmx_bitmaps)
 		return -ENOMEM;
 	map = page_address(vmx_bitmaps);
-	memset(map, 0xff, 2 * PAGE_SIZE);
+	memset(map, 0xff, 3 * PAGE_SIZE);
 	for (i = 0; i < ARRAY_SIZE(vmx_direct_msrs); i++)
 		msr_bitmap_allow(map, vmx_direct_msrs[i]);
+	memcpy(map + PAGE_SIZE, map, PAGE_SIZE);
+	msr_bitmap_allow(map + PAGE_SIZE, APIC_BASE_MSR + (APIC_TASKPRI >> 4));
 	vmx_msr_bitmap_pa = __pa(map);
-	vmx_msr_bitmap_all_pa = vmx_msr_bitmap_pa + PAGE_SIZE;
+	vmx_msr_bitmap_x2apic_pa = vmx_msr_bitmap_pa + PAGE_SIZE;
+	vmx_msr_bitmap_all_pa = vmx_msr_bitmap_pa + 2 * PAGE_SIZE;
 	return 0;
 }
 
@@ -139,7 +143,8 @@ static int controls_choose(u32 msr, u32 needed, u32 useful, const char *what, u3
 static int vmx_controls_choose(void)
 {
 	struct vmx_features *f = &vmx_features;
-	u32 useful = SECONDARY_USEFUL | (use_vpid ? SECONDARY_EXEC_ENABLE_VPID : 0);
+	u32 useful = SECONDARY_USEFUL | (use_vpid ? SECONDARY_EXEC_ENABLE_VPID : 0) |
+		     (use_tpr_shadow ? SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE : 0);
 	u64 basic;
 	int r;
 
@@ -164,6 +169,9 @@ static int vmx_controls_choose(void)
 		r = controls_choose(MSR_IA32_VMX_TRUE_ENTRY_CTLS, ENTRY_NEEDED, 0, "entry", &f->entry);
 	if (!(f->primary & CPU_BASED_TPR_SHADOW))
 		f->primary |= CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING;
+	else
+		f->x2apic = f->secondary & SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE;
+	f->secondary &= ~SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE;
 	return r;
 }
 
@@ -254,14 +262,14 @@ static int vmx_setup(void)
 		return r;
 	r = vmx_cpus_alloc();
 	if (r)
-		__free_pages(vmx_bitmaps, 1);
+		__free_pages(vmx_bitmaps, BITMAPS_ORDER);
 	return r;
 }
 
 static void vmx_teardown(void)
 {
 	vmx_cpus_free();
-	__free_pages(vmx_bitmaps, 1);
+	__free_pages(vmx_bitmaps, BITMAPS_ORDER);
 }
 
 /* VMX operation */
@@ -342,7 +350,6 @@ static void vmx_cpu_disable(void)
 
 static void vmx_vcpu_free(struct vmx_vcpu *vmx)
 {
-	free_page((unsigned long)vmx->apic_page);
 	free_page((unsigned long)vmx->vmcs);
 	kfree(vmx);
 }
@@ -354,8 +361,7 @@ static int vmx_vcpu_create(struct moat_vcpu *vcpu)
 	if (!vmx)
 		return -ENOMEM;
 	vmx->vmcs = vmcs_alloc(GFP_KERNEL_ACCOUNT);
-	vmx->apic_page = (u8 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!vmx->vmcs || !vmx->apic_page) {
+	if (!vmx->vmcs) {
 		vmx_vcpu_free(vmx);
 		return -ENOMEM;
 	}

@@ -20,7 +20,6 @@
 struct vmx_vcpu {
 	struct vmcs *vmcs;
 	u64 vmcs_pa;
-	u8 *apic_page;		/* virtual-APIC page: of it, only the task priority is used */
 	bool ready;		/* the VMCS has what it starts with */
 	bool current_here;	/* this CPU is in VMX operation, and the VMCS the current one */
 	bool launched;
@@ -34,6 +33,7 @@ struct vmx_vcpu {
 	u64 host_cr3, host_cr4, host_fs_base;
 	u32 interruptibility;
 	u32 controls;		/* primary processor-based */
+	u32 secondary;
 	u32 exception_bitmap;
 	u32 tpr_threshold;
 	u32 ar[VMX_SEGMENTS];	/* as vcpu->sregs has them, VMX_AR_NONE for unknown */
@@ -80,13 +80,14 @@ struct vmx_features {
 	u64 eptp_flags;
 	unsigned long invept_extent;
 	u32 timer;		/* of the preemption timer, where it is used */
+	u32 x2apic;		/* secondary control of vCPUs in x2APIC mode */
 	bool vpid;
 	u64 host_efer, host_pat;
 	bool l1d_flush;
 };
 
 extern struct vmx_features vmx_features;
-extern u64 vmx_msr_bitmap_pa, vmx_msr_bitmap_all_pa;
+extern u64 vmx_msr_bitmap_pa, vmx_msr_bitmap_x2apic_pa, vmx_msr_bitmap_all_pa;
 
 static inline struct vmx_vcpu *vmx_of(struct moat_vcpu *vcpu)
 {

@@ -73,7 +73,7 @@ void moat_regs_reset(struct moat_vcpu *vcpu, bool init)
 	vcpu->rip = RESET_RIP;
 	vcpu->rflags = X86_EFLAGS_FIXED;
 	vcpu->irq_shadow = false;
-	vcpu->cr8 = 0;
+	vcpu->apic_page[APIC_TASKPRI] = 0;
 	memset(vcpu->dr, 0, sizeof(vcpu->dr));
 	vcpu->dr6 = DR6_RESET;
 	vcpu->dr7 = DR7_RESET;
@@ -176,7 +176,7 @@ u64 moat_cr_read(struct moat_vcpu *vcpu, unsigned int cr)
 	case 4:
 		return s->cr4;
 	default:
-		return vcpu->cr8;
+		return moat_cr8(vcpu);
 	}
 }
 
@@ -295,7 +295,7 @@ static_assert(SREGS_COMMON == offsetof(struct kvm_sregs2, flags));
 static void sregs_get(struct moat_vcpu *vcpu, struct kvm_sregs *s)
 {
 	*s = *moat_sregs(vcpu);
-	s->cr8 = vcpu->cr8;
+	s->cr8 = moat_cr8(vcpu);
 	s->apic_base = vcpu->msrs.apic_base;
 	memset(s->interrupt_bitmap, 0, sizeof(s->interrupt_bitmap));
 }
