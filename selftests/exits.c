@@ -5,6 +5,7 @@
  */
 #include <sys/time.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -672,6 +673,73 @@ static void run_fields(void)
 	machine_destroy();
 }
 
+/*
+ * Two vCPUs on one CPU, each of which waits for the other: where the CPU tells of loops of PAUSE, a
+ * turn costs no time slice.
+ */
+#define TURNS		60
+#define TURN_MS		1
+
+static volatile uint64_t turn;
+
+static void pause_loop_payload(uint64_t self)
+{
+	while (turn < TURNS) {
+		if (turn % 2 == self)
+			turn = turn + 1;
+		__asm__ volatile("pause");
+	}
+	guest_done();
+}
+
+static bool cpu_has_flag(const char *line, const char *flag)
+{
+	char text[4096], name[64];
+	bool found = false;
+	FILE *file = fopen("/proc/cpuinfo", "re");
+
+	snprintf(name, sizeof(name), " %s", flag);
+	while (file && !found && fgets(text, sizeof(text), file)) {
+		const char *at = strncmp(text, line, strlen(line)) ? NULL : strstr(text, name);
+
+		found = at && strchr(" \n", at[strlen(name)]);
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
+static void pause_loop(void)
+{
+	bool told = cpu_has_flag("vmx flags", "ple");
+	struct vcpu *vcpus[2];
+	uint64_t start, ms;
+	cpu_set_t one, before;
+	int i;
+
+	vm = vm_create(GUEST_RAM, IRQCHIP_NONE);
+	for (i = 0; i < 2; i++) {
+		vcpus[i] = vcpu_create(vm, i);
+		vcpu_set_long(vcpus[i], pause_loop_payload, i);
+	}
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	sched_getaffinity(0, sizeof(before), &before);
+	sched_setaffinity(0, sizeof(one), &one);
+	start = clock_ns();
+	for (i = 0; i < 2; i++)
+		vcpu_spawn(vcpus[i]);
+	for (i = 0; i < 2; i++)
+		vcpu_join(vcpus[i]);
+	ms = (clock_ns() - start) / 1000000;
+	sched_setaffinity(0, sizeof(before), &before);
+	CHECK(!told || ms < TURNS * TURN_MS, "%d turns in %llu ms", TURNS, (unsigned long long)ms);
+	tap_note("%d turns in %llu ms", TURNS, (unsigned long long)ms);
+	for (i = 0; i < 2; i++)
+		vcpu_destroy(vcpus[i]);
+	vm_destroy(vm);
+}
+
 static const struct tap_case cases[] = {
 	{ "port_out", port_out },
 	{ "port_in", port_in },
@@ -691,6 +759,7 @@ static const struct tap_case cases[] = {
 	{ "jump_real_mode", jump_real_mode },
 	{ "strange_instruction", strange_instruction },
 	{ "run_fields", run_fields },
+	{ "pause_loop", pause_loop },
 };
 
 TAP_MAIN(cases)

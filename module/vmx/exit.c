@@ -80,6 +80,13 @@ static enum moat_exit exit_mwait(struct moat_vcpu *vcpu)
 	return inner_has_mwait(vcpu) ? exit_skip(vcpu) : exit_ud(vcpu);
 }
 
+/* It waits for another vCPU, which may be waiting for this very CPU. The PAUSE is executed again. */
+static enum moat_exit exit_pause(struct moat_vcpu *vcpu)
+{
+	moat_request(vcpu, MOAT_REQ_YIELD);
+	return MOAT_EXIT_AGAIN;
+}
+
 /* Nothing of the guest's: a host event that has been served by now. */
 static enum moat_exit exit_host(struct moat_vcpu *vcpu)
 {
@@ -348,6 +355,7 @@ static const vmx_exit_fn vmx_exits[] = {
 	[EXIT_REASON_DR_ACCESS] = exit_dr,
 	[EXIT_REASON_MWAIT_INSTRUCTION] = exit_mwait,
 	[EXIT_REASON_MONITOR_INSTRUCTION] = exit_mwait,
+	[EXIT_REASON_PAUSE_INSTRUCTION] = exit_pause,
 	[EXIT_REASON_MCE_DURING_VMENTRY] = exit_mc,
 	[EXIT_REASON_TPR_BELOW_THRESHOLD] = exit_window,
 	[EXIT_REASON_INVEPT] = exit_ud,

@@ -17,6 +17,9 @@
 #define CR0_ALWAYS	X86_CR0_NE
 #define CR0_NEVER	(X86_CR0_CD | X86_CR0_NW)
 
+/* Between two PAUSEs of one loop at most, in TSC cycles. */
+#define PLE_GAP_CYCLES	128
+
 #define PAT_RESET	0x0007040600070406ULL
 
 /* INIT keeps the MSRs; all registers are the core's to set. */
@@ -62,6 +65,10 @@ void vmx_vmcs_init(struct moat_vcpu *vcpu)
 	if (f->primary & CPU_BASED_TPR_SHADOW) {
 		vmcs_write(VIRTUAL_APIC_PAGE_ADDR, __pa(vcpu->apic_page));
 		vmcs_write(TPR_THRESHOLD, 0);
+	}
+	if (f->secondary & SECONDARY_EXEC_PAUSE_LOOP_EXITING) {
+		vmcs_write(PLE_GAP, PLE_GAP_CYCLES);
+		vmcs_write(PLE_WINDOW, f->ple_window);
 	}
 	if (f->secondary & SECONDARY_EXEC_ENCLS_EXITING)
 		vmcs_write(ENCLS_EXITING_BITMAP, ~0ULL);

@@ -81,6 +81,7 @@ struct vmx_features {
 	unsigned long invept_extent;
 	u32 timer;		/* of the preemption timer, where it is used */
 	u32 x2apic;		/* secondary control of vCPUs in x2APIC mode */
+	u32 ple_window;		/* TSC cycles, where PAUSE-loop exits are on */
 	bool vpid;
 	u64 host_efer, host_pat;
 	bool l1d_flush;
