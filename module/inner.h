@@ -108,14 +108,14 @@ static inline bool tsc_aux_enter(struct moat_vcpu *vcpu)
 {
 	if (!inner_has_tsc_aux() || vcpu->msrs.tsc_aux == this_cpu_read(moat_cpus.tsc_aux))
 		return false;
-	wrmsrl(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
+	native_wrmsrl(MSR_TSC_AUX, vcpu->msrs.tsc_aux);
 	return true;
 }
 
 static inline void tsc_aux_leave(bool changed)
 {
 	if (changed)
-		wrmsrl(MSR_TSC_AUX, this_cpu_read(moat_cpus.tsc_aux));
+		native_wrmsrl(MSR_TSC_AUX, this_cpu_read(moat_cpus.tsc_aux));
 }
 
 static inline void spec_ctrl_enter(struct moat_vcpu *vcpu)

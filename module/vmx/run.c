@@ -73,9 +73,9 @@ static void vmx_debug_leave(struct moat_vcpu *vcpu)
 /* MSRs that no VMCS switches, for the whole run: the host needs its own only for userspace. */
 static void msrs_load(struct vmx_vcpu *vmx)
 {
-	wrmsrl(MSR_STAR, vmx->star);
-	wrmsrl(MSR_LSTAR, vmx->lstar);
-	wrmsrl(MSR_SYSCALL_MASK, vmx->syscall_mask);
+	native_wrmsrl(MSR_STAR, vmx->star);
+	native_wrmsrl(MSR_LSTAR, vmx->lstar);
+	native_wrmsrl(MSR_SYSCALL_MASK, vmx->syscall_mask);
 }
 
 /* What the guest cannot change without an exit. */
@@ -91,18 +91,18 @@ static void msrs_store(struct vmx_vcpu *vmx)
 
 static void msrs_enter(struct vmx_vcpu *vmx, struct vmx_cpu *vc)
 {
-	rdmsrl(MSR_KERNEL_GS_BASE, vc->kernel_gs_base);
-	wrmsrl(MSR_KERNEL_GS_BASE, vmx->kernel_gs_base);
+	vc->kernel_gs_base = __rdmsr(MSR_KERNEL_GS_BASE);
+	native_wrmsrl(MSR_KERNEL_GS_BASE, vmx->kernel_gs_base);
 	msrs_load(vmx);
 }
 
 static void msrs_leave(struct vmx_vcpu *vmx, const struct vmx_cpu *vc)
 {
-	rdmsrl(MSR_KERNEL_GS_BASE, vmx->kernel_gs_base);
-	wrmsrl(MSR_KERNEL_GS_BASE, vc->kernel_gs_base);
-	wrmsrl(MSR_STAR, vc->star);
-	wrmsrl(MSR_LSTAR, vc->lstar);
-	wrmsrl(MSR_SYSCALL_MASK, vc->syscall_mask);
+	vmx->kernel_gs_base = __rdmsr(MSR_KERNEL_GS_BASE);
+	native_wrmsrl(MSR_KERNEL_GS_BASE, vc->kernel_gs_base);
+	native_wrmsrl(MSR_STAR, vc->star);
+	native_wrmsrl(MSR_LSTAR, vc->lstar);
+	native_wrmsrl(MSR_SYSCALL_MASK, vc->syscall_mask);
 }
 
 /* What of the host's state differs from CPU to CPU only. */

@@ -31,9 +31,9 @@ static bool use_tpr_shadow = true;
 module_param_named(tpr_shadow, use_tpr_shadow, bool, 0444);
 MODULE_PARM_DESC(tpr_shadow, "VT-x: let the guest access its task priority without exits");
 
-static unsigned int ple_window = 4096;
+static unsigned int ple_window;
 module_param(ple_window, uint, 0444);
-MODULE_PARM_DESC(ple_window, "VT-x: a guest that spins by PAUSE for so many TSC cycles makes room for others (0: never)");
+MODULE_PARM_DESC(ple_window, "VT-x: a guest that spins by PAUSE for so many TSC cycles makes room for others, as 4096 (0: never)");
 
 static unsigned int run_us;
 module_param_named(run_us, run_us, uint, 0444);
