@@ -4,14 +4,16 @@
 # The kernel's own KVM selftests on Moat, beside KVM on the same emulated host: what passes on KVM
 # has to pass on Moat.
 #
-# usage: selftests/abi/kvm_selftests.sh [--fresh] [--write] [--kernel 6.1|6.12] [PATTERN]
+# usage: selftests/abi/kvm_selftests.sh [OPTIONS] [PATTERN]
+#   --host amd|intel	the emulated host (amd)
+#   --kernel 6.1|6.12	its kernel (6.1)
 #   --fresh	runs those on KVM again whose outcome is known from an earlier run
-#   --write	makes docs/kvm-selftests.md of the outcome
+#   --write	makes this host's part of docs/kvm-selftests.md of the outcome
 #   PATTERN	only rows of the list that match this extended regular expression
 #
-# kvm_selftests.list says which are run, and how; kvm_selftests.except says which do not pass and
-# why they cannot. Environment: MOAT_PEER=kvm runs them on KVM alone, and looks whether that is as
-# the exceptions say.
+# kvm_selftests.list says which are run, and how; kvm_selftests.except says which do not pass, or are
+# not run on one of the hosts, and why. Environment: MOAT_PEER=kvm runs them on KVM alone, and looks
+# whether that is as the exceptions say.
 #
 # One emulated host runs many tests. Where one hangs the host or kills it, the others get a new one.
 # All time is the host's own, which counts instructions: so a busy machine makes no test miss a
@@ -25,14 +27,11 @@ cd "$(dirname "$0")/../.." || exit
 HERE=selftests/abi
 LIST=$HERE/kvm_selftests.list
 EXCEPTIONS=$HERE/kvm_selftests.except
+DOCUMENT=docs/kvm-selftests.md
 SUITE=build/cache/kvm-selftests
-MEMORY=3G
-# The host counts its time in instructions, of which it does a tenth of what makes a second, or less
-# where the machine is busy: so many real seconds for one of its own, before a row that says nothing
-# is taken to have hung it, and for what comes before the first row.
-SLOW=20
+# Real seconds for what comes before the first row.
 BOOT=600
-PEER=${MOAT_PEER:-moat} KERNEL=6.1 FRESH='' WRITE='' PATTERN=.
+PEER=${MOAT_PEER:-moat} HOST=amd KERNEL=6.1 FRESH='' WRITE='' PATTERN=.
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/moat-suite.XXXXXX")
 LAB='' RUNNING='' STOPPED=''
 
@@ -49,18 +48,36 @@ finish() {
 
 say() { echo "# $*"; }
 bail() { echo "Bail out! $*"; exit 1; }
+usage() { sed -n '/^# usage: /,/^#$/s/^# //p' "$0" >&2; exit 2; }
 
 parse() {
 	while [ $# -gt 0 ]; do
 		case $1 in
 		--fresh) FRESH=1 ;;
 		--write) WRITE=1 ;;
+		--host) HOST=${2:-}; shift ;;
 		--kernel) KERNEL=${2:-}; shift ;;
-		-*) sed -n 's/^# usage: /usage: /p' "$0" >&2; exit 2 ;;
+		-*) usage ;;
 		*) PATTERN=$1 ;;
 		esac
 		shift
 	done
+}
+
+# What is known of a host:
+#
+#	TITLE, MEMORY	its name, and what it gets
+#	EMULATOR	the file that its behaviour depends on
+#	PART	how many SECONDS of the list, which are the AMD host's, make one of its own; for clocks
+#		count instructions, and what they take for a second differs
+#	SLOW	real seconds for one of its own, twice what it takes where the machine is not busy,
+#		before a row that says nothing is taken to have hung it
+host_choose() {
+	case $HOST in
+	amd) TITLE=AMD MEMORY=3G PART=1 SLOW=20 EMULATOR=qemu/root/usr/bin/qemu-system-x86_64 ;;
+	intel) TITLE=Intel MEMORY=2G PART=15 SLOW=160 EMULATOR=bochs/root/usr/bin/bochs-bin ;;
+	*) usage ;;
+	esac
 }
 
 # "PROGRAM SECONDS HOW ARGUMENTS...": a row's name is what is typed to run it.
@@ -70,15 +87,17 @@ row_name() {
 	echo "$program${*:+ $*}"
 }
 
+# The rows for this host, with its own seconds.
 read_list() {
-	local line
+	local line name
 	while read -r line; do
 		# shellcheck disable=SC2086
 		set -- $line
 		if [ $# -lt 3 ] || [ "$2" = without ]; then continue; fi
-		[[ "$(row_name "$@")" =~ $PATTERN ]] || continue
-		ROWS+=("$line")
-		NAMES+=("$(row_name "$@")")
+		name=$(row_name "$@")
+		[[ $name =~ $PATTERN && -z ${EXCEPTION["$HOST $name"]:-} ]] || continue
+		ROWS+=("$1 $((($2 + PART - 1) / PART)) ${*:3}")
+		NAMES+=("$name")
 	done < <(grep -v '^#' "$LIST")
 }
 
@@ -86,33 +105,30 @@ read_exceptions() {
 	local line who name
 	while read -r line; do
 		who=${line%%: *} line=${line#*: } name=${line%%: *}
-		EXCEPTION["$who $name"]=${line#*: }
+		EXCEPTION["${who#"$HOST "} $name"]=${line#*: }
 	done < <(grep -v '^#' "$EXCEPTIONS" | grep .)
 }
 
 # Every program that was built is in the list, every row has its program, every exception its row.
 check_list() {
-	local built listed name unknown=''
+	local built listed
 	built=$(cd "$SUITE/bin" && find . -type f -printf '%P\n' | sort)
 	listed=$(awk '!/^#/ && NF { print $1 }' "$LIST" | sort -u)
 	tap_is "$(diff <(echo "$built") <(echo "$listed"))" "" "the list has every selftest"
-	for name in "${!EXCEPTION[@]}"; do
-		awk '!/^#/ && NF { $2 = $3 = ""; $1 = $1; print }' "$LIST" | tr -s ' ' |
-			sed 's/ $//' | grep -qxF -- "${name#* }" || unknown+=" [$name]"
-	done
-	tap_is "$unknown" "" "every exception is of a row in the list"
+	tap_is "$(comm -23 <(awk -F ': ' '!/^#/ && NF { print $2 }' "$EXCEPTIONS" | sort -u) \
+		<(awk '!/^#/ && NF { $2 = $3 = ""; print }' "$LIST" | tr -s ' ' | sed 's/ $//' |
+			sort -u))" "" "every exception is of a row in the list"
 }
 
 # What the outcome on KVM depends on.
 key() {
 	echo "kernel $(sha256sum <"build/cache/kernel-$KERNEL/vmlinuz" | cut -c 1-16)" \
 		"suite $(cat "$SUITE/version")" \
-		"icount emulator $(sha256sum <"build/cache/qemu/root/usr/bin/qemu-system-x86_64" |
-			cut -c 1-16)"
+		"icount emulator $(sha256sum <"build/cache/$EMULATOR" | cut -c 1-16)"
 }
 
 # Known outcomes: the key, then "OUTCOME<tab>SECONDS<tab>NAME<tab>REASON" a line.
-known_file() { echo "$SUITE/outcomes-$KERNEL"; }
+known_file() { echo "$SUITE/outcomes-$HOST-$KERNEL"; }
 
 read_known() {
 	local outcome seconds name reason
@@ -165,8 +181,9 @@ seconds_of() { awk '{ print $2 }' <<<"${ROWS[$1]}"; }
 
 # start_host PEER ROW...: one that runs these rows; what it says is at descriptor 3.
 start_host() {
-	local peer=$1 i total=$BOOT options=()
+	local peer=$1 i total=$BOOT bin options=()
 	shift
+	bin=$(realpath "$SUITE/bin")
 	: >"$WORK/rows"
 	for i; do
 		echo "${ROWS[i]}" >>"$WORK/rows"
@@ -175,9 +192,9 @@ start_host() {
 	rm -f "$WORK/said"
 	mkfifo "$WORK/said"
 	[ "$peer" = kvm ] || options=(--module-args kvm_node=1)
-	scripts/lab --kernel "$KERNEL" --peer "$peer" --icount --mem "$MEMORY" \
-		--timeout "$total" "${options[@]}" -- \
-		"$PWD/$HERE/inside/kvm_selftests" "$PWD/$SUITE/bin" "$WORK/rows" \
+	scripts/lab --host "$HOST" --kernel "$KERNEL" --peer "$peer" --icount --mem "$MEMORY" \
+		--timeout "$total" --share "$bin" "${options[@]}" -- \
+		"$PWD/$HERE/inside/kvm_selftests" "$bin" "$WORK/rows" \
 		>"$WORK/said" 2>"$WORK/lab.err" </dev/null &
 	LAB=$!
 	exec 3<"$WORK/said"
@@ -297,35 +314,58 @@ table() {
 	done
 }
 
+# "WHY<tab>NAME" a line: the names, by reason.
+by_reason() {
+	awk -F '\t' '{ names[$1] = names[$1] (names[$1] ? ", " : "") $2 }
+		END { for (why in names) print "- " why ": " names[why] }' | sort
+}
+
+# A host's part of the document: this one's anew, the other's as it was.
+host_part() {
+	echo "## The emulated $1 host"
+	if [ "$1" != "$TITLE" ]; then
+		sed -n "/^## The emulated $1 host/,/^## /{//!p}" "$DOCUMENT"
+		return
+	fi
+	printf '\n%s\n\n' "$(table)"
+	grep -q "^$HOST: " "$EXCEPTIONS" || return 0
+	printf 'Not run on this host:\n\n%s\n\n' \
+		"$(awk -F ': ' -v OFS='\t' -v host="$HOST" '$1 == host { print $3, $2 }' "$EXCEPTIONS" |
+			by_reason)"
+}
+
 document() {
 	cat <<-END
 	# The kernel's KVM selftests
 
-	Made by \`selftests/abi/kvm_selftests.sh --write\`: the KVM selftests of Linux
-	$(cat "$SUITE/version"), unmodified, in an emulated AMD host with Debian's kernel $KERNEL, on
+	Made by \`selftests/abi/kvm_selftests.sh --write\`, and with \`--host intel\`: the KVM selftests of
+	Linux $(cat "$SUITE/version"), unmodified, in emulated hosts with Debian's kernel $KERNEL, on
 	KVM and on Moat. A test that skips finds something missing that it needs. A second is 1,000
-	million instructions of the host's.
+	million instructions of the AMD host's, and 3,500 million of the Intel one's.
 
-	$(table)
-
-	Left out:
+	END
+	host_part AMD
+	host_part Intel
+	cat <<-END
+	## Left out
 
 	$(awk '$2 == "without" {
 		name = $1; sub(/.*\//, "", name); $1 = $2 = ""; sub(/^ */, "")
-		what[$0] = what[$0] (what[$0] ? ", " : "") name
-	} END { for (w in what) print "- for want of " w ": " what[w] }' "$LIST" | sort)
+		print "for want of " $0 "\t" name
+	}' "$LIST" | by_reason)
 	END
 }
 
 main() {
 	local name
 	parse "$@"
+	host_choose
 	trap finish EXIT
 	trap 'exit 130' INT TERM HUP
 	scripts/deps-suite >&2 || bail "scripts/deps-suite failed"
 	KEY=$(key)
-	read_list
 	read_exceptions
+	read_list
 	check_list
 	[ "$PEER" = kvm ] && FRESH=1
 	[ -z "$WRITE" ] || [ "$PATTERN" = . ] || bail "--write takes all rows"
@@ -335,7 +375,7 @@ main() {
 	[ "$PEER" = kvm ] || run_rows moat
 	for name in "${NAMES[@]}"; do "judge_$PEER" "$name"; done
 	table | sed 's/^/# /'
-	[ -z "$WRITE" ] || document >docs/kvm-selftests.md
+	[ -z "$WRITE" ] || { document >"$WORK/document" && cp "$WORK/document" "$DOCUMENT"; }
 	tap_end
 }
 
