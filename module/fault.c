@@ -384,12 +384,22 @@ static bool slot_fits(const struct fault *f, int level)
 	       in_slot - in_page + size <= f->slot->npages << PAGE_SHIFT;
 }
 
+/*
+ * A guest that makes the translation of its code change in size can stop such a CPU for good (iTLB
+ * multihit): large mappings hold no code, and the first fetch from one splits it.
+ */
+static bool code_is_small(void)
+{
+	return boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off();
+}
+
 /* What is logged is logged page by page; until it is written, a large mapping will do. */
 static int fault_level(struct moat_vm *vm, const struct fault *f)
 {
 	int level;
 
-	if (!PageCompound(f->page) || (f->writable && moat_slot_is_logged(f->slot)))
+	if (!PageCompound(f->page) || (f->writable && moat_slot_is_logged(f->slot)) ||
+	    (f->vcpu->fault.fetch && code_is_small()))
 		return 1;
 	local_irq_disable();
 	level = host_level(vm->mm, f->hva);
@@ -414,7 +424,8 @@ static bool fault_is_stale(struct moat_vm *vm, const struct fault *f)
 static int fault_map(struct moat_vm *vm, const struct fault *f, void **spare)
 {
 	u64 mask = stage2_level_size(f->level) - 1;
-	unsigned int prot = STAGE2_EXEC | (f->writable ? STAGE2_WRITE : 0);
+	unsigned int prot = (f->level == 1 || !code_is_small() ? STAGE2_EXEC : 0) |
+			    (f->writable ? STAGE2_WRITE : 0);
 	u64 hpa = page_to_phys(f->page);
 	int r = 0;
 
