@@ -396,14 +396,15 @@ static bool code_is_small(void)
 /* What is logged is logged page by page; until it is written, a large mapping will do. */
 static int fault_level(struct moat_vm *vm, const struct fault *f)
 {
+	unsigned long flags;
 	int level;
 
 	if (!PageCompound(f->page) || (f->writable && moat_slot_is_logged(f->slot)) ||
 	    (f->vcpu->fault.fetch && code_is_small()))
 		return 1;
-	local_irq_disable();
+	local_irq_save(flags);
 	level = host_level(vm->mm, f->hva);
-	local_irq_enable();
+	local_irq_restore(flags);
 	while (level > 1 && !slot_fits(f, level))
 		level--;
 	return level;
@@ -429,7 +430,11 @@ static int fault_map(struct moat_vm *vm, const struct fault *f, void **spare)
 	u64 hpa = page_to_phys(f->page);
 	int r = 0;
 
-	read_lock(&vm->mmu_lock);
+	/* Whoever has it for writing may be waiting for this CPU, whose interrupts are off in atomic. */
+	if (!f->atomic)
+		read_lock(&vm->mmu_lock);
+	else if (!read_trylock(&vm->mmu_lock))
+		return -EAGAIN;
 	if (!fault_is_stale(vm, f)) {
 		if (f->writable && moat_slot_is_logged(f->slot))
 			moat_dirty_mark(f->vcpu, f->slot, f->gpa >> PAGE_SHIFT);

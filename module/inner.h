@@ -196,6 +196,12 @@ static inline enum moat_exit inner_gp(struct moat_vcpu *vcpu)
 	return MOAT_NR_EXITS;
 }
 
+/* Of memory that the host has, where nothing is in the way. */
+static inline enum moat_exit inner_fault(struct moat_vcpu *vcpu)
+{
+	return moat_mmu_fault(vcpu, true) ? MOAT_EXIT_FAULT : MOAT_NR_EXITS;
+}
+
 /* MONITOR and MWAIT do nothing, unless the guest is to be told that they are not there. */
 static inline bool inner_has_mwait(struct moat_vcpu *vcpu)
 {

@@ -546,9 +546,7 @@ static int vcpu_loop(struct moat_vcpu *vcpu)
 			return r;
 		moat_fpu_enter(vcpu);
 		current->flags |= PF_VCPU;	/* a tick in here is the guest's time */
-		do {
-			exit = moat_hw->run(vcpu);
-		} while (exit == MOAT_EXIT_FAULT && !moat_mmu_fault(vcpu, true));
+		exit = moat_hw->run(vcpu);
 		current->flags &= ~PF_VCPU;
 		if (exit == MOAT_EXIT_AGAIN && need_resched())
 			moat_steal_away(vcpu);

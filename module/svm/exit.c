@@ -299,7 +299,7 @@ static enum moat_exit exit_fault(struct moat_vcpu *vcpu)
 	/* Of memory that is only not mapped yet, this is soon found out. */
 	if ((vmcb->cs.attrib & SVM_SEGMENT_L) && moat_insn_is_known(vcpu))
 		return moat_mmio_move(vcpu);
-	return MOAT_EXIT_FAULT;
+	return inner_fault(vcpu);
 }
 
 static enum moat_exit exit_shutdown(struct moat_vcpu *vcpu)

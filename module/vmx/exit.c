@@ -306,7 +306,7 @@ static enum moat_exit exit_fault(struct moat_vcpu *vcpu)
 	/* Of memory that is only not mapped yet, this is soon found out. */
 	if (moat_insn_is_known(vcpu) && code_is_64bit())
 		return moat_mmio_move(vcpu);
-	return MOAT_EXIT_FAULT;
+	return inner_fault(vcpu);
 }
 
 /* Every task switch makes an exit. An event that came by a task gate is delivered by the switch. */
