@@ -48,6 +48,7 @@
 #include <linux/eventfd.h>
 #include <linux/interrupt.h>
 #include <linux/kvm.h>
+#include <linux/mm.h>
 #include <linux/task_work.h>
 #include <linux/thread_info.h>
 
@@ -68,6 +69,27 @@ static inline void moat_eventfd_signal(struct eventfd_ctx *eventfd)
 	eventfd_signal(eventfd);
 #else
 	eventfd_signal(eventfd, 1);
+#endif
+}
+
+/* Flags of a mapping, by functions of late. */
+static inline void moat_vma_flags(struct vm_area_struct *vma, vm_flags_t set, vm_flags_t clear)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_mod(vma, set, clear);
+#else
+	vma->vm_flags = (vma->vm_flags | set) & ~clear;
+#endif
+}
+
+/* Older kernels could tell of the mappings too. With mmap_lock, which is held after it. */
+static inline long moat_pin_remote(struct mm_struct *mm, unsigned long start, unsigned long count,
+				   unsigned int flags, struct page **pages)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+	return pin_user_pages_remote(mm, start, count, flags, pages, NULL);
+#else
+	return pin_user_pages_remote(mm, start, count, flags, pages, NULL, NULL);
 #endif
 }
 

@@ -329,6 +329,8 @@ static int fault_get_page(struct fault *f)
 	r = get_user_pages_unlocked(f->hva, 1, &f->page, f->write ? FOLL_WRITE : 0);
 	if (r == 1)
 		return 0;
+	if (r == -EFAULT)	/* GUP takes nothing from a window */
+		return moat_window_get_page(f->vcpu->vm->mm, f->hva, f->write, &f->page);
 	return r < 0 ? r : -EFAULT;
 }
 

@@ -78,6 +78,11 @@ long moat_check_extension(void *object, void *arg, unsigned long cap)
 	return 0;
 }
 
+static long system_get_version(void *object, void *arg, unsigned long uarg)
+{
+	return uarg ? -EINVAL : MOAT_VERSION_NOW;
+}
+
 static long system_get_api_version(void *object, void *arg, unsigned long uarg)
 {
 	return uarg ? -EINVAL : KVM_API_VERSION;
@@ -107,6 +112,7 @@ static long system_get_device_attr(void *object, void *arg, unsigned long uarg)
 
 const struct moat_ioctl moat_system_ioctls[] = {
 	{ KVM_GET_API_VERSION, MOAT_LOCK_NONE, system_get_api_version },
+	{ MOAT_GET_VERSION, MOAT_LOCK_NONE, system_get_version },
 	{ KVM_CHECK_EXTENSION, MOAT_LOCK_NONE, moat_check_extension },
 	{ KVM_GET_VCPU_MMAP_SIZE, MOAT_LOCK_NONE, system_get_vcpu_mmap_size },
 	{ KVM_CREATE_VM, MOAT_LOCK_NONE, moat_system_create_vm },

@@ -31,6 +31,8 @@
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
+#include <uapi/moat.h>
+
 #include "ioctl.h"
 #include "stage2.h"
 #include "x86/decode.h"
@@ -544,6 +546,14 @@ void moat_inject_ud(struct moat_vcpu *vcpu);
 void moat_inject_nmi(struct moat_vcpu *vcpu);
 /* The exception that is pending goes in: what it writes to DR6 or CR2 is written. */
 void moat_exception_begin(struct moat_vcpu *vcpu);
+
+/* window.c */
+moat_ioctl_fn moat_vm_create_window;
+/*
+ * The page that a window mapped at hva shows, with a reference: -EFAULT where there is no window, or
+ * nothing in it that may be accessed so.
+ */
+int moat_window_get_page(struct mm_struct *mm, unsigned long hva, bool write, struct page **page);
 
 /* memslot.c */
 moat_ioctl_fn moat_vm_set_memory_region;

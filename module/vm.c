@@ -278,6 +278,7 @@ const struct moat_ioctl moat_vm_ioctls[] = {
 	{ KVM_SET_NR_MMU_PAGES, MOAT_LOCK_VM, vm_set_nr_mmu_pages },
 	{ KVM_GET_NR_MMU_PAGES, MOAT_LOCK_VM, vm_get_nr_mmu_pages },
 	{ KVM_GET_STATS_FD, MOAT_LOCK_NONE, moat_vm_get_stats_fd },
+	{ MOAT_CREATE_WINDOW, MOAT_LOCK_NONE, moat_vm_create_window },
 	{ }
 };
 

@@ -7,7 +7,7 @@ include selftests/abi/build.mk
 
 LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs state exits mmio interrupts lapic \
 	irqchip pit irqfd ioeventfd x2apic pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
-	stress scale hostile
+	stress scale hostile window
 LAB_SH := module_reload vmctl_run vmctl_disk vmctl_errors
 
 LAB_DIR := $(B)/selftests
