@@ -15,7 +15,7 @@
 #define SLOT_SIZE	MIB(4)
 #define PAGES		(SLOT_SIZE / PAGE_SIZE)
 
-enum order_kind { ORDER_FILL, ORDER_COMPARE, ORDER_ZERO };
+enum order_kind { ORDER_FILL, ORDER_COMPARE, ORDER_ZERO, ORDER_CALL };
 
 static volatile struct {
 	uint64_t kind, page, count, seed;
@@ -39,6 +39,8 @@ static uint64_t order_serve(volatile void *base)
 			*page_word(base, page) = order.seed + page;
 		else if (order.kind == ORDER_COMPARE)
 			wrong += *page_word(base, page) != order.seed + page;
+		else if (order.kind == ORDER_CALL)
+			((void (*)(void))((uintptr_t)base + page * PAGE_SIZE))();
 		else
 			wrong += *page_word(base, page) != 0;
 	}
@@ -169,6 +171,44 @@ static void small_pages(void)
 static void transparent_huge(void)
 {
 	backing_test(host_anonymous(MADV_HUGEPAGE), true);
+}
+
+/* Whether large mappings must hold no code: where a change of their size can stop the CPU. */
+static bool code_must_be_small(void)
+{
+	FILE *file = fopen("/sys/devices/system/cpu/vulnerabilities/itlb_multihit", "re");
+	char line[128] = "Not affected";
+
+	if (file) {
+		if (!fgets(line, sizeof(line), file))
+			line[0] = 0;
+		fclose(file);
+	}
+	return strncmp(line, "Not affected", 12);
+}
+
+static void code_in_huge_pages(void)
+{
+	uint8_t *host = host_anonymous(MADV_HUGEPAGE);
+	uint64_t large, small;
+	int stats;
+
+	machine_create(host);
+	stats = ioctl(vm->fd, KVM_GET_STATS_FD, NULL);
+	guest_fill(0x5000, "fill");
+	host[5 * PAGE_SIZE] = 0xc3;	/* RET */
+	large = stat_read(stats, "pages_2m");
+	small = stat_read(stats, "pages_4k");
+	if (!CHECK(large >= SLOT_SIZE / MIB(2), "%llu large mappings", (unsigned long long)large))
+		return;
+	order_check(ORDER_CALL, 5, 1, 0, "a call into it");
+	CHECK_EQ(stat_read(stats, "pages_2m"), large - code_must_be_small());
+	CHECK(stat_read(stats, "pages_4k") - small < 16 + 512u * code_must_be_small(),
+	      "%llu small mappings more", (unsigned long long)(stat_read(stats, "pages_4k") - small));
+	order_check(ORDER_CALL, 5, 1, 0, "another call");
+	close(stats);
+	machine_destroy();
+	munmap(host, SLOT_SIZE);
 }
 
 static void memfd(void)
@@ -512,6 +552,7 @@ static void ksm(void)
 static const struct tap_case cases[] = {
 	{ "small_pages", small_pages },
 	{ "transparent_huge_pages", transparent_huge },
+	{ "code_in_huge_pages", code_in_huge_pages },
 	{ "hugetlb", hugetlb },
 	{ "memfd", memfd },
 	{ "private_file", file_private },

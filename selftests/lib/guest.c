@@ -677,3 +677,26 @@ bool vcpu_join(struct vcpu *vcpu)
 	pthread_join(vcpu->thread, NULL);
 	return vcpu->finished;
 }
+
+uint64_t stat_read(int fd, const char *name)
+{
+	struct kvm_stats_header head;
+	char desc[256], id[256];
+	struct kvm_stats_desc *d = (void *)desc;
+	uint64_t value = ~0ull;
+	uint32_t i;
+
+	CHECK_EQ(pread(fd, &head, sizeof(head), 0), sizeof(head));
+	if (!CHECK(head.name_size && head.name_size <= 128, "names of %u", head.name_size))
+		return value;
+	CHECK_EQ(pread(fd, id, head.name_size, head.id_offset), head.name_size);
+	CHECK(!strncmp(id, "kvm", 3), "id %.20s", id);
+	for (i = 0; i < head.num_desc; i++) {
+		size_t size = sizeof(*d) + head.name_size;
+
+		CHECK_EQ(pread(fd, desc, size, head.desc_offset + i * size), size);
+		if (!strcmp(desc + sizeof(*d), name))
+			CHECK_EQ(pread(fd, &value, 8, head.data_offset + d->offset), 8);
+	}
+	return value;
+}

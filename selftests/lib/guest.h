@@ -162,5 +162,7 @@ bool vcpu_msr_set(struct vcpu *vcpu, uint32_t msr, uint64_t value);
 /* One leaf of what vCPUs of this VM are given. */
 struct kvm_cpuid_entry2 *vm_cpuid(struct vm *vm, uint32_t leaf, uint32_t index);
 uint64_t clock_ns(void);
+/* A counter behind a descriptor of KVM_GET_STATS_FD. */
+uint64_t stat_read(int fd, const char *name);
 
 #endif
