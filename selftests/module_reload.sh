@@ -96,10 +96,11 @@ check_traces() {
 	tap_ok $(($([ -z "$left" ]; echo $?))) "no file is left" "$left"
 }
 
-# Moat's own words; what any foreign module makes the kernel say; CPUs that go and come; this script.
+# Moat's own words; what any foreign module makes the kernel say; CPUs that go and come; this script;
+# that the emulator itself stood still for a while, on a busy machine.
 EXPECTED='\] moat: |loading out-of-tree module|module verification failed|drop_caches: '
 EXPECTED+='|smpboot: |x86: Booting|CPU[0-9]+ (is up|is now offline)|kvm-clock: cpu|Unregister pv'
-EXPECTED+='|IRQ .*(affinity|no longer)|masked .* irq'
+EXPECTED+='|IRQ .*(affinity|no longer)|masked .* irq|hrtimer: interrupt took'
 
 # What else the kernel said since line $1.
 messages_since() { dmesg | tail -n "+$(($1 + 1))" | grep -vE "$EXPECTED"; }
