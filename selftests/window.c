@@ -670,7 +670,7 @@ static void driver_domain(void)
 
 /* Pages come and go while others touch them. A page that is never granted must never be seen. */
 #define RACERS		2
-#define RACE_MS		1500
+#define RACE_MS		400
 #define RACE_PAGES	32
 
 static struct window race_window;
