@@ -670,8 +670,9 @@ static void driver_domain(void)
 
 /* Pages come and go while others touch them. A page that is never granted must never be seen. */
 #define RACERS		2
-#define RACE_MS		400
+#define RACE_MS		300
 #define RACE_PAGES	32
+#define RACE_SHOWN	8	/* at a time */
 
 static struct window race_window;
 static volatile bool race_over;
@@ -703,6 +704,11 @@ static void *racer(void *arg)
 	return NULL;
 }
 
+static uint64_t race_gpa(uint64_t round)
+{
+	return SHOWN + round % 256 * 2 * PAGE_SIZE;
+}
+
 static void race(void)
 {
 	struct sigaction action = { .sa_handler = race_handler, .sa_flags = SA_NODEFER };
@@ -720,18 +726,17 @@ static void race(void)
 		pthread_create(&threads[i], NULL, racer, NULL);
 	end = clock_ns() + RACE_MS * 1000000ull;
 	while (clock_ns() < end && !tap_failed()) {
-		uint32_t page = rounds % RACE_PAGES;
-		uint64_t gpa = SHOWN + rounds % 256 * 2 * PAGE_SIZE;
+		uint64_t old = rounds - RACE_SHOWN;
 
-		CHECK_EQ(grant_read(w, page, 1, gpa), 1);
-		*guest_word(gpa) = gpa;
+		CHECK_EQ(grant_read(w, rounds % RACE_PAGES, 1, race_gpa(rounds)), 1);
 		if (rounds % 3 == 0)
 			sched_yield();
-		CHECK_EQ(take_back(w, page, 1), 1);
+		if (rounds++ < RACE_SHOWN)
+			continue;
+		CHECK_EQ(take_back(w, old % RACE_PAGES, 1), 1);
 		/* Whoever sees it now sees what nobody may. */
-		*guest_word(gpa) = PAGE_SIZE;
-		*guest_word(gpa) = gpa;
-		rounds++;
+		*guest_word(race_gpa(old)) = PAGE_SIZE;
+		*guest_word(race_gpa(old)) = race_gpa(old);
 	}
 	race_over = true;
 	for (i = 0; i < RACERS; i++)
