@@ -432,12 +432,17 @@ static int fault_map(struct moat_vm *vm, const struct fault *f, void **spare)
 	u64 hpa = page_to_phys(f->page);
 	int r = 0;
 
-	/* Whoever has it for writing may be waiting for this CPU, whose interrupts are off in atomic. */
+	/*
+	 * Whoever has it for writing, or takes memory away just now, may be waiting for this CPU, whose
+	 * interrupts are off in atomic: neither is waited for, nor is the guest to try again at once.
+	 */
 	if (!f->atomic)
 		read_lock(&vm->mmu_lock);
 	else if (!read_trylock(&vm->mmu_lock))
 		return -EAGAIN;
-	if (!fault_is_stale(vm, f)) {
+	if (fault_is_stale(vm, f)) {
+		r = f->atomic ? -EAGAIN : 0;
+	} else {
 		if (f->writable && moat_slot_is_logged(f->slot))
 			moat_dirty_mark(f->vcpu, f->slot, f->gpa >> PAGE_SHIFT);
 		r = stage2_map(&vm->stage2, f->gpa & ~mask, hpa & ~mask, f->level, prot, spare);
