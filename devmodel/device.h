@@ -21,6 +21,8 @@
 
 #define DEV_MAX_REGIONS	8
 
+struct virtq_inflight;
+
 /**
  * struct dev_region - a piece of guest memory that the device may reach
  * @gpa: guest-physical address of its first byte
@@ -57,6 +59,8 @@ struct dev_memory {
  * @err: eventfd: the device adds one when the ring is broken beyond use (a loop, an index past the
  *	ring, a buffer outside memory). The transport then sets DEVICE_NEEDS_RESET, and the device
  *	leaves that ring alone until it is stopped
+ * @inflight: where the queue code keeps record of the requests in flight, shared with whoever hands
+ *	it to the next process that serves this queue; NULL: nowhere. It has @size entries
  *
  * The transport has checked that each area is aligned as the standard says and lies, for this size,
  * whole in one region. What is in there is the guest's, and may change at any moment.
@@ -71,6 +75,7 @@ struct dev_vring {
 	int kick;
 	int call;
 	int err;
+	struct virtq_inflight *inflight;
 };
 
 struct device_ops;
@@ -95,7 +100,8 @@ struct device {
  *	them. All arguments but the guest memory itself are only valid during the call.
  *	0 or a negative errno, and then the device is as before
  * @stop: undo start(). On return nothing of the device touches guest memory or an eventfd any more;
- *	requests in flight are finished or dropped. Only called after a start() that returned 0
+ *	each request that was taken has been given back, or counts as not taken: the index in the
+ *	device area tells which one comes next. Only called after a start() that returned 0
  * @destroy: free all, with the descriptors that the constructor took. Only when stopped
  */
 struct device_ops {

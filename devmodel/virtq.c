@@ -10,6 +10,8 @@
  *   no address or length of the guest's is ever used again, and none can point outside.
  * - A chain of more descriptors than the queue has entries is a loop. That bounds the walk, and
  *   with it the time that a driver can cost.
+ * - The record of requests in flight is the peer's to spoil, too. All that it can do is to have the
+ *   guest's own descriptors looked at once more.
  * - A driver that breaks a rule of the standard which leaves no sound meaning breaks its queue:
  *   that is reported once, and no more is read from the ring. The device itself goes on.
  *
@@ -17,6 +19,12 @@
  * driver area's index is loaded with acquire before what it publishes is read, the device area's is
  * stored with release after what it publishes is written; and a full barrier stands between writing
  * one's own index or event field and reading the other side's.
+ *
+ * Requests outlive a process that is killed by a record in memory that outlives it: a head is marked
+ * once its chain is taken, and unmarked once it is in the device area. Between those two stores
+ * lies the only moment in which the record is behind the ring; last_batch_head tells of which
+ * head, and used_idx that it was so. The index to go on from is that of the device area, plus the
+ * requests in flight.
  */
 #include <errno.h>
 #include <string.h>
@@ -85,6 +93,59 @@ static void *virtq_area(const struct dev_memory *memory, uint64_t gpa, uint64_t 
 	return hva;
 }
 
+/* One that was given back just before the end may still be marked. */
+static void inflight_settle(const struct virtq *vq, struct virtq_inflight *inflight)
+{
+	uint16_t last = __atomic_load_n(&inflight->last_batch_head, __ATOMIC_RELAXED);
+
+	if (inflight->version == VIRTQ_INFLIGHT_VERSION && inflight->used_idx != vq->next_used &&
+	    last < vq->size)
+		inflight->desc[last].inflight = 0;
+	inflight->version = VIRTQ_INFLIGHT_VERSION;
+	inflight->desc_num = vq->size;
+	__atomic_store_n(&inflight->used_idx, vq->next_used, __ATOMIC_RELEASE);
+}
+
+/* What a process before this one left in flight is to be taken first, sorted by the counters. */
+static void virtq_recover(struct virtq *vq, struct virtq_inflight *inflight)
+{
+	uint64_t counter[VIRTQ_SIZE_MAX];
+	unsigned int count = 0, at;
+
+	inflight_settle(vq, inflight);
+	for (unsigned int head = 0; head < vq->size; head++) {
+		const struct virtq_inflight_desc *desc = &inflight->desc[head];
+		const uint64_t own = __atomic_load_n(&desc->counter, __ATOMIC_RELAXED);
+
+		if (!__atomic_load_n(&desc->inflight, __ATOMIC_RELAXED))
+			continue;
+		for (at = count++; at && counter[at - 1] > own; at--) {
+			counter[at] = counter[at - 1];
+			vq->again[at] = vq->again[at - 1];
+		}
+		counter[at] = own;
+		vq->again[at] = head;
+	}
+	vq->again_count = count;
+	vq->counter = count ? counter[count - 1] + 1 : 0;
+	vq->next_avail = vq->next_used + count;
+	vq->inflight = inflight;
+}
+
+static void inflight_mark(struct virtq *vq, uint16_t head)
+{
+	struct virtq_inflight_desc *desc = &vq->inflight->desc[head];
+
+	__atomic_store_n(&desc->counter, vq->counter++, __ATOMIC_RELAXED);
+	__atomic_store_n(&desc->inflight, 1, __ATOMIC_RELEASE);
+}
+
+static void inflight_unmark(struct virtq *vq, uint16_t head)
+{
+	__atomic_store_n(&vq->inflight->desc[head].inflight, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&vq->inflight->used_idx, vq->next_used, __ATOMIC_RELEASE);
+}
+
 int virtq_init(struct virtq *vq, const struct dev_memory *memory, const struct dev_vring *ring,
 	       uint64_t features)
 {
@@ -109,6 +170,8 @@ int virtq_init(struct virtq *vq, const struct dev_memory *memory, const struct d
 	    !virtq_area(memory, ring->desc, 16 * size, VRING_DESC_ALIGN_SIZE))
 		return -EFAULT;
 	vq->next_used = __atomic_load_n(&vq->used->idx, __ATOMIC_RELAXED);
+	if (ring->inflight)
+		virtq_recover(vq, ring->inflight);
 	return 0;
 }
 
@@ -213,33 +276,64 @@ static int chain_build(const struct virtq *vq, struct virtq_chain *chain, uint16
 	return more;
 }
 
-int virtq_pop(struct virtq *vq, struct virtq_chain *chain)
+/* The head of the chain to take next. 1, 0 for none, -EPROTO. */
+static int virtq_next(const struct virtq *vq, uint16_t *ret_head)
 {
-	uint16_t index, head;
+	uint16_t index;
 
-	if (vq->broken)
-		return -EPROTO;
+	if (vq->again_next < vq->again_count) {
+		*ret_head = vq->again[vq->again_next];
+		return 1;
+	}
 	index = __atomic_load_n(&vq->avail->idx, __ATOMIC_ACQUIRE);
 	if (index == vq->next_avail)
 		return 0;
 	if ((uint16_t)(index - vq->next_avail) > vq->size)
+		return -EPROTO;
+	*ret_head = __atomic_load_n(&vq->avail->ring[vq->next_avail & (vq->size - 1)],
+				    __ATOMIC_RELAXED);
+	return *ret_head < vq->size ? 1 : -EPROTO;
+}
+
+int virtq_pop(struct virtq *vq, struct virtq_chain *chain)
+{
+	uint16_t head;
+	int some;
+
+	if (vq->broken)
+		return -EPROTO;
+	some = virtq_next(vq, &head);
+	if (!some)
+		return 0;
+	if (some < 0 || chain_build(vq, chain, head))
 		return virtq_break(vq);
-	head = __atomic_load_n(&vq->avail->ring[vq->next_avail & (vq->size - 1)],
-			       __ATOMIC_RELAXED);
-	if (head >= vq->size || chain_build(vq, chain, head))
-		return virtq_break(vq);
+	if (vq->again_next < vq->again_count) {
+		vq->again_next++;
+		return 1;
+	}
+	if (vq->inflight)
+		inflight_mark(vq, head);
 	vq->next_avail++;
 	return 1;
 }
 
-void virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written)
+void virtq_push_head(struct virtq *vq, uint16_t head, uint32_t written)
 {
 	struct vring_used_elem *elem = &vq->used->ring[vq->next_used & (vq->size - 1)];
 
-	__atomic_store_n(&elem->id, chain->head, __ATOMIC_RELAXED);
+	__atomic_store_n(&elem->id, head, __ATOMIC_RELAXED);
 	__atomic_store_n(&elem->len, written, __ATOMIC_RELAXED);
+	if (vq->inflight)
+		__atomic_store_n(&vq->inflight->last_batch_head, head, __ATOMIC_RELAXED);
 	vq->next_used++;
 	__atomic_store_n(&vq->used->idx, vq->next_used, __ATOMIC_RELEASE);
+	if (vq->inflight)
+		inflight_unmark(vq, head);
+}
+
+void virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written)
+{
+	virtq_push_head(vq, chain->head, written);
 }
 
 /* The field behind the driver area's ring: the driver wants to be told when that index is used. */

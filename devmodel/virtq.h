@@ -20,12 +20,37 @@
 #define VIRTQ_FEATURES	(1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_RING_F_EVENT_IDX)
 
 /**
+ * struct virtq_inflight - vhost-user's record of the requests in flight of a split virtqueue
+ *
+ * The layout is that of "Inflight I/O tracking" in the vhost-user specification. The memory is
+ * shared with a peer that is not trusted.
+ */
+struct virtq_inflight {
+	uint64_t features;
+	uint16_t version;
+	uint16_t desc_num;
+	uint16_t last_batch_head;
+	uint16_t used_idx;
+	struct virtq_inflight_desc {
+		uint8_t inflight;
+		uint8_t padding[5];
+		uint16_t next;
+		uint64_t counter;
+	} desc[];
+};
+
+#define VIRTQ_INFLIGHT_VERSION	1
+
+/**
  * struct virtq - a queue that a device serves, from one thread
  * @memory: what its buffers may lie in; the caller's, and stays
  * @desc: guest-physical address of the descriptor table
  * @next_avail: index into the driver area of the next chain to take
  * @next_used: index into the device area of the next chain to give back
  * @signalled: next_used when the driver was last interrupted, if @has_signalled
+ * @counter: orders the requests recorded in @inflight
+ * @again: heads of the chains that a process before this one took and did not give back, in the
+ *	order in which it took them
  * @broken: the driver did what it must not, and the queue is left alone from then on
  */
 struct virtq {
@@ -37,6 +62,11 @@ struct virtq {
 	uint16_t next_avail;
 	uint16_t next_used;
 	uint16_t signalled;
+	struct virtq_inflight *inflight;
+	uint64_t counter;
+	uint16_t again[VIRTQ_SIZE_MAX];
+	uint16_t again_count;
+	uint16_t again_next;
 	bool has_signalled;
 	bool indirect;
 	bool event_index;
@@ -70,6 +100,8 @@ struct virtq_chain {
  * virtq_init - begin to serve a queue
  * @features: as negotiated
  *
+ * With a record of requests in flight, those of a process that died come first, once more.
+ *
  * Return: 0; -EINVAL for a size that is none; -EFAULT for a ring not aligned or not in one region.
  */
 int virtq_init(struct virtq *vq, const struct dev_memory *memory, const struct dev_vring *ring,
@@ -83,6 +115,9 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *chain);
 
 /* Give a chain back, of which @written bytes at the front of the writable part are now set. */
 void virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written);
+
+/* The same for a chain of which only the head was kept. */
+void virtq_push_head(struct virtq *vq, uint16_t head, uint32_t written);
 
 /* Does the driver want to know of what was pushed since it was last asked? */
 bool virtq_should_notify(struct virtq *vq);

@@ -35,11 +35,17 @@ bool worker_ends(const struct worker *worker)
 
 bool worker_wait(struct worker *worker, struct pollfd *wait, unsigned int count)
 {
+	return worker_wait_for(worker, wait, count, -1);
+}
+
+bool worker_wait_for(struct worker *worker, struct pollfd *wait, unsigned int count,
+		     int timeout_ms)
+{
 	int n;
 
 	wait[WORKER_POLL_STOP] = (struct pollfd){ .fd = worker->stop, .events = POLLIN };
 	do {
-		n = poll(wait, count, -1);
+		n = poll(wait, count, timeout_ms);
 	} while (n < 0 && errno == EINTR);
 	/* Any other error would only repeat itself at full speed. */
 	return n >= 0 && !wait[WORKER_POLL_STOP].revents;

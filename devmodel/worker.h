@@ -28,4 +28,8 @@ bool worker_ends(const struct worker *worker);
 /* Waits until one of @count entries is ready. False: the thread is to end. */
 bool worker_wait(struct worker *worker, struct pollfd *wait, unsigned int count);
 
+/* The same, but no longer than @timeout_ms; -1 is without an end. */
+bool worker_wait_for(struct worker *worker, struct pollfd *wait, unsigned int count,
+		     int timeout_ms);
+
 #endif /* DEVMODEL_WORKER_H */

@@ -4,6 +4,7 @@
 
 include selftests/unit/build.mk
 include selftests/abi/build.mk
+include selftests/vhost/build.mk
 
 LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs state exits mmio interrupts lapic \
 	irqchip pit irqfd ioeventfd x2apic pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT OR GPL-2.0
 # Programs of Moat's that run on the host, and their unit tests.
 
-LIB_SRCS := $(wildcard userspace/lib/*.c)
+LIB_SRCS := $(filter-out %/sandbox.c,$(wildcard userspace/lib/*.c))
 LIB_OBJS := $(LIB_SRCS:%.c=$(B)/obj/%.o)
+
+# Apart from the others for the libraries that it takes.
+SANDBOX_OBJ := $(B)/obj/userspace/lib/sandbox.o
+SANDBOX_LIBS := -lseccomp -lcap-ng
 
 VMM_SRCS := $(filter-out %_test.c,$(wildcard userspace/vmm/*.c))
 VMM_OBJS := $(VMM_SRCS:%.c=$(B)/obj/%.o)
@@ -24,7 +28,7 @@ $(B)/obj/userspace/vmm/acpi.o: CFLAGS += -I$(B)/obj/userspace/vmm
 
 $(B)/bin/moat-vmm: $(VMM_OBJS) $(LIB_OBJS) $(B)/obj/devmodel.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ -pthread
+	$(CC) $(CFLAGS) -o $@ $^ -pthread $(URING)
 
 # A unit test is NAME_test.c beside NAME.c, linked with what it tests and nothing that needs a node.
 VMM_TESTS := virtio_pci serial ioapic boot
@@ -39,5 +43,5 @@ $(VMM_TESTS:%=$(B)/unit/%_test): $(B)/unit/%_test: userspace/vmm/%_test.c $(LIB_
 	$(CC) $(CFLAGS) $(SAN) -MF $@.d -MT $@ -o $@ $(filter %.c,$^) -pthread
 
 -include $(VMM_TESTS:%=$(B)/unit/%_test.d)
--include $(LIB_OBJS:.o=.d) $(VMM_OBJS:.o=.d)
+-include $(LIB_OBJS:.o=.d) $(SANDBOX_OBJ:.o=.d) $(VMM_OBJS:.o=.d)
 -include userspace/vmctl/build.mk

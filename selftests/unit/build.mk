@@ -43,14 +43,15 @@ $(B)/unit/virtq_fuzz: selftests/unit/virtq_fuzz.c devmodel/virtq.c $(VIRTQ_HDR)
 
 # Devices over their rings; what vmctl and moat-init say to each other; the reader of programs.
 UNIT_TESTS += $(B)/unit/device_test $(B)/unit/channel_test $(B)/unit/elf_test
-DEVICE_TEST_SRC := selftests/unit/device_test.c $(wildcard devmodel/*.c) userspace/lib/thread.c
+DEVICE_TEST_SRC := selftests/unit/device_test.c $(wildcard devmodel/*.c) userspace/lib/thread.c \
+	userspace/lib/fd.c userspace/lib/parse.c $(addprefix devmodel/blk/,blk.c limit.c queue.c)
 CHANNEL_TEST_SRC := selftests/unit/channel_test.c userspace/init/channel.c userspace/init/stream.c \
 	userspace/lib/fd.c userspace/lib/parse.c
 ELF_TEST_SRC := selftests/unit/elf_test.c userspace/vmctl/elf.c userspace/lib/fd.c userspace/lib/parse.c
 
-$(B)/unit/device_test: $(DEVICE_TEST_SRC) $(wildcard devmodel/*.h) selftests/unit/unit.h
+$(B)/unit/device_test: $(DEVICE_TEST_SRC) $(wildcard devmodel/*.h devmodel/blk/*.h) selftests/unit/unit.h
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(DEVICE_TEST_SRC)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(DEVICE_TEST_SRC) $(URING)
 
 $(B)/unit/channel_test: $(CHANNEL_TEST_SRC) $(wildcard userspace/init/*.h) include/moat/run.h \
 		selftests/unit/unit.h

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devmodel/blk.h"
+#include "devmodel/blk/blk.h"
 #include "devmodel/console.h"
 #include "devmodel/rng.h"
 #include "devmodel/virtq.h"
@@ -123,6 +123,15 @@ static int64_t complete(unsigned int queue, int timeout)
 
 static int disk;
 
+static int blk_make(int fd, bool read_only)
+{
+	const struct blk_options options = {
+		.fd = fd, .direct_fd = -1, .read_only = read_only, .queues = 1,
+	};
+
+	return blk_create(&options, &device);
+}
+
 static void blk_begin(bool read_only)
 {
 	uint8_t sector[512];
@@ -133,7 +142,7 @@ static void blk_begin(bool read_only)
 		memset(sector, i, sizeof(sector));
 		EXPECT(write(disk, sector, sizeof(sector)) == sizeof(sector));
 	}
-	EXPECT(!blk_create(dup(disk), read_only, &device));
+	EXPECT(!blk_make(dup(disk), read_only));
 	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
 }
 
@@ -293,9 +302,9 @@ static void test_blk_refuses_files(void)
 {
 	int fd = memfd_create("disk", 0), fds[2];
 
-	EXPECT(blk_create(fd, false, &device) == -EINVAL);
-	EXPECT(!ftruncate(fd, 1000) && blk_create(fd, false, &device) == -EINVAL);
-	EXPECT(!pipe(fds) && blk_create(fds[0], false, &device) == -ENOTBLK);
+	EXPECT(blk_make(fd, false) == -EINVAL);
+	EXPECT(!ftruncate(fd, 1000) && blk_make(fd, false) == -EINVAL);
+	EXPECT(!pipe(fds) && blk_make(fds[0], false) == -ENOTBLK);
 	close(fds[0]);
 	close(fds[1]);
 	close(fd);

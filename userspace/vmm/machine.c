@@ -14,7 +14,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "devmodel/blk.h"
+#include "devmodel/blk/blk.h"
 #include "devmodel/console.h"
 #include "devmodel/device.h"
 #include "devmodel/rng.h"
@@ -45,6 +45,9 @@ static int machine_add_virtio(struct machine *machine, struct device *dev)
 
 static int machine_add_disk(struct machine *machine, const struct options_disk *disk)
 {
+	struct blk_options options = {
+		.direct_fd = -1, .read_only = disk->read_only, .queues = 1,
+	};
 	struct device *dev;
 	int err, fd = fd_open(disk->path, disk->read_only ? O_RDONLY : O_RDWR);
 
@@ -54,7 +57,8 @@ static int machine_add_disk(struct machine *machine, const struct options_disk *
 			  "; with ,ro behind it, it is only read" : "");
 		return fd;
 	}
-	err = blk_create(fd, disk->read_only, &dev);
+	options.fd = fd;
+	err = blk_create(&options, &dev);
 	if (err) {
 		log_error("disk %s cannot be used: %s", disk->path, strerror(-err));
 		fd_close(fd);

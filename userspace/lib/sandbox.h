@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* What a program that serves somebody untrusted gives up, once it has all that it needs. */
+#ifndef LIB_SANDBOX_H
+#define LIB_SANDBOX_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SANDBOX_LISTS_MAX	4
+
+/**
+ * struct sandbox_call - a system call, and why
+ * @number: as SYS_read
+ * @error: 0: it is allowed; an errno: it fails so, and does no harm
+ * @why: what it is for; NULL ends a list
+ * @argument: from 1 on: only allowed if that argument, masked by @mask, is @value. 0: any
+ *	arguments
+ */
+struct sandbox_call {
+	int number;
+	int error;
+	const char *why;
+	unsigned int argument;
+	uint64_t mask;
+	uint64_t value;
+};
+
+/**
+ * struct sandbox - what remains
+ * @uid: to change to; -1: stays
+ * @gid: the same; without any supplementary groups
+ * @calls: lists of system calls. Any other one kills the process
+ */
+struct sandbox {
+	uid_t uid;
+	gid_t gid;
+	const struct sandbox_call *calls[SANDBOX_LISTS_MAX];
+};
+
+/**
+ * sandbox_enter - give up all rights, for good
+ * @ret_step: what it was that failed, in words
+ *
+ * The root is empty and read-only afterwards, there are no capabilities and no way to get any, and
+ * a system call that is not listed kills the process. Call it while there is only one thread.
+ *
+ * Return: 0; a negative errno, and then the process can only end. A root of its own is the only
+ * thing that a host may refuse (no user namespaces for ordinary users): then sandbox_enter() goes
+ * on, and returns 1.
+ */
+int sandbox_enter(const struct sandbox *sandbox, const char **ret_step);
+
+#endif /* LIB_SANDBOX_H */
