@@ -62,6 +62,22 @@ $(B)/unit/elf_test: $(ELF_TEST_SRC) userspace/vmctl/elf.h selftests/unit/unit.h
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(ELF_TEST_SRC)
 
+# vhost-user back ends, and front ends that break each rule.
+UNIT_TESTS += $(B)/unit/vhost_user_test
+VHOST_USER_SRC := $(addprefix devmodel/vhost_user/,backend.c inflight.c message.c regions.c) devmodel/virtq.c \
+	userspace/lib/fd.c userspace/lib/parse.c
+VHOST_USER_HDR := $(wildcard devmodel/vhost_user/*.h) devmodel/virtq.h devmodel/device.h \
+	selftests/unit/unit.h selftests/unit/vhost_user_front.h
+
+$(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(VHOST_USER_HDR)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
+
+# Needs clang. Begins with selftests/unit/vhost_user_corpus.
+$(B)/unit/vhost_user_fuzz: selftests/unit/vhost_user_fuzz.c $(VHOST_USER_SRC) $(VHOST_USER_HDR)
+	@mkdir -p $(@D)
+	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
+
 # Instruction decoder, emulator (by hand, and against this machine's CPU), page-table walker.
 UNIT_TESTS += $(B)/unit/decode_test $(B)/unit/emulate_test $(B)/unit/emulate_native_test $(B)/unit/walk_test
 EMULATE_SRC := module/x86/decode.c module/x86/emulate.c
@@ -86,4 +102,4 @@ $(B)/unit/decode_fuzz: selftests/unit/decode_fuzz.c selftests/unit/emulate_world
 
 # All fuzzers, to be started by hand.
 .PHONY: fuzz
-fuzz: $(B)/unit/stage2_fuzz $(B)/unit/virtq_fuzz $(B)/unit/decode_fuzz
+fuzz: $(B)/unit/stage2_fuzz $(B)/unit/virtq_fuzz $(B)/unit/decode_fuzz $(B)/unit/vhost_user_fuzz

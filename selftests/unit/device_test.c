@@ -5,11 +5,13 @@
 #include <linux/virtio_blk.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devmodel/blk/blk.h"
@@ -132,16 +134,21 @@ static int blk_make(int fd, bool read_only)
 	return blk_create(&options, &device);
 }
 
-static void blk_begin(bool read_only)
+static void blk_fill(void)
 {
 	uint8_t sector[512];
 
-	begin();
-	disk = memfd_create("disk", 0);
 	for (unsigned int i = 0; i < DISK_SECTORS; i++) {
 		memset(sector, i, sizeof(sector));
 		EXPECT(write(disk, sector, sizeof(sector)) == sizeof(sector));
 	}
+}
+
+static void blk_begin(bool read_only)
+{
+	begin();
+	disk = memfd_create("disk", 0);
+	blk_fill();
 	EXPECT(!blk_make(dup(disk), read_only));
 	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
 }
@@ -310,6 +317,185 @@ static void test_blk_refuses_files(void)
 	close(fd);
 }
 
+static void blk_begin_with(struct blk_options options)
+{
+	begin();
+	disk = memfd_create("disk", 0);
+	blk_fill();
+	options.fd = dup(disk);
+	options.direct_fd = -1;
+	EXPECT(!blk_create(&options, &device));
+	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
+}
+
+static void test_blk_serial(void)
+{
+	blk_begin_with((struct blk_options){ .queues = 1, .serial = "twenty bytes exactly" });
+	memset(at(0, AREA_DATA + 0x1000), 0x55, 24);
+	EXPECT(blk_do(VIRTIO_BLK_T_GET_ID, 0, 24, true) == VIRTIO_BLK_S_OK);
+	EXPECT(!memcmp(at(0, AREA_DATA + 0x1000), "twenty bytes exactly\x55", 21));
+	blk_end();
+}
+
+/* A read of a sector by any queue, without waiting for it. */
+static void blk_submit_read(unsigned int queue, uint16_t head, uint64_t sector)
+{
+	struct virtio_blk_outhdr header = { .type = VIRTIO_BLK_T_IN, .sector = sector };
+	const uint32_t offset = AREA_DATA + head * 0x400;
+
+	memcpy(at(queue, offset), &header, sizeof(header));
+	put(queue, head, offset, sizeof(header), VRING_DESC_F_NEXT);
+	put(queue, head + 1, offset + 0x100, 512, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE);
+	put(queue, head + 2, offset + 0x300, 1, VRING_DESC_F_WRITE);
+	kick(queue, head);
+}
+
+static bool blk_read_is(unsigned int queue, uint16_t head, uint8_t value)
+{
+	const uint8_t *data = at(queue, AREA_DATA + head * 0x400 + 0x100);
+
+	return data[0] == value && data[511] == value && data[0x200] == VIRTIO_BLK_S_OK;
+}
+
+static void test_blk_queues(void)
+{
+	struct virtio_blk_config config;
+
+	blk_begin_with((struct blk_options){ .queues = 2 });
+	EXPECT(device->ops->queue_count == 2);
+	EXPECT(device->ops->features(device) >> VIRTIO_BLK_F_MQ & 1);
+	device->ops->config_read(device, 0, &config, sizeof(config));
+	EXPECT(config.num_queues == 2);
+	for (unsigned int i = 0; i < 500; i++) {
+		blk_submit_read(0, 0, i % 64);
+		blk_submit_read(0, 3, (i + 1) % 64);
+		blk_submit_read(1, 0, (i + 2) % 64);
+		EXPECT(complete(1, TIMEOUT_MS) == 513);
+		EXPECT(complete(0, TIMEOUT_MS) == 513 && complete(0, TIMEOUT_MS) == 513);
+		EXPECT(blk_read_is(0, 0, i % 64) && blk_read_is(0, 3, (i + 1) % 64));
+		EXPECT(blk_read_is(1, 0, (i + 2) % 64));
+	}
+	blk_end();
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
+}
+
+/* 40 requests of which 100 fit in a second, after a burst of a tenth of one. */
+static void test_blk_limits(void)
+{
+	const struct blk_options limits[] = {
+		{ .queues = 1, .ops_per_second = 100 },
+		{ .queues = 1, .bytes_per_second = 100 * (16 + 512 + 1) },
+	};
+
+	for (unsigned int i = 0; i < 2; i++) {
+		uint64_t from, took;
+
+		blk_begin_with(limits[i]);
+		from = now_ms();
+		for (unsigned int j = 0; j < 40; j++)
+			EXPECT(blk_do(VIRTIO_BLK_T_IN, j, 512, true) == VIRTIO_BLK_S_OK);
+		took = now_ms() - from;
+		EXPECT(took >= 250 && took < 1500);
+		blk_end();
+	}
+}
+
+/* A device that waits for its limit stops all the same, and what it did not take is not lost. */
+static void test_blk_stops_within_limit(void)
+{
+	uint64_t from = now_ms();
+
+	blk_begin_with((struct blk_options){ .queues = 1, .bytes_per_second = 1 });
+	blk_submit_read(0, 0, 1);
+	EXPECT(complete(0, TIMEOUT_MS) == 513);
+	blk_submit_read(0, 3, 2);
+	EXPECT(complete(0, QUIET_MS) < 0);
+	blk_end();
+	EXPECT(now_ms() - from < 1000);
+}
+
+static void test_blk_resize(void)
+{
+	struct virtio_blk_config config;
+
+	blk_begin(false);
+	EXPECT(blk_resize(device) == 0);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, DISK_SECTORS, 512, true) == VIRTIO_BLK_S_IOERR);
+	EXPECT(!ftruncate(disk, 2 * DISK_SECTORS * 512) && blk_resize(device) == 1);
+	device->ops->config_read(device, 0, &config, sizeof(config));
+	EXPECT(config.capacity == 2 * DISK_SECTORS);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, DISK_SECTORS, 512, true) == VIRTIO_BLK_S_OK);
+	EXPECT(!ftruncate(disk, 100) && blk_resize(device) == -EINVAL);
+	blk_end();
+}
+
+/* Memory of the kernel's own, which direct I/O refuses as it does a window of Moat's. */
+static void *unpinnable_page(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	void *page = NULL;
+	char line[256];
+
+	while (fgets(line, sizeof(line), maps))
+		if (strstr(line, "[vvar]"))
+			page = (void *)strtoul(line, NULL, 16);
+	fclose(maps);
+	return page;
+}
+
+/* A write of 512 bytes from @gpa, which is in the second region. */
+static uint8_t blk_write_from(uint64_t gpa, uint64_t sector)
+{
+	struct virtio_blk_outhdr header = { .type = VIRTIO_BLK_T_OUT, .sector = sector };
+	uint8_t *status = at(0, AREA_DATA + 0x8000);
+
+	memcpy(at(0, AREA_DATA), &header, sizeof(header));
+	*status = 0xff;
+	put(0, 0, AREA_DATA, sizeof(header), VRING_DESC_F_NEXT);
+	put(0, 1, 0, 512, VRING_DESC_F_NEXT);
+	((struct vring_desc *)at(0, 0))[1].addr = gpa;
+	put(0, 2, AREA_DATA + 0x8000, 1, VRING_DESC_F_WRITE);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) >= 0);
+	return *status;
+}
+
+/* Where direct I/O is not possible, of one request or of this memory at all, it is not needed. */
+static void test_blk_direct(void)
+{
+	char path[] = "/tmp/moat-disk.XXXXXX";
+	struct blk_options options = { .queues = 1 };
+	void *page = unpinnable_page();
+
+	begin();
+	disk = mkstemp(path);
+	blk_fill();
+	options.fd = dup(disk);
+	options.direct_fd = open(path, O_RDWR | O_DIRECT);
+	EXPECT(!blk_create(&options, &device));
+	memory.count = page ? 2 : 1;
+	memory.region[1] = (struct dev_region){ .gpa = 1 << 30, .size = 4096, .hva = page };
+	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
+	/* test memory comes from malloc(): rarely aligned */
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, 7, 512, true) == VIRTIO_BLK_S_OK && blk_data_is(7, 512));
+	memset(at(0, AREA_DATA + 0x1000), 0xab, 1024);
+	EXPECT(blk_do(VIRTIO_BLK_T_OUT, 62, 1024, false) == VIRTIO_BLK_S_OK);
+	EXPECT(blk_disk_byte(62) == 0xab && blk_disk_byte(63) == 0xab);
+	if (page)
+		EXPECT(blk_write_from(1 << 30, 3) == VIRTIO_BLK_S_OK);
+	EXPECT(blk_do(VIRTIO_BLK_T_IN, 5, 512, true) == VIRTIO_BLK_S_OK && blk_data_is(5, 512));
+	memory.count = 1;
+	unlink(path);
+	blk_end();
+}
+
 /* rng */
 
 static void test_rng(void)
@@ -448,6 +634,12 @@ static const struct unit_test tests[] = {
 	{ "blk: malformed requests", test_blk_malformed },
 	{ "blk: a broken ring, and a fresh start", test_blk_broken_and_restarted },
 	{ "blk: files of no whole sectors are refused", test_blk_refuses_files },
+	{ "blk: the serial number", test_blk_serial },
+	{ "blk: queues beside each other", test_blk_queues },
+	{ "blk: limits are kept", test_blk_limits },
+	{ "blk: stops while a limit holds it back", test_blk_stops_within_limit },
+	{ "blk: another size", test_blk_resize },
+	{ "blk: direct I/O where it can be", test_blk_direct },
 	{ "rng: fills what it may write, no more", test_rng },
 	{ "console: input waits for room", test_console_in },
 	{ "console: output waits for the reader", test_console_out },

@@ -358,6 +358,121 @@ static void test_notify_event_index(void)
 	end();
 }
 
+/* The record of requests in flight. */
+
+static union {
+	struct virtq_inflight record;
+	uint8_t bytes[sizeof(struct virtq_inflight) + SIZE * sizeof(struct virtq_inflight_desc)];
+} inflight;
+
+static void inflight_begin(uint16_t index)
+{
+	memset(&inflight, 0, sizeof(inflight));
+	begin(0);
+	ring.inflight = &inflight.record;
+	ring.next_avail = index;
+	((struct vring_avail *)ring_at(RING_AVAIL))->idx = index;
+	((struct vring_used *)ring_at(RING_USED))->idx = index;
+	for (unsigned int i = 0; i < SIZE; i++)
+		put_desc(RING_DESC, i, (struct vring_desc){ RING_DATA + i, 1, 0, 0 });
+	EXPECT(virtq_init(&vq, &ring_memory, &ring, 0) == 0);
+}
+
+/* Another process takes over, as the one before it has left things. */
+static void inflight_next(void)
+{
+	EXPECT(virtq_init(&vq, &ring_memory, &ring, 0) == 0);
+}
+
+static void expect_head(uint16_t head)
+{
+	EXPECT(virtq_pop(&vq, &chain) == 1 && chain.head == head);
+}
+
+static void inflight_resubmits(uint16_t index)
+{
+	static const uint16_t order[] = { 5, 2, 7, 0 };
+
+	inflight_begin(index);
+	for (unsigned int i = 0; i < 4; i++) {
+		put_avail(order[i]);
+		expect_head(order[i]);
+	}
+	virtq_push_head(&vq, 2, 0);
+	inflight_next();
+	expect_head(5);
+	virtq_push_head(&vq, 5, 0);
+	inflight_next();
+	put_avail(1);
+	expect_head(7);
+	expect_head(0);
+	expect_head(1);
+	EXPECT(virtq_pop(&vq, &chain) == 0);
+	inflight_next();
+	expect_head(7);
+	expect_head(0);
+	expect_head(1);
+	virtq_push_head(&vq, 7, 0);
+	virtq_push_head(&vq, 0, 0);
+	virtq_push_head(&vq, 1, 0);
+	EXPECT(((struct vring_used *)ring_at(RING_USED))->idx == (uint16_t)(index + 5));
+	inflight_next();
+	EXPECT(virtq_pop(&vq, &chain) == 0 && !virtq_kick_enable(&vq));
+	end();
+}
+
+static void test_inflight_resubmits(void)
+{
+	inflight_resubmits(0);
+	inflight_resubmits(0xfffe);
+}
+
+/* Killed between any two stores of giving back: the request is done once, or done again. */
+static void test_inflight_between_stores(void)
+{
+	struct vring_used *used;
+
+	inflight_begin(0);
+	used = ring_at(RING_USED);
+	put_avail(3);
+	put_avail(4);
+	expect_head(3);
+	expect_head(4);
+	inflight.record.last_batch_head = 3;
+	inflight_next();
+	expect_head(3);			/* not in the device area yet */
+	expect_head(4);
+	used->ring[0].id = 3;
+	used->idx = 1;
+	inflight_next();
+	expect_head(4);			/* it was, and was still marked */
+	EXPECT(virtq_pop(&vq, &chain) == 0);
+	used->idx = 2;
+	inflight.record.last_batch_head = 4;
+	inflight.record.desc[4].inflight = 0;
+	inflight_next();		/* used_idx was the last to be stored */
+	EXPECT(virtq_pop(&vq, &chain) == 0 && inflight.record.used_idx == 2);
+	end();
+}
+
+/* Whatever is in the record, what comes of it is a head of the ring, each at most once. */
+static void test_inflight_spoilt(void)
+{
+	inflight_begin(0);
+	for (unsigned int i = 0; i < 10000; i++) {
+		unsigned int seen = 0;
+
+		for (unsigned int j = 0; j < sizeof(inflight.bytes); j++)
+			inflight.bytes[j] = rand() >> 8;
+		inflight_next();
+		while (virtq_pop(&vq, &chain) > 0) {
+			EXPECT(chain.head < SIZE && !(seen >> chain.head & 1));
+			seen |= 1u << chain.head;
+		}
+	}
+	end();
+}
+
 static uint64_t fuzz_state = 0x6d6f61742d767131;
 
 static uint32_t fuzz_random(void)
@@ -454,6 +569,9 @@ static const struct unit_test tests[] = {
 	{ "rings outside memory are refused", test_refuses_rings },
 	{ "interrupts and kicks by flags", test_notify_flags },
 	{ "interrupts and kicks by event index", test_notify_event_index },
+	{ "requests in flight outlive a process, in order", test_inflight_resubmits },
+	{ "killed while giving back, once is enough", test_inflight_between_stores },
+	{ "a spoilt record of requests in flight", test_inflight_spoilt },
 	{ "random descriptors", test_random },
 };
 
