@@ -325,6 +325,13 @@ static unsigned int queue_reap(struct blk_queue *queue)
 	return reaped;
 }
 
+/* Interrupts the driver, if anything was given back since next_used was @before. */
+static void queue_notify(struct blk_queue *queue, uint16_t before)
+{
+	if (queue->vq.next_used != before)
+		virtq_notify(&queue->vq);
+}
+
 /*
  * Works until nothing is left to do. Return: milliseconds until there is; -1: when a kick or an end
  * of a step tells.
@@ -332,6 +339,7 @@ static unsigned int queue_reap(struct blk_queue *queue)
 static int queue_serve(struct blk_queue *queue)
 {
 	while (!worker_ends(&queue->worker)) {
+		const uint16_t before = queue->vq.next_used;
 		unsigned int done;
 		int wait = 0;
 
@@ -339,10 +347,9 @@ static int queue_serve(struct blk_queue *queue)
 		done = queue_take(queue, &wait);
 		io_uring_submit(&queue->uring);
 		done += queue_reap(queue);
-		if (done) {
-			virtq_notify(&queue->vq);
+		queue_notify(queue, before);
+		if (done)
 			continue;
-		}
 		if (wait)
 			return wait;
 		if (!queue->free_count || !virtq_kick_enable(&queue->vq))
@@ -353,11 +360,13 @@ static int queue_serve(struct blk_queue *queue)
 
 static void queue_drain(struct blk_queue *queue)
 {
+	const uint16_t before = queue->vq.next_used;
+
 	while (queue->free_count < BLK_DEPTH) {
 		io_uring_submit_and_wait(&queue->uring, 1);
 		queue_reap(queue);
 	}
-	virtq_notify(&queue->vq);
+	queue_notify(queue, before);
 }
 
 static void *queue_run(void *arg)

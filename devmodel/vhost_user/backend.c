@@ -433,12 +433,21 @@ static int set_vring_kick(struct backend *backend, struct message *msg)
 	return 0;
 }
 
+/*
+ * A process before this one may have been killed after it gave a request back and before it said so.
+ * Hence a new descriptor begins with an interrupt: one too many does no harm.
+ */
 static int set_vring_call(struct backend *backend, struct message *msg)
 {
-	int fd;
+	int err, fd;
 	struct backend_ring *ring = take_vring_fd(backend, msg, &fd);
 
-	return ring ? descriptor_exchange(ring->call, fd) : fd;
+	if (!ring)
+		return fd;
+	err = descriptor_exchange(ring->call, fd);
+	if (!err)
+		eventfd_write(ring->call, 1);
+	return err;
 }
 
 static int set_vring_err(struct backend *backend, struct message *msg)

@@ -78,6 +78,18 @@ $(B)/unit/vhost_user_fuzz: selftests/unit/vhost_user_fuzz.c $(VHOST_USER_SRC) $(
 	@mkdir -p $(@D)
 	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
 
+# The sandbox, and moat-blk in it; without sanitizers, which make system calls of their own.
+UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/moat_blk_test
+
+$(B)/unit/sandbox_test: selftests/unit/sandbox_test.c userspace/lib/sandbox.c userspace/lib/sandbox.h \
+		selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $(filter %.c,$^) $(SANDBOX_LIBS)
+
+$(B)/unit/moat_blk_test: selftests/unit/moat_blk_test.c $(VHOST_USER_HDR) $(B)/bin/moat-blk
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $<
+
 # Instruction decoder, emulator (by hand, and against this machine's CPU), page-table walker.
 UNIT_TESTS += $(B)/unit/decode_test $(B)/unit/emulate_test $(B)/unit/emulate_native_test $(B)/unit/walk_test
 EMULATE_SRC := module/x86/decode.c module/x86/emulate.c

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/* What a process can still do once it is in its sandbox: each attempt by a child of its own. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "selftests/unit/unit.h"
+#include "userspace/lib/array.h"
+#include "userspace/lib/sandbox.h"
+
+#define SOMEBODY	65534
+
+static const struct sandbox_call calls[] = {
+	{ SYS_write, 0, "test", 0, 0, 0 },
+	{ SYS_getuid, 0, "test", 0, 0, 0 },
+	{ SYS_getgroups, 0, "test", 0, 0, 0 },
+	{ SYS_capget, 0, "test", 0, 0, 0 },
+	{ SYS_prctl, 0, "test", 0, 0, 0 },
+	{ SYS_stat, 0, "test", 0, 0, 0 },
+	{ SYS_mmap, 0, "test", 3, PROT_EXEC, 0 },
+	{ SYS_clone, 0, "test", 1, CLONE_THREAD, CLONE_THREAD },
+	{ SYS_openat, EACCES, "test", 0, 0, 0 },
+	{ SYS_exit_group, 0, "test", 0, 0, 0 },
+	{ 0 },
+};
+
+/* The exit status of @attempt within the sandbox; minus the signal that it died of. */
+static int attempt_status(int (*attempt)(void))
+{
+	const uid_t uid = getuid() ? (uid_t)-1 : SOMEBODY;
+	const struct sandbox sandbox = { .uid = uid, .gid = uid, .calls = { calls } };
+	const char *step = "";
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		if (sandbox_enter(&sandbox, &step) < 0)
+			_exit(99);
+		_exit(attempt());
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return 98;
+	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int do_nothing(void)
+{
+	return 0;
+}
+
+static int do_look_at_self(void)
+{
+	unsigned int caps[6] = { 0x20080522, 0 };
+	unsigned int data[6] = { 0 };
+
+	if (syscall(SYS_capget, caps, data))
+		return 1;
+	for (int i = 0; i < 6; i++)
+		if (data[i])
+			return 2;
+	if (syscall(SYS_getuid) == 0 || syscall(SYS_getgroups, 0, NULL) != 0)
+		return 3;
+	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? 0 : 4;
+}
+
+static int do_open(void)
+{
+	return open("/etc/passwd", O_RDONLY) < 0 && errno == EACCES ? 0 : 1;
+}
+
+static int do_socket(void)
+{
+	return socket(AF_UNIX, SOCK_STREAM, 0) < 0;
+}
+
+static int do_fork(void)
+{
+	return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) < 0;
+}
+
+static int do_exec(void)
+{
+	return execl("/bin/true", "true", NULL);
+}
+
+static int do_map_code(void)
+{
+	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+	       MAP_FAILED;
+}
+
+static int do_map_data(void)
+{
+	return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+	       MAP_FAILED;
+}
+
+/* Raw, since libc may take another call. */
+static int do_look_for_files(void)
+{
+	char buf[256];
+
+	return syscall(SYS_stat, "/etc", buf) == 0 || syscall(SYS_stat, "/proc", buf) == 0 ||
+	       syscall(SYS_stat, "/tmp", buf) == 0 || syscall(SYS_stat, "/../etc", buf) == 0;
+}
+
+static void test_allowed(void)
+{
+	EXPECT(attempt_status(do_nothing) == 0);
+	EXPECT(attempt_status(do_map_data) == 0);
+}
+
+static void test_nobody(void)
+{
+	EXPECT(attempt_status(do_look_at_self) == 0);
+}
+
+static void test_killed(void)
+{
+	EXPECT(attempt_status(do_socket) == -SIGSYS);
+	EXPECT(attempt_status(do_fork) == -SIGSYS);
+	EXPECT(attempt_status(do_exec) == -SIGSYS);
+	EXPECT(attempt_status(do_map_code) == -SIGSYS);
+}
+
+static void test_refused(void)
+{
+	EXPECT(attempt_status(do_open) == 0);
+}
+
+/* Where the host refuses it to this user, there is nothing to see here. */
+static void test_empty_root(void)
+{
+	EXPECT(getuid() || attempt_status(do_look_for_files) == 0);
+}
+
+static const struct unit_test tests[] = {
+	{ "what is listed is allowed", test_allowed },
+	{ "no user, groups, capabilities, or new ones", test_nobody },
+	{ "what is not listed kills", test_killed },
+	{ "what is listed to fail fails", test_refused },
+	{ "the root is empty", test_empty_root },
+};
+
+int main(void)
+{
+	return unit_main(tests, ARRAY_SIZE(tests));
+}
