@@ -197,8 +197,12 @@ static int blk_init(struct blk *blk, const struct blk_options *options)
 
 static int blk_init_queues(struct blk *blk)
 {
+	unsigned int depth = BLK_DISK_DEPTH / blk->ops.queue_count;
+
+	if (depth > BLK_DEPTH)
+		depth = BLK_DEPTH;
 	for (unsigned int i = 0; i < blk->ops.queue_count; i++) {
-		int err = queue_init(&blk->queue[i], &blk->disk);
+		int err = queue_init(&blk->queue[i], &blk->disk, depth);
 
 		if (!err)
 			continue;

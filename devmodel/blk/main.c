@@ -116,12 +116,11 @@ static int take_options(struct arguments *arguments, int argc, char **argv)
 			return -EINVAL;
 		}
 	}
-	if (optind != argc || !arguments->path ||
-	    !arguments->server.socket == (arguments->server.fd < 0)) {
-		log_error("it takes --disk, and --socket or --fd: see --help");
+	if (optind != argc || !arguments->path) {
+		log_error("it takes --disk, and nothing but options: see --help");
 		return -EINVAL;
 	}
-	return 0;
+	return server_check(&arguments->server);
 }
 
 /*

@@ -362,7 +362,7 @@ static void queue_drain(struct blk_queue *queue)
 {
 	const uint16_t before = queue->vq.next_used;
 
-	while (queue->free_count < BLK_DEPTH) {
+	while (queue->free_count < queue->depth) {
 		io_uring_submit_and_wait(&queue->uring, 1);
 		queue_reap(queue);
 	}
@@ -418,10 +418,10 @@ static int uring_restrict(struct io_uring *uring)
 	return io_uring_register_restrictions(uring, list, ARRAY_SIZE(list));
 }
 
-static int uring_init(struct io_uring *uring, const struct blk_disk *disk)
+static int uring_init(struct io_uring *uring, const struct blk_disk *disk, unsigned int depth)
 {
 	const int files[BLK_FILES] = { disk->fd, disk->direct_fd };
-	int err = io_uring_queue_init(BLK_DEPTH, uring, IORING_SETUP_R_DISABLED);
+	int err = io_uring_queue_init(depth, uring, IORING_SETUP_R_DISABLED);
 
 	if (err)
 		return err;
@@ -435,14 +435,15 @@ static int uring_init(struct io_uring *uring, const struct blk_disk *disk)
 	return err;
 }
 
-int queue_init(struct blk_queue *queue, struct blk_disk *disk)
+int queue_init(struct blk_queue *queue, struct blk_disk *disk, unsigned int depth)
 {
-	int err = uring_init(&queue->uring, disk);
+	int err = uring_init(&queue->uring, disk, depth);
 
 	if (err)
 		return err;
 	queue->disk = disk;
-	while (queue->free_count < BLK_DEPTH) {
+	queue->depth = depth;
+	while (queue->free_count < depth) {
 		queue->free[queue->free_count] = &queue->request[queue->free_count];
 		queue->free_count++;
 	}

@@ -14,8 +14,12 @@
 
 #define BLK_SECTOR	512
 
-/* Requests of a queue that the host's kernel works on at once; others wait in the ring. */
-#define BLK_DEPTH	64
+/*
+ * Requests that the host's kernel works on at once; others wait in the ring. A queue has at most
+ * BLK_DEPTH, a disk so many that their memory is bounded, whatever the driver asks for.
+ */
+#define BLK_DEPTH		64
+#define BLK_DISK_DEPTH		128
 
 /* Pieces of data in a request, as announced; and some more, where these straddle regions. */
 #define BLK_SEG_MAX	126
@@ -69,6 +73,7 @@ struct blk_request {
 
 /**
  * struct blk_queue - a queue
+ * @depth: requests that there are
  * @free: the requests not in flight; apart from them, so that what is never used stays untouched
  */
 struct blk_queue {
@@ -77,13 +82,14 @@ struct blk_queue {
 	struct virtq vq;
 	struct virtq_chain chain;
 	struct io_uring uring;
+	unsigned int depth;
 	unsigned int free_count;
 	struct blk_request *free[BLK_DEPTH];
 	struct blk_request request[BLK_DEPTH];
 };
 
 /* 0 or a negative errno. The disk's descriptors are final by now: nothing else can be reached. */
-int queue_init(struct blk_queue *queue, struct blk_disk *disk);
+int queue_init(struct blk_queue *queue, struct blk_disk *disk, unsigned int depth);
 void queue_finish(struct blk_queue *queue);
 
 int queue_start(struct blk_queue *queue, const struct dev_memory *memory,

@@ -127,7 +127,7 @@ int message_receive(int socket, struct message *msg)
 }
 
 static int message_send_all(int socket, const struct vhost_user_header *header, const void *payload,
-			    int fd)
+			    int fd, int flags)
 {
 	union {
 		char room[CMSG_SPACE(sizeof(int))];
@@ -149,7 +149,7 @@ static int message_send_all(int socket, const struct vhost_user_header *header, 
 		msg.msg_controllen = sizeof(control);
 	}
 	do {
-		n = sendmsg(socket, &msg, MSG_NOSIGNAL);
+		n = sendmsg(socket, &msg, MSG_NOSIGNAL | flags);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
@@ -164,7 +164,7 @@ int message_reply(int socket, const struct message *msg, const void *payload, si
 		.size = size,
 	};
 
-	return message_send_all(socket, &header, payload, fd);
+	return message_send_all(socket, &header, payload, fd, 0);
 }
 
 int message_send(int socket, uint32_t request)
@@ -173,7 +173,7 @@ int message_send(int socket, uint32_t request)
 		.request = request, .flags = VHOST_USER_VERSION,
 	};
 
-	return message_send_all(socket, &header, NULL, -1);
+	return message_send_all(socket, &header, NULL, -1, MSG_DONTWAIT);
 }
 
 static int message_read(struct message *msg, void *ret, size_t size, unsigned int fds)

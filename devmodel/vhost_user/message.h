@@ -48,7 +48,7 @@ int message_bad(struct message *msg, const char *fault);
  */
 int message_reply(int socket, const struct message *msg, const void *payload, size_t size, int fd);
 
-/* A message of one's own, without an argument. */
+/* A message of one's own, without an argument; -ETIMEDOUT where the peer does not read them. */
 int message_send(int socket, uint32_t request);
 
 /*

@@ -116,6 +116,19 @@ int server_option(struct server_options *options, int option, const char *value)
 	return err;
 }
 
+int server_check(const struct server_options *options)
+{
+	if (!options->socket == (options->fd < 0)) {
+		log_error("it takes one of --socket and --fd: see --help");
+		return -EINVAL;
+	}
+	if ((options->uid == (uid_t)-1) != (options->gid == (gid_t)-1)) {
+		log_error("--uid and --gid go together");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 /* Return: a socket that listens at @path, where one of a process before this may be; or an errno. */
 static int server_listen(const char *path)
 {

@@ -15,7 +15,7 @@ struct sandbox_call;
  * @socket: path of a socket to listen at; NULL: there is @fd
  * @fd: a socket that was handed over, listening or connected; -1: there is @socket
  * @once: end with the first front end
- * @uid: to serve as, and @gid; -1: those of the caller
+ * @uid: to serve as, with @gid; both -1: those of the caller
  */
 struct server_options {
 	const char *socket;
@@ -45,6 +45,9 @@ enum { SERVER_SOCKET = 0x100, SERVER_FD, SERVER_ONCE, SERVER_UID, SERVER_GID };
 
 /* Return: 0; -EINVAL for a value that is none, or an option that is none of these. */
 int server_option(struct server_options *options, int option, const char *value);
+
+/* Do the options make sense together? Says so where not. 0 or -EINVAL. */
+int server_check(const struct server_options *options);
 
 /**
  * server_run - serve a device, in a sandbox, until told to end

@@ -329,6 +329,7 @@ static void test_command_line(void)
 	static const char *const bad[] = {
 		"", "--disk x", "--disk x --fd 0 --socket y", "--disk x --fd -1", "--disk x --socket y z",
 		"--disk x --fd 3 --queues 0", "--disk x --fd 3 --queues 17", "--disk x --fd 3 --uid -1",
+		"--disk x --fd 3 --uid 1",
 		"--disk x --fd 3 --bytes-per-second 0", "--disk x --fd 3 --nonsense",
 		"--disk x --fd 3 --serial more-than-twenty-bytes",
 	};

@@ -5,8 +5,9 @@
 # queues. While the guest writes, flushes and reads back, moat-blk is killed again and again, and
 # started anew. The guest must see no error, and the disk must hold at last what the guest wrote.
 #
-# Runs on this machine. Environment: WORK_SECONDS (40), the time that the guest works; BLK_OPTIONS,
-# more for moat-blk; QEMU, the command of another QEMU that knows reconnect=1.
+# Runs on this machine. Environment: WORK_SECONDS (40), the time that the guest works; DISK, a file or
+# block device to be used, and overwritten, instead of a new file; BLK_OPTIONS, more for moat-blk;
+# QEMU, the command of another QEMU, one that knows reconnect=1.
 
 set -uo pipefail
 
@@ -23,6 +24,7 @@ DISK_SIZE=48M
 OWN_KIB=1024
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/moat-vhost.XXXXXX")
 BLK_PID='' QEMU_PID=''
+DISK=${DISK:-$WORK/disk}
 trap 'end_all 2>/dev/null; rm -rf "$WORK"' EXIT
 
 end_all() {
@@ -48,7 +50,7 @@ initramfs() {
 start_blk() {
 	local user=()
 	[ "$(id -u)" != 0 ] || user=(--uid 65534 --gid 65534)
-	"$BLK" --disk "$WORK/disk" --socket "$WORK/socket" --queues 2 --serial moat-vhost \
+	"$BLK" --disk "$DISK" --socket "$WORK/socket" --queues 2 --serial moat-vhost \
 		"${user[@]}" ${BLK_OPTIONS:-} 2>>"$WORK/blk.err" &
 	BLK_PID=$!
 }
@@ -123,8 +125,7 @@ for need in "$BLK" "$GUEST" "$KERNEL/vmlinuz"; do
 	[ -e "$need" ] || { tap_skip "blk_restart" "there is no $need"; tap_end; }
 done
 initramfs
-truncate -s "$DISK_SIZE" "$WORK/disk"
-[ "$(id -u)" != 0 ] || chown 65534 "$WORK" "$WORK/disk"
+[ -e "$DISK" ] || truncate -s "$DISK_SIZE" "$DISK"
 start_blk
 for _ in {1..50}; do [ ! -S "$WORK/socket" ] || break; sleep 0.1; done
 start_qemu
@@ -138,7 +139,7 @@ tap_ok $? "the guest comes to its end, moat-blk killed $KILLS times" \
 	"$(messages)"
 tap_is "$(tr -d '\r' <"$WORK/console" | grep -a '^error')" 'errors: 0' "the guest sees no error"
 read -ra ROUNDS < <(tr -d '\r' <"$WORK/console" | sed -n 's/^rounds: \(.*\) end$/\1/p')
-OUT=$("$GUEST" "$WORK/disk" "${ROUNDS[@]}" 2>&1)
+OUT=$("$GUEST" "$DISK" "${ROUNDS[@]}" 2>&1)
 tap_ok $? "the disk holds what the guest wrote in its rounds ${ROUNDS[*]}" "$OUT"
 [ "$OWN" -gt 0 ] && [ "$OWN" -le "$OWN_KIB" ]
 tap_ok $? "moat-blk has $OWN KiB of its own, $ANONYMOUS of them anonymous; at most $OWN_KIB"

@@ -23,7 +23,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -163,11 +162,11 @@ static int disk_verify(const char *path, char **rounds)
 {
 	static uint64_t piece[PIECE_MAX / 8];
 	struct worker worker = { .piece = piece, .fd = open(path, O_RDONLY) };
-	struct stat st;
+	const off_t size = lseek(worker.fd, 0, SEEK_END);
 
-	if (worker.fd < 0 || fstat(worker.fd, &st))
+	if (size <= 0)
 		return 1;
-	part_size = st.st_size / WORKERS / SECTOR * SECTOR;
+	part_size = size / WORKERS / SECTOR * SECTOR;
 	for (unsigned int i = 0; i < WORKERS; i++) {
 		worker.number = i;
 		worker.rounds = atoi(rounds[i]);
