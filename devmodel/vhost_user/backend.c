@@ -66,6 +66,7 @@ struct backend_ring {
  * @requests: where the front end listens to requests of ours, or -1
  * @features: acknowledged by the front end, as are @protocol_features
  * @running: the device is started
+ * @described: the rings, as the device is told of them
  */
 struct backend {
 	struct device *dev;
@@ -78,6 +79,7 @@ struct backend {
 	struct inflight inflight;
 	char fault[BACKEND_FAULT_MAX];
 	unsigned int ring_count;
+	struct dev_vring *described;
 	struct backend_ring ring[];
 };
 
@@ -138,17 +140,19 @@ static void backend_stop(struct backend *backend)
 			ring_stopped(backend, &backend->ring[i]);
 }
 
-static int backend_start(struct backend *backend, struct dev_vring *rings)
+static int backend_start(struct backend *backend)
 {
-	bool ready[backend->ring_count], any = false;
+	struct dev_vring *rings = backend->described;
+	bool any = false;
 	int err;
 
 	for (unsigned int i = 0; i < backend->ring_count; i++) {
 		rings[i] = (struct dev_vring){ .kick = -1, .call = -1, .err = -1 };
-		ready[i] = ring_ready(backend, &backend->ring[i]);
-		if (ready[i] && ring_describe(backend, i, &rings[i]))
+		if (!ring_ready(backend, &backend->ring[i]))
+			continue;
+		if (ring_describe(backend, i, &rings[i]))
 			return -EFAULT;
-		any |= ready[i];
+		any = true;
 	}
 	if (!any)
 		return 0;
@@ -157,7 +161,7 @@ static int backend_start(struct backend *backend, struct dev_vring *rings)
 	if (err)
 		return err;
 	for (unsigned int i = 0; i < backend->ring_count; i++)
-		backend->ring[i].running = ready[i];
+		backend->ring[i].running = rings[i].size;
 	backend->running = true;
 	return 0;
 }
@@ -165,8 +169,7 @@ static int backend_start(struct backend *backend, struct dev_vring *rings)
 /* After each message. */
 static int backend_update(struct backend *backend, struct message *msg)
 {
-	struct dev_vring rings[backend->ring_count];
-	int err = backend->running ? 0 : backend_start(backend, rings);
+	int err = backend->running ? 0 : backend_start(backend);
 
 	if (err == -EFAULT || err == -EINVAL)
 		return message_bad(msg, "with it a ring is ready that is not whole in memory");
@@ -662,10 +665,12 @@ int backend_create(struct device *dev, struct backend **ret)
 {
 	const unsigned int count = dev->ops->queue_count;
 	struct backend *backend = calloc(1, sizeof(*backend) + count * sizeof(backend->ring[0]));
-	int err = 0;
+	int err;
 
 	if (!backend)
 		return -ENOMEM;
+	backend->described = calloc(count, sizeof(backend->described[0]));
+	err = backend->described ? 0 : -ENOMEM;
 	backend->dev = dev;
 	backend->socket = -1;
 	backend->requests = -1;
@@ -690,5 +695,6 @@ void backend_destroy(struct backend *backend)
 		fd_close(backend->ring[i].call);
 		fd_close(backend->ring[i].err);
 	}
+	free(backend->described);
 	free(backend);
 }
