@@ -190,7 +190,9 @@ int main(int argc, char **argv)
 		return 1;
 	err = blk_create(&arguments.disk, &dev);
 	if (err) {
-		log_error("%s cannot be a disk: %s", arguments.path, strerror(-err));
+		log_error("%s cannot be a disk: %s%s", arguments.path, strerror(-err),
+			  err == -ENOSYS || err == -EPERM ?
+			  "; it takes io_uring, which this host does not allow" : "");
 		return 1;
 	}
 	return server_run(&arguments.server, dev, blk_resize, blk_calls);

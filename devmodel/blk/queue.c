@@ -30,6 +30,8 @@ static uint8_t blk_zeroes[BLK_ZEROES_SIZE];
 _Static_assert((uint64_t)BLK_RANGE_SECTORS_MAX * BLK_SECTOR <=
 	       (uint64_t)BLK_ZEROES_SIZE * BLK_IOV_MAX, "zeroes fit in one list of pieces");
 
+#define BLK_SUBMIT_AGAIN_MS	10
+
 /* The descriptors, as the io_uring knows them. */
 enum { BLK_FILE_BUFFERED, BLK_FILE_DIRECT, BLK_FILES };
 
@@ -223,7 +225,7 @@ static int begin_range(struct blk_queue *queue, struct blk_request *request, boo
 {
 	struct virtio_blk_discard_write_zeroes range;
 
-	if (queue->disk->read_only || queue->chain.readable_count == 0 ||
+	if (queue->disk->read_only ||
 	    chain_read(&queue->chain, &range, sizeof(range)) != sizeof(range) ||
 	    queue->chain.readable_count)
 		return -EIO;
@@ -345,7 +347,9 @@ static int queue_serve(struct blk_queue *queue)
 
 		virtq_kick_disable(&queue->vq);
 		done = queue_take(queue, &wait);
-		io_uring_submit(&queue->uring);
+		/* Short of memory: what was not taken is still there a moment later. */
+		if (io_uring_submit(&queue->uring) < 0)
+			wait = BLK_SUBMIT_AGAIN_MS;
 		done += queue_reap(queue);
 		queue_notify(queue, before);
 		if (done)

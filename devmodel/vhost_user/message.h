@@ -64,7 +64,8 @@ int message_read_vring_addr(struct message *msg, struct vhost_user_vring_addr *r
 /* One descriptor, to be taken, if @ret_has_fd. */
 int message_read_vring_fd(struct message *msg, uint32_t *ret_index, bool *ret_has_fd);
 
-/* No region is empty, none wraps, none overlaps another; a descriptor for each. Sorted by address,
+/*
+ * No region is empty, none wraps, none overlaps another; a descriptor for each. Sorted by address,
  * and the descriptors with them.
  */
 int message_read_memory(struct message *msg, struct vhost_user_memory *ret_memory);

@@ -60,7 +60,9 @@ static int machine_add_disk(struct machine *machine, const struct options_disk *
 	options.fd = fd;
 	err = blk_create(&options, &dev);
 	if (err) {
-		log_error("disk %s cannot be used: %s", disk->path, strerror(-err));
+		log_error("disk %s cannot be used: %s%s", disk->path, strerror(-err),
+			  err == -ENOSYS || err == -EPERM ?
+			  "; it takes io_uring, which this host does not allow" : "");
 		fd_close(fd);
 		return err;
 	}
