@@ -112,6 +112,22 @@ $(B)/unit/decode_fuzz: selftests/unit/decode_fuzz.c selftests/unit/emulate_world
 	@mkdir -p $(@D)
 	clang $(EMULATE_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
 
+# The vhost-user front end, against a back end that misbehaves.
+UNIT_TESTS += $(B)/unit/vhost_client_test $(B)/unit/vhost_device_test $(B)/unit/vring_track_test
+VHOST_HDR := $(wildcard userspace/vmm/v*.h userspace/vmm/memory.h) devmodel/device.h \
+	selftests/unit/unit.h selftests/unit/vhost_mock.h
+
+$(B)/unit/vhost_client_test: $(addprefix selftests/unit/,vhost_client_test.c vhost_mock.c) \
+		userspace/vmm/vhost_user.c
+$(B)/unit/vhost_device_test: $(addprefix selftests/unit/,vhost_device_test.c vhost_mock.c) \
+		$(addprefix userspace/vmm/,vhost_device.c vhost_share.c vhost_user.c vring_track.c \
+		memory.c)
+$(B)/unit/vring_track_test: selftests/unit/vring_track_test.c userspace/vmm/vring_track.c
+$(addprefix $(B)/unit/,vhost_client_test vhost_device_test vring_track_test): $(VHOST_HDR) \
+		$(LIB_SRCS)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
+
 # All fuzzers, to be started by hand.
 .PHONY: fuzz
 fuzz: $(B)/unit/stage2_fuzz $(B)/unit/virtq_fuzz $(B)/unit/decode_fuzz $(B)/unit/vhost_user_fuzz

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "userspace/lib/fd.h"
@@ -34,6 +36,23 @@ int fd_open(const char *path, int flags)
 		return fd_take(number, flags);
 	fd = open(path, flags | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
+}
+
+bool fd_take_event(int fd)
+{
+	uint64_t count;
+	struct iovec iov = { .iov_base = &count, .iov_len = sizeof(count) };
+
+	return preadv2(fd, &iov, 1, -1, RWF_NOWAIT) == sizeof(count);
+}
+
+/* There is no write that never waits: this one would only if filled between the two calls. */
+void fd_signal_event(int fd)
+{
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+
+	if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT))
+		eventfd_write(fd, 1);
 }
 
 void fd_close(int fd)

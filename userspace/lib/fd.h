@@ -2,6 +2,7 @@
 #ifndef LIB_FD_H
 #define LIB_FD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,6 +15,14 @@
  * Return: a descriptor or a negative errno; -EACCES for a descriptor of which @flags asks too much
  */
 int fd_open(const char *path, int flags);
+
+/*
+ * Eventfds that another process has too, and may have made blocking, or emptied or filled just now.
+ * fd_take_event(): was it signalled since it was last taken? fd_signal_event(): one more, unless it
+ * is full.
+ */
+bool fd_take_event(int fd);
+void fd_signal_event(int fd);
 
 /* Close what is open; -1 is fine. */
 void fd_close(int fd);

@@ -13,6 +13,7 @@
  * @argv: the command, NULL-terminated
  * @env: NAME=value, or NAME for the caller's value; beats what is passed anyway
  * @disks: it has some
+ * @sockets: values of --device-socket, which begin with a type
  * @terminals: as session_terminals() has it
  */
 struct guest {
@@ -21,6 +22,8 @@ struct guest {
 	char **env;
 	size_t env_count;
 	bool disks;
+	char **sockets;
+	size_t socket_count;
 	const char *terminals;
 };
 

@@ -23,6 +23,7 @@
 
 #define RUN_NODE		"/dev/moat"
 #define RUN_DISKS_MAX		16
+#define RUN_SOCKETS_MAX		8
 #define RUN_ENV_MAX		256
 #define RUN_SECTOR		512
 #define RUN_MEMORY_MIN		(16ULL << 20)
@@ -42,6 +43,9 @@ static const char run_help[] =
 "  --kernel FILE     bzImage to boot; else the host's own, $MOAT_KERNEL, or the lab's\n"
 "  --initrd FILE     initial RAM disk; only without COMMAND\n"
 "  --disk FILE[,ro]  a disk, /dev/vda and so on in the guest; may be repeated\n"
+"  --device-socket TYPE,SOCKET,isolation=shared\n"
+"                    a device that the vhost-user back end listening there serves, which sees all of\n"
+"                    the guest's memory; TYPE: blk, net, rng, console, fs, vsock; may be repeated\n"
 "  --mem SIZE        memory, with a suffix K, M or G; 256M by default\n"
 "  --cpus N          CPUs, 1 by default\n"
 "  --append TEXT     more for the kernel's command line\n"
@@ -66,6 +70,8 @@ struct run_options {
 	uint64_t cpus;
 	struct run_disk disk[RUN_DISKS_MAX];
 	unsigned int disks;
+	char *socket[RUN_SOCKETS_MAX];
+	unsigned int sockets;
 	char *env[RUN_ENV_MAX];
 	unsigned int env_count;
 	char **command;
@@ -134,6 +140,15 @@ static int set_disk(struct run_options *options, char *value)
 	return 0;
 }
 
+/* What it says is the launcher's to judge. */
+static int set_device_socket(struct run_options *options, char *value)
+{
+	if (options->sockets == RUN_SOCKETS_MAX)
+		return run_bad("device-socket", value, "one too many, 8 is the most");
+	options->socket[options->sockets++] = value;
+	return 0;
+}
+
 static int set_env(struct run_options *options, char *value)
 {
 	if (!*value || *value == '=')
@@ -152,6 +167,7 @@ static const struct {
 	{ "kernel",	required_argument,	set_kernel },
 	{ "initrd",	required_argument,	set_initrd },
 	{ "disk",	required_argument,	set_disk },
+	{ "device-socket", required_argument,	set_device_socket },
 	{ "mem",	required_argument,	set_memory },
 	{ "cpus",	required_argument,	set_cpus },
 	{ "append",	required_argument,	set_append },
@@ -309,6 +325,7 @@ static int run_add_guest(struct launch *launch, const struct run_options *option
 	struct guest guest = {
 		.kernel = kernel, .argv = options->command, .env = (char **)options->env,
 		.env_count = options->env_count, .disks = options->disks,
+		.sockets = (char **)options->socket, .socket_count = options->sockets,
 		.terminals = session_terminals(),
 	};
 	int fd = guest_pack(&guest);
@@ -331,6 +348,10 @@ static void run_add_machine(struct launch *launch, const struct run_options *opt
 	launch_add(launch, "%s%s%s", options->command ? RUN_APPEND_COMMAND : RUN_APPEND_CONSOLE,
 		   *options->append ? " " : "", options->append);
 	launch_add(launch, "--rng");
+	for (unsigned int i = 0; i < options->sockets; i++) {
+		launch_add(launch, "--device-socket");
+		launch_add(launch, "%s", options->socket[i]);
+	}
 }
 
 static int run_status(int err)

@@ -11,7 +11,6 @@
  * level-triggered pin to send: it reads them off the GSI routing table, kept in step here. An entry
  * stays in there while its remote IRR is set, masked or not, else its EOI would be missed.
  */
-#include <linux/kvm.h>
 #include <string.h>
 
 #include "userspace/vmm/bus.h"
@@ -94,28 +93,6 @@ static uint64_t ioapic_route(uint64_t entry)
 	return entry & ~(ENTRY_READ_ONLY | ENTRY_MASKED);
 }
 
-static void ioapic_route_all(struct ioapic *ioapic)
-{
-	struct {
-		struct kvm_irq_routing head;
-		struct kvm_irq_routing_entry entries[LAYOUT_PINS];
-	} table = { 0 };
-
-	for (unsigned int pin = 0; pin < LAYOUT_PINS; pin++) {
-		uint64_t entry = ioapic->routed[pin];
-
-		if (!entry)
-			continue;
-		table.entries[table.head.nr++] = (struct kvm_irq_routing_entry){
-			.gsi = pin,
-			.type = KVM_IRQ_ROUTING_MSI,
-			.u.msi.address_lo = ioapic_msi_address(entry),
-			.u.msi.data = ioapic_msi_data(entry),
-		};
-	}
-	vm_set_routing(ioapic->vm, &table.head);
-}
-
 static void ioapic_update_route(struct ioapic *ioapic, unsigned int pin)
 {
 	uint64_t route = ioapic_route(ioapic->entry[pin]);
@@ -123,7 +100,8 @@ static void ioapic_update_route(struct ioapic *ioapic, unsigned int pin)
 	if (ioapic->routed[pin] == route)
 		return;
 	ioapic->routed[pin] = route;
-	ioapic_route_all(ioapic);
+	vm_set_route(ioapic->vm, pin, route ? ioapic_msi_address(route) : 0,
+		     ioapic_msi_data(route));
 }
 
 static void ioapic_write_entry(struct ioapic *ioapic, unsigned int index, uint32_t value)

@@ -2,9 +2,9 @@
 /*
  * The machine: which parts it has, and in which order they come up; they go down in the reverse.
  *
- * Threads: one a vCPU, one for the serial port, one for the interrupts of virtio devices, one a
- * device, and the main one, which waits for the end. Nothing but the vCPUs reaches the buses, so
- * what is on them can go once the vCPUs are gone.
+ * Threads: one a vCPU, one for the serial port, one for those interrupts of virtio devices that the
+ * kernel does not send by itself, one a device, and the main one, which waits for the end. Nothing
+ * but the vCPUs reaches the buses, so what is on them can go once the vCPUs are gone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +25,7 @@
 #include "userspace/vmm/machine.h"
 #include "userspace/vmm/options.h"
 #include "userspace/vmm/power.h"
+#include "userspace/vmm/vhost_device.h"
 #include "userspace/vmm/virtio_pci.h"
 
 #define MACHINE_SIGNALLED	128
@@ -69,6 +70,25 @@ static int machine_add_disk(struct machine *machine, const struct options_disk *
 	return machine_add_virtio(machine, dev);
 }
 
+static int machine_add_socket(struct machine *machine, const struct options_socket *socket)
+{
+	struct device *dev;
+	int event, err;
+
+	err = vhost_device_create(socket->type, socket->path, &machine->memory, &dev);
+	if (err)
+		return err;
+	event = vhost_device_config_event(dev);
+	err = machine_add_virtio(machine, dev);
+	if (err)
+		return err;
+	err = virtio_pci_watch_config(machine->virtio[machine->virtio_count - 1], &machine->loop,
+				      event);
+	if (err)
+		log_error("cannot wait for the device at %s: %s", socket->path, strerror(-err));
+	return err;
+}
+
 static int machine_add_rng(struct machine *machine)
 {
 	struct device *dev;
@@ -107,6 +127,8 @@ static int machine_add_devices(struct machine *machine, const struct options *op
 
 	for (unsigned int i = 0; i < options->disk_count && !err; i++)
 		err = machine_add_disk(machine, &options->disk[i]);
+	for (unsigned int i = 0; i < options->socket_count && !err; i++)
+		err = machine_add_socket(machine, &options->socket[i]);
 	if (!err && options->console_in >= 0)
 		err = machine_add_console(machine, options->console_in, options->console_out);
 	if (!err && options->rng)

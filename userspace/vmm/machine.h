@@ -16,8 +16,8 @@
 struct options;
 struct virtio_pci;
 
-/* Disks, an entropy source, a console. */
-#define MACHINE_VIRTIO	(16 + 2)
+/* Disks, devices of other processes, an entropy source, a console. */
+#define MACHINE_VIRTIO	(16 + 8 + 2)
 
 /**
  * struct machine - a whole virtual machine

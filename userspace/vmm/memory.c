@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * Guest RAM: one memfd, mapped shared, so that it can be handed to a device process; at most two
- * pieces of it, below and above the PCI hole that ends at 4 GiB.
+ * pieces of it, below and above the PCI hole that ends at 4 GiB. Its size is sealed: who cuts it
+ * short would end all others that have it mapped.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -33,8 +35,11 @@ int memory_init(struct memory *memory, uint64_t size)
 	uint64_t low = size < LAYOUT_HOLE ? size : LAYOUT_HOLE;
 	int err = 0;
 
-	*memory = (struct memory){ .fd = memfd_create("guest-ram", MFD_CLOEXEC) };
-	if (memory->fd < 0 || ftruncate(memory->fd, size))
+	*memory = (struct memory){
+		.fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING),
+	};
+	if (memory->fd < 0 || ftruncate(memory->fd, size) ||
+	    fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		err = -errno;
 	if (!err)
 		err = memory_map(memory, 0, low, 0);

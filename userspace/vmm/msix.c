@@ -31,9 +31,16 @@ void msix_finish(struct msix *msix)
 	msix->count = 0;
 }
 
+const struct msix_entry *msix_open(const struct msix *msix, unsigned int vector)
+{
+	if (!msix->enabled || msix->masked || vector >= msix->count || msix->entry[vector].masked)
+		return NULL;
+	return &msix->entry[vector];
+}
+
 static void msix_service(struct msix *msix, struct msix_entry *entry)
 {
-	if (!entry->pending || !msix->enabled || msix->masked || entry->masked)
+	if (!entry->pending || !msix_open(msix, entry - msix->entry))
 		return;
 	entry->pending = false;
 	vm_signal_msi(msix->vm, entry->address, entry->data);

@@ -37,6 +37,9 @@ void msix_control(struct msix *msix, bool enabled, bool masked);
 /* Send the message of an entry, or keep it for the unmasking. A @vector that is none is ignored. */
 void msix_raise(struct msix *msix, unsigned int vector);
 
+/* The entry of a vector that would be sent at once; NULL: none, or one that is masked. */
+const struct msix_entry *msix_open(const struct msix *msix, unsigned int vector);
+
 uint64_t msix_table_read(const struct msix *msix, uint64_t offset, unsigned int len);
 void msix_table_write(struct msix *msix, uint64_t offset, uint64_t value, unsigned int len);
 uint64_t msix_pending_read(const struct msix *msix, uint64_t offset, unsigned int len);

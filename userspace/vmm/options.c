@@ -10,6 +10,7 @@
 #include "userspace/lib/log.h"
 #include "userspace/lib/parse.h"
 #include "userspace/vmm/options.h"
+#include "userspace/vmm/vhost_device.h"
 
 #define OPTIONS_NODE		"/dev/moat"
 #define OPTIONS_MEMORY		(256ULL << 20)
@@ -30,6 +31,10 @@ static const char options_help[] =
 "  --serial IN,OUT        descriptors of the serial port; 0,1 by default\n"
 "  --serial none          what it says is lost\n"
 "  --disk PATH[,ro]       a virtio block device; may be repeated\n"
+"  --device-socket TYPE,PATH,isolation=shared\n"
+"                         a virtio device that the vhost-user back end listening there serves; it\n"
+"                         sees all of the guest's memory. TYPE: blk, net, rng, console, fs, vsock;\n"
+"                         may be repeated\n"
 "  --console FD | IN,OUT  a virtio console on these descriptors\n"
 "  --rng                  a virtio entropy source\n"
 "  --device NODE          node to use; MOAT_DEVICE or /dev/moat by default\n"
@@ -165,6 +170,33 @@ static int set_disk(struct options *options, char *value)
 	return 0;
 }
 
+/*
+ * What a device may see is said, not taken for granted: isolation=grant, which is to be the
+ * default, is not there yet.
+ */
+static int set_device_socket(struct options *options, char *value)
+{
+	static const char wanted[] = "give TYPE,PATH,isolation=shared with a TYPE of blk, net, rng, "
+				     "console, fs or vsock";
+	struct options_socket *socket = &options->socket[options->socket_count];
+	char *path = strchr(value, ','), *isolation = strstr(value, ",isolation=");
+
+	if (options->socket_count == OPTIONS_SOCKETS)
+		return options_bad("device-socket", value, "one too many, 8 is the most");
+	if (path && (!isolation || !strcmp(isolation, ",isolation=grant")))
+		return options_bad("device-socket", value, "isolation=grant is not there yet: with "
+				   ",isolation=shared the device sees all of the guest's memory");
+	if (!path || isolation <= path + 1 || strcmp(isolation, ",isolation=shared"))
+		return options_bad("device-socket", value, wanted);
+	*path = '\0';
+	*isolation = '\0';
+	*socket = (struct options_socket){ .type = vhost_type_find(value), .path = path + 1 };
+	if (!socket->type)
+		return options_bad("device-socket", value, wanted);
+	options->socket_count++;
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int has_value;
@@ -177,6 +209,7 @@ static const struct {
 	{ "cpus",	required_argument,	set_cpus },
 	{ "serial",	required_argument,	set_serial },
 	{ "disk",	required_argument,	set_disk },
+	{ "device-socket", required_argument,	set_device_socket },
 	{ "console",	required_argument,	set_console },
 	{ "rng",	no_argument,		set_rng },
 	{ "device",	required_argument,	set_device },

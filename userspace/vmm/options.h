@@ -6,10 +6,19 @@
 #include <stdint.h>
 
 #define OPTIONS_DISKS	16
+#define OPTIONS_SOCKETS	8
+
+struct vhost_type;
 
 struct options_disk {
 	const char *path;
 	bool read_only;
+};
+
+/* A device that another process is, and where it listens. */
+struct options_socket {
+	const struct vhost_type *type;
+	const char *path;
 };
 
 /* The command line of moat-vmm. Strings are the command line's own. */
@@ -28,6 +37,8 @@ struct options {
 	bool rng;
 	unsigned int disk_count;
 	struct options_disk disk[OPTIONS_DISKS];
+	unsigned int socket_count;
+	struct options_socket socket[OPTIONS_SOCKETS];
 };
 
 /**

@@ -9,8 +9,12 @@
  * One BAR holds everything, a page each: the common configuration, the ISR, the device's own
  * configuration, the doorbells, and MSI-X. There is no INTx.
  *
- * Doorbells take no lock: queue n's is its eventfd, there from creation to destruction. Everything
- * else is under the function's lock, which is inside the bus's.
+ * The launcher is on the way of no request. A doorbell is its queue's eventfd, signalled by the
+ * kernel itself where it can; and while a queue's vector is open, the kernel takes the device's
+ * calls too, and sends the message. Those of a masked vector come here, and wait.
+ *
+ * Doorbells take no lock: the eventfds are there from creation to destruction. Everything else is
+ * under the function's lock, which is inside the bus's.
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
@@ -30,6 +34,7 @@
 #include "userspace/vmm/msix.h"
 #include "userspace/vmm/pci.h"
 #include "userspace/vmm/virtio_pci.h"
+#include "userspace/vmm/vm.h"
 
 #define VIRTIO_VENDOR		0x1af4
 #define VIRTIO_DEVICE_BASE	0x1040
@@ -47,6 +52,7 @@
 #define VIRTIO_PAGE_PENDING	5
 
 #define VIRTIO_COMMON_SIZE	56
+#define VIRTIO_CONFIG_MAX	256
 #define VIRTIO_NOTIFY_STRIDE	4
 #define VIRTIO_QUEUES_MAX	(VIRTIO_PAGE / MSIX_ENTRY_SIZE - 1)
 #define VIRTIO_ISR_QUEUE	1
@@ -62,20 +68,37 @@
  * struct virtio_queue - a queue as the driver sees it
  * @source: waits for ring.call
  * @ring: what the device gets; its descriptors live as long as the queue
+ * @gsi: the kernel's line for its interrupts, or negative
+ * @address, @data: the message of that line
+ * @direct: the kernel takes ring.call
  */
 struct virtio_queue {
 	struct loop_source source;
 	struct virtio_pci *virtio;
 	struct dev_vring ring;
+	int gsi;
+	uint64_t address;
+	uint32_t data;
+	bool direct;
 	uint16_t vector;
 	bool enabled;
 };
 
+/**
+ * struct virtio_pci - a device on the bus
+ * @err_source: waits for the devices' word that a ring is broken
+ * @config_source: waits for its word that its configuration has changed
+ * @doorbells: where the kernel takes doorbells, 0: nowhere
+ * @generation: of the configuration, and what that was: @config
+ */
 struct virtio_pci {
 	struct pci_function pci;
 	struct device *dev;
+	struct vm *vm;
 	const struct memory *memory;
 	struct loop_source err_source;
+	struct loop_source config_source;
+	uint64_t doorbells;
 	unsigned int msix_cap;
 	unsigned int cfg_cap;
 
@@ -88,6 +111,8 @@ struct virtio_pci {
 	uint16_t config_vector;
 	uint8_t status;
 	uint8_t isr;
+	uint8_t generation;
+	uint8_t config[VIRTIO_CONFIG_MAX];
 	bool running;
 	unsigned int queue_count;
 	struct virtio_queue queue[];
@@ -115,6 +140,53 @@ static void virtio_needs_reset(struct virtio_pci *virtio)
 		virtio_interrupt(virtio, virtio->config_vector, VIRTIO_PCI_ISR_CONFIG);
 }
 
+/* What the kernel is to do by itself */
+
+static void virtio_route_queue(struct virtio_queue *queue)
+{
+	const struct msix_entry *entry = msix_open(&queue->virtio->msix, queue->vector);
+	struct vm *vm = queue->virtio->vm;
+	bool direct = entry && entry->address;
+
+	if (queue->gsi < 0)
+		return;
+	if (direct && (entry->address != queue->address || entry->data != queue->data)) {
+		queue->address = entry->address;
+		queue->data = entry->data;
+		vm_set_route(vm, queue->gsi, queue->address, queue->data);
+	}
+	if (direct != queue->direct && !vm_set_irqfd(vm, queue->ring.call, queue->gsi, direct))
+		queue->direct = direct;
+}
+
+/* After each change to a vector, or to which queue has which. */
+static void virtio_route(struct virtio_pci *virtio)
+{
+	for (unsigned int i = 0; i < virtio->queue_count; i++)
+		virtio_route_queue(&virtio->queue[i]);
+}
+
+/* Where the kernel cannot take them, they come by way of virtio_bar_write(). */
+static void virtio_move_doorbells(struct virtio_pci *virtio)
+{
+	uint64_t bar = pci_config_get(&virtio->pci, PCI_BASE_ADDRESS_0, 4) &
+		       PCI_BASE_ADDRESS_MEM_MASK;
+	bool on = pci_config_get(&virtio->pci, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
+	uint64_t at = on && bar ? bar + VIRTIO_PAGE_NOTIFY * VIRTIO_PAGE : 0;
+	uint64_t was = virtio->doorbells;
+
+	for (unsigned int i = 0; i < virtio->queue_count && at != was; i++) {
+		unsigned int offset = i * VIRTIO_NOTIFY_STRIDE;
+		int kick = virtio->queue[i].ring.kick;
+
+		if (was)
+			vm_set_ioeventfd(virtio->vm, was + offset, kick, false);
+		if (at)
+			vm_set_ioeventfd(virtio->vm, at + offset, kick, true);
+	}
+	virtio->doorbells = at;
+}
+
 /* Life of the device */
 
 static void virtio_queue_reset(struct virtio_queue *queue)
@@ -131,13 +203,11 @@ static void virtio_queue_reset(struct virtio_queue *queue)
 
 static void virtio_stop(struct virtio_pci *virtio)
 {
-	eventfd_t count;
-
 	if (!virtio->running)
 		return;
 	virtio->dev->ops->stop(virtio->dev);
 	virtio->running = false;
-	eventfd_read(virtio->err_source.fd, &count);	/* nobody's any more */
+	fd_take_event(virtio->err_source.fd);	/* nobody's any more */
 }
 
 static void virtio_reset(struct virtio_pci *virtio)
@@ -152,6 +222,7 @@ static void virtio_reset(struct virtio_pci *virtio)
 	virtio->isr = 0;
 	for (unsigned int i = 0; i < virtio->queue_count; i++)
 		virtio_queue_reset(&virtio->queue[i]);
+	virtio_route(virtio);
 }
 
 /* Alignments and sizes: virtio 1.2, section 2.7 "Split Virtqueues". */
@@ -275,6 +346,22 @@ static uint32_t virtio_read_features(uint64_t features, uint32_t select)
 	return select < 2 ? features >> 32 * select : 0;
 }
 
+/* Another one whenever something is not as it was found before. */
+static uint8_t virtio_read_generation(struct virtio_pci *virtio)
+{
+	uint32_t size = virtio->dev->ops->config_size;
+	uint8_t config[VIRTIO_CONFIG_MAX];
+
+	if (!size)
+		return 0;
+	virtio->dev->ops->config_read(virtio->dev, 0, config, size);
+	if (memcmp(config, virtio->config, size)) {
+		memcpy(virtio->config, config, size);
+		virtio->generation++;
+	}
+	return virtio->generation;
+}
+
 static uint32_t virtio_read_common(struct virtio_pci *virtio, unsigned int offset)
 {
 	switch (offset) {
@@ -295,7 +382,7 @@ static uint32_t virtio_read_common(struct virtio_pci *virtio, unsigned int offse
 	case VIRTIO_PCI_COMMON_STATUS:
 		return virtio->status;
 	case VIRTIO_PCI_COMMON_CFGGENERATION:
-		return 0;	/* no device changes its configuration by itself */
+		return virtio_read_generation(virtio);
 	case VIRTIO_PCI_COMMON_Q_SELECT:
 		return virtio->queue_select;
 	}
@@ -386,8 +473,10 @@ static void virtio_write_common(struct virtio_pci *virtio, unsigned int offset, 
 		virtio->queue_select = value;
 		break;
 	case VIRTIO_PCI_COMMON_Q_MSIX:
-		if (queue)
+		if (queue) {
 			queue->vector = virtio_vector(virtio, value);
+			virtio_route_queue(queue);
+		}
 		break;
 	default:
 		virtio_write_queue(virtio, offset, value);
@@ -477,6 +566,7 @@ static void virtio_write_page(struct virtio_pci *virtio, unsigned int page, unsi
 		break;
 	case VIRTIO_PAGE_MSIX:
 		msix_table_write(&virtio->msix, at, value, len);
+		virtio_route(virtio);
 		break;
 	}
 }
@@ -486,7 +576,7 @@ static void virtio_notify(struct virtio_pci *virtio, unsigned int at)
 	unsigned int queue = at / VIRTIO_NOTIFY_STRIDE;
 
 	if (queue < virtio->queue_count)
-		eventfd_write(virtio->queue[queue].ring.kick, 1);
+		fd_signal_event(virtio->queue[queue].ring.kick);
 }
 
 static uint64_t virtio_bar_read(struct pci_function *function, unsigned int bar, uint64_t offset,
@@ -566,8 +656,12 @@ static void virtio_config_written(struct pci_function *function, unsigned int of
 		pthread_mutex_lock(&virtio->lock);
 		msix_control(&virtio->msix, flags & PCI_MSIX_FLAGS_ENABLE,
 			     flags & PCI_MSIX_FLAGS_MASKALL);
+		virtio_route(virtio);
 		pthread_mutex_unlock(&virtio->lock);
 	}
+	if (virtio_touches(offset, len, PCI_COMMAND, 2) ||
+	    virtio_touches(offset, len, PCI_BASE_ADDRESS_0, 4))
+		virtio_move_doorbells(virtio);
 	if (virtio_touches(offset, len, virtio->cfg_cap + CFG_CAP_DATA, 4) &&
 	    virtio_window(virtio, &at, &width))
 		virtio_bar_write(function, VIRTIO_BAR, at,
@@ -677,12 +771,22 @@ static void virtio_called(struct loop_source *source)
 {
 	struct virtio_queue *queue = (struct virtio_queue *)source;
 	struct virtio_pci *virtio = queue->virtio;
-	eventfd_t count;
 
-	if (eventfd_read(source->fd, &count))
+	if (!fd_take_event(source->fd))
 		return;
 	pthread_mutex_lock(&virtio->lock);
 	virtio_interrupt(virtio, queue->vector, VIRTIO_ISR_QUEUE);
+	pthread_mutex_unlock(&virtio->lock);
+}
+
+static void virtio_config_changed(struct loop_source *source)
+{
+	struct virtio_pci *virtio = (struct virtio_pci *)((char *)source -
+				     offsetof(struct virtio_pci, config_source));
+
+	pthread_mutex_lock(&virtio->lock);
+	if (fd_take_event(source->fd) && (virtio->status & VIRTIO_CONFIG_S_DRIVER_OK))
+		virtio_interrupt(virtio, virtio->config_vector, VIRTIO_PCI_ISR_CONFIG);
 	pthread_mutex_unlock(&virtio->lock);
 }
 
@@ -690,10 +794,9 @@ static void virtio_broken(struct loop_source *source)
 {
 	struct virtio_pci *virtio = (struct virtio_pci *)((char *)source -
 				     offsetof(struct virtio_pci, err_source));
-	eventfd_t count;
 
 	pthread_mutex_lock(&virtio->lock);
-	if (!eventfd_read(source->fd, &count) && virtio->running)
+	if (fd_take_event(source->fd) && virtio->running)
 		virtio_needs_reset(virtio);
 	pthread_mutex_unlock(&virtio->lock);
 }
@@ -720,11 +823,12 @@ static int virtio_queue_init(struct virtio_pci *virtio, struct virtio_queue *que
 	queue->virtio = virtio;
 	queue->ring.err = virtio->err_source.fd;
 	queue->source = (struct loop_source){ .fd = queue->ring.call, .ready = virtio_called };
+	queue->gsi = vm_alloc_gsi(virtio->vm);
 	virtio_queue_reset(queue);
 	return loop_add(loop, &queue->source);
 }
 
-static int virtio_init(struct virtio_pci *virtio, struct vm *vm, struct loop *loop)
+static int virtio_init(struct virtio_pci *virtio, struct loop *loop)
 {
 	int err = virtio_eventfd(&virtio->err_source.fd);
 
@@ -732,7 +836,7 @@ static int virtio_init(struct virtio_pci *virtio, struct vm *vm, struct loop *lo
 	if (!err)
 		err = loop_add(loop, &virtio->err_source);
 	if (!err)
-		err = msix_init(&virtio->msix, vm, virtio->queue_count + 1);
+		err = msix_init(&virtio->msix, virtio->vm, virtio->queue_count + 1);
 	for (unsigned int i = 0; i < virtio->queue_count && !err; i++)
 		err = virtio_queue_init(virtio, &virtio->queue[i], loop);
 	return err;
@@ -743,7 +847,7 @@ static struct virtio_pci *virtio_alloc(struct device *dev, const struct memory *
 	unsigned int count = dev->ops->queue_count;
 	struct virtio_pci *virtio;
 
-	if (!count || count > VIRTIO_QUEUES_MAX || dev->ops->config_size > VIRTIO_PAGE)
+	if (!count || count > VIRTIO_QUEUES_MAX || dev->ops->config_size > VIRTIO_CONFIG_MAX)
 		return NULL;
 	virtio = calloc(1, sizeof(*virtio) + count * sizeof(virtio->queue[0]));
 	if (!virtio)
@@ -769,7 +873,8 @@ int virtio_pci_create(struct device *dev, struct vm *vm, const struct memory *me
 		dev->ops->destroy(dev);
 		return -ENOMEM;
 	}
-	err = virtio_init(virtio, vm, loop);
+	virtio->vm = vm;
+	err = virtio_init(virtio, loop);
 	if (!err) {
 		virtio_build(virtio);
 		err = pci_add(pci, &virtio->pci);
@@ -780,6 +885,14 @@ int virtio_pci_create(struct device *dev, struct vm *vm, const struct memory *me
 	}
 	*ret = virtio;
 	return 0;
+}
+
+int virtio_pci_watch_config(struct virtio_pci *virtio, struct loop *loop, int event)
+{
+	virtio->config_source = (struct loop_source){
+		.fd = event, .ready = virtio_config_changed,
+	};
+	return loop_add(loop, &virtio->config_source);
 }
 
 void virtio_pci_destroy(struct virtio_pci *virtio)

@@ -19,6 +19,14 @@ struct vm;
 int virtio_pci_create(struct device *dev, struct vm *vm, const struct memory *memory,
 		      struct pci *pci, struct loop *loop, struct virtio_pci **ret);
 
+/**
+ * virtio_pci_watch_config - have the driver told when the device's configuration changes
+ * @event: eventfd, non-blocking, to which the device then adds; stays the caller's
+ *
+ * Return: 0 or a negative errno.
+ */
+int virtio_pci_watch_config(struct virtio_pci *virtio, struct loop *loop, int event);
+
 /* Stops and destroys the device too. NULL is fine. Nothing of the bus may run any more. */
 void virtio_pci_destroy(struct virtio_pci *virtio);
 

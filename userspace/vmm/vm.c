@@ -25,6 +25,9 @@
 #define VM_CPUID_FIRST	64
 #define VM_CPUID_MAX	4096
 
+/* One for each queue of a virtio device: those beyond go through the launcher. */
+#define VM_GSIS		512
+
 static const struct {
 	int cap;
 	const char *name;
@@ -123,14 +126,20 @@ int vm_init(struct vm *vm, const char *node)
 {
 	int err;
 
-	*vm = (struct vm){ .node = -1, .fd = -1 };
+	*vm = (struct vm){ .node = -1, .fd = -1, .gsi_next = LAYOUT_PINS };
+	pthread_mutex_init(&vm->lock, NULL);
+	vm->routing = calloc(1, sizeof(*vm->routing) +
+			     VM_GSIS * sizeof(vm->routing->entries[0]));
+	if (!vm->routing)
+		return -ENOMEM;
 	vm->node = fd_open(node, O_RDWR);
 	if (vm->node < 0) {
+		err = vm->node;
 		log_error("cannot open %s: %s; load moat.ko, or name another node by --device",
-			  node, strerror(-vm->node));
-		return vm->node;
+			  node, strerror(-err));
+	} else {
+		err = vm_check_node(vm, node);
 	}
-	err = vm_check_node(vm, node);
 	if (!err)
 		err = vm_get_cpuid(vm, node);
 	if (!err)
@@ -165,7 +174,9 @@ int vm_set_memory(struct vm *vm, const struct memory *memory)
 void vm_finish(struct vm *vm)
 {
 	free(vm->cpuid);
+	free(vm->routing);
 	vm->cpuid = NULL;
+	vm->routing = NULL;
 	fd_close(vm->fd);
 	fd_close(vm->node);
 	vm->fd = -1;
@@ -183,8 +194,67 @@ void vm_signal_msi(struct vm *vm, uint64_t address, uint32_t data)
 	ioctl(vm->fd, KVM_SIGNAL_MSI, &msi);
 }
 
-void vm_set_routing(struct vm *vm, const struct kvm_irq_routing *routing)
+int vm_alloc_gsi(struct vm *vm)
 {
-	if (ioctl(vm->fd, KVM_SET_GSI_ROUTING, routing))
+	int gsi = -ENOSPC;
+
+	pthread_mutex_lock(&vm->lock);
+	if (vm->gsi_next < VM_GSIS)
+		gsi = vm->gsi_next++;
+	pthread_mutex_unlock(&vm->lock);
+	return gsi;
+}
+
+/* The line's entry, else the first free one. */
+static struct kvm_irq_routing_entry *vm_find_route(struct vm *vm, unsigned int gsi)
+{
+	struct kvm_irq_routing_entry *entry = vm->routing->entries;
+
+	while (entry < vm->routing->entries + vm->routing->nr && entry->gsi != gsi)
+		entry++;
+	return entry;
+}
+
+void vm_set_route(struct vm *vm, unsigned int gsi, uint64_t address, uint32_t data)
+{
+	struct kvm_irq_routing_entry *entry, *end;
+
+	pthread_mutex_lock(&vm->lock);
+	entry = vm_find_route(vm, gsi);
+	end = vm->routing->entries + vm->routing->nr;
+	if (address) {
+		*entry = (struct kvm_irq_routing_entry){
+			.gsi = gsi,
+			.type = KVM_IRQ_ROUTING_MSI,
+			.u.msi.address_lo = address,
+			.u.msi.address_hi = address >> 32,
+			.u.msi.data = data,
+		};
+		vm->routing->nr += entry == end;
+	} else if (entry < end) {
+		*entry = end[-1];
+		vm->routing->nr--;
+	}
+	if (ioctl(vm->fd, KVM_SET_GSI_ROUTING, vm->routing))
 		log_error("KVM_SET_GSI_ROUTING: %s", strerror(errno));
+	pthread_mutex_unlock(&vm->lock);
+}
+
+int vm_set_irqfd(struct vm *vm, int fd, unsigned int gsi, bool attach)
+{
+	struct kvm_irqfd irqfd = {
+		.fd = fd, .gsi = gsi, .flags = attach ? 0 : KVM_IRQFD_FLAG_DEASSIGN,
+	};
+
+	return ioctl(vm->fd, KVM_IRQFD, &irqfd) ? -errno : 0;
+}
+
+int vm_set_ioeventfd(struct vm *vm, uint64_t address, int fd, bool attach)
+{
+	struct kvm_ioeventfd ioeventfd = {
+		.addr = address, .len = 2, .fd = fd,
+		.flags = attach ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN,
+	};
+
+	return ioctl(vm->fd, KVM_IOEVENTFD, &ioeventfd) ? -errno : 0;
 }

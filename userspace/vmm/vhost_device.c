@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * A virtio device whose queues a vhost-user back end serves. What is here is the life of the back
+ * end: it is set up when the driver is ready, its configuration is copied, and when it dies its
+ * successor is set up in the same way. What of the machine it gets to see, and how the requests in
+ * flight come to the successor, is vhost_share.c's part, and is to be a gate's for isolation=grant.
+ *
+ * A back end may do what it likes. It gets a bounded time for each step; one that fails is dropped,
+ * and tried again later and later, while the guest's requests stay in their rings.
+ *
+ * Each device has a loop, and so a thread, to itself: who waits for a slow back end is its own
+ * driver. The transport calls with its lock held, which is outside ours.
+ */
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_console.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "devmodel/device.h"
+#include "userspace/lib/array.h"
+#include "userspace/lib/clock.h"
+#include "userspace/lib/fd.h"
+#include "userspace/lib/log.h"
+#include "userspace/lib/loop.h"
+#include "userspace/vmm/vhost_device.h"
+#include "userspace/vmm/vhost_share.h"
+#include "userspace/vmm/vhost_user.h"
+#include "userspace/vmm/vring_track.h"
+
+#define VHOST_QUEUES_MAX	64
+#define VHOST_STEP_MS		5000
+#define VHOST_RETRY_MIN_MS	20
+#define VHOST_RETRY_MAX_MS	2000
+#define VHOST_HANDED_OVER	"/proc/self/fd/"
+
+/* The device's own bits, and of the ring's those that split rings in shared memory can have. */
+#define VHOST_OWN_FEATURES	(0xffffffULL | 0x3fffULL << 50)
+#define VHOST_RING_FEATURES	(1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
+				 1ULL << VIRTIO_RING_F_EVENT_IDX | \
+				 1ULL << VIRTIO_F_VERSION_1)
+
+/* Of a network device: what needs no control queue; and what is told by the configuration. */
+#define VHOST_NET_FEATURES	0x1fffbULL
+#define VHOST_NET_CONFIG	(1ULL << VIRTIO_NET_F_MTU | 1ULL << VIRTIO_NET_F_MAC | \
+				 1ULL << VIRTIO_NET_F_STATUS)
+#define VHOST_CONSOLE_CONFIG	(1ULL << VIRTIO_CONSOLE_F_SIZE)
+
+/**
+ * struct vhost_type - a kind of device
+ * @queues: that the driver sees; 0: as many as the back end says, and @served of these at least
+ * @served: the first so many are the back end's; of the rest nothing ever comes
+ * @needs_config: is of no use without
+ * @features: of the device's own, those that can work here
+ * @config_features: of these, those that cannot without a configuration
+ */
+struct vhost_type {
+	const char *name;
+	uint16_t virtio_id;
+	uint16_t queues;
+	uint16_t served;
+	uint16_t config_size;
+	bool needs_config;
+	uint64_t features;
+	uint64_t config_features;
+};
+
+static const struct vhost_type vhost_types[] = {
+	{ "blk",	VIRTIO_ID_BLOCK,	0, 1,	60,	true,	~0ULL,	0 },
+	{ "net",	VIRTIO_ID_NET,		2, 2,	12,	false,	VHOST_NET_FEATURES,
+	  VHOST_NET_CONFIG },
+	{ "rng",	VIRTIO_ID_RNG,		1, 1,	0,	false,	~0ULL,	0 },
+	{ "console",	VIRTIO_ID_CONSOLE,	2, 2,	12,	false,	VHOST_CONSOLE_CONFIG,
+	  VHOST_CONSOLE_CONFIG },
+	{ "fs",		VIRTIO_ID_FS,		0, 2,	40,	true,	~0ULL,	0 },
+	{ "vsock",	VIRTIO_ID_VSOCK,	3, 2,	8,	true,	~0ULL,	0 },
+};
+
+/**
+ * struct vhost_device - the device
+ * @user: the connection
+ * @path: where it leads
+ * @share: the queues
+ * @socket, @requests: wait for the connection's two descriptors, while they are there
+ * @timer: the time to try again
+ * @retry_ms: how long to wait until then
+ * @since: when the back end was found good, on clock_ms(); INT64_MAX: none was
+ * @features: offered to the driver; never changes
+ * @config_event: tells the transport that @config has changed
+ * @lock: guards all of it but the configuration, and is outside of
+ * @config_lock: which guards that, and is held for no more than a copy
+ */
+struct vhost_device {
+	struct device dev;
+	struct device_ops ops;
+	const struct vhost_type *type;
+	const char *path;
+	char name[64];
+	struct vhost_user user;
+	struct vhost_share share;
+	struct loop loop;
+	struct loop_source socket;
+	struct loop_source requests;
+	struct loop_source timer;
+	unsigned int retry_ms;
+	int64_t since;
+	uint64_t features;
+	int config_event;
+	pthread_mutex_t lock;
+	pthread_mutex_t config_lock;
+	uint8_t config[VHOST_USER_CONFIG_MAX];
+};
+
+const struct vhost_type *vhost_type_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(vhost_types); i++)
+		if (!strcmp(vhost_types[i].name, name))
+			return &vhost_types[i];
+	return NULL;
+}
+
+/* Connection */
+
+static bool vhost_is_up(const struct vhost_device *device)
+{
+	return device->user.socket >= 0;
+}
+
+static void vhost_try_later(struct vhost_device *device)
+{
+	struct itimerspec when = {
+		.it_value = {
+			.tv_sec = device->retry_ms / 1000,
+			.tv_nsec = device->retry_ms % 1000 * 1000000,
+		},
+	};
+
+	timerfd_settime(device->timer.fd, 0, &when, NULL);
+	device->retry_ms *= 2;
+	if (device->retry_ms > VHOST_RETRY_MAX_MS)
+		device->retry_ms = VHOST_RETRY_MAX_MS;
+}
+
+/*
+ * The connection is of no use any more, which has been said. Who was there for a while is looked for
+ * at once; who comes only to go is not, and does not fill the log.
+ */
+static void vhost_lose(struct vhost_device *device)
+{
+	if (clock_ms() - device->since > VHOST_RETRY_MAX_MS)
+		device->retry_ms = VHOST_RETRY_MIN_MS;
+	device->since = INT64_MAX;
+	vhost_user_disconnect(&device->user);
+	if (!strncmp(device->path, VHOST_HANDED_OVER, strlen(VHOST_HANDED_OVER)))
+		log_error("%s: the connection was handed over, there is no other", device->name);
+	else
+		vhost_try_later(device);
+}
+
+static uint64_t vhost_offers(const struct vhost_device *device)
+{
+	uint64_t own = device->type->features;
+
+	if (!device->ops.config_size)
+		own &= ~device->type->config_features;
+	return device->user.features & (VHOST_RING_FEATURES | (VHOST_OWN_FEATURES & own));
+}
+
+/* Copy the configuration. Does it differ from the copy before? */
+static int vhost_read_config(struct vhost_device *device, bool *ret_changed)
+{
+	uint8_t config[VHOST_USER_CONFIG_MAX];
+	uint32_t size = device->ops.config_size;
+	int err;
+
+	*ret_changed = false;
+	if (!size)
+		return 0;
+	err = vhost_user_get_config(&device->user, config, size);
+	if (err)
+		return err;
+	pthread_mutex_lock(&device->config_lock);
+	*ret_changed = memcmp(device->config, config, size);
+	memcpy(device->config, config, size);
+	pthread_mutex_unlock(&device->config_lock);
+	return 0;
+}
+
+/* A successor has to have what the driver was promised. */
+static int vhost_compare(const struct vhost_device *device)
+{
+	const char *lacks = NULL;
+
+	if (device->features & ~device->user.features)
+		lacks = "features";
+	else if (device->ops.config_size &&
+		 !vhost_user_has(&device->user, VHOST_USER_PROTOCOL_F_CONFIG))
+		lacks = "a configuration";
+	else if (!device->share.tracked &&
+		 !vhost_user_has(&device->user, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD))
+		lacks = "a region for requests in flight";
+	else if (!device->type->queues && device->user.queues < device->share.count)
+		lacks = "queues";
+	if (!lacks)
+		return 0;
+	log_error("%s: the back end lacks %s that the one before had", device->name, lacks);
+	return -ENOTSUP;
+}
+
+static int vhost_watch(struct vhost_device *device)
+{
+	int err;
+
+	device->socket.fd = device->user.socket;
+	device->requests.fd = device->user.requests;
+	err = loop_add(&device->loop, &device->socket);
+	if (!err && device->requests.fd >= 0)
+		err = loop_add(&device->loop, &device->requests);
+	return err;
+}
+
+/* A successor is there. */
+static int vhost_return(struct vhost_device *device)
+{
+	unsigned int outstanding = vhost_share_outstanding(&device->share);
+	bool changed;
+	int err = vhost_user_negotiate(&device->user);
+
+	if (!err)
+		err = vhost_compare(device);
+	if (!err)
+		err = vhost_read_config(device, &changed);
+	if (!err && device->share.running)
+		err = vhost_share_serve(&device->share, &device->user);
+	if (!err)
+		err = vhost_watch(device);
+	if (err)
+		return err;
+	log_error("%s: a back end is there again, and has %u requests to serve", device->name,
+		  outstanding);
+	device->since = clock_ms();
+	if (changed)
+		eventfd_write(device->config_event, 1);
+	return 0;
+}
+
+static void vhost_timer_ready(struct loop_source *source)
+{
+	struct vhost_device *device = (struct vhost_device *)((char *)source -
+				       offsetof(struct vhost_device, timer));
+	uint64_t times;
+
+	if (read(source->fd, &times, sizeof(times)) != sizeof(times))
+		return;
+	pthread_mutex_lock(&device->lock);
+	if (vhost_user_connect(&device->user, device->path)) {
+		vhost_try_later(device);
+	} else {
+		vhost_user_begin(&device->user, VHOST_STEP_MS);
+		if (vhost_return(device))
+			vhost_lose(device);
+	}
+	pthread_mutex_unlock(&device->lock);
+}
+
+static void vhost_socket_ready(struct loop_source *source)
+{
+	struct vhost_device *device = (struct vhost_device *)((char *)source -
+				       offsetof(struct vhost_device, socket));
+
+	pthread_mutex_lock(&device->lock);
+	if (vhost_is_up(device) && vhost_user_check(&device->user))
+		vhost_lose(device);
+	pthread_mutex_unlock(&device->lock);
+}
+
+static void vhost_requests_ready(struct loop_source *source)
+{
+	struct vhost_device *device = (struct vhost_device *)((char *)source -
+				       offsetof(struct vhost_device, requests));
+	bool changed = false;
+	int result = 0;
+
+	pthread_mutex_lock(&device->lock);
+	if (vhost_is_up(device)) {
+		vhost_user_begin(&device->user, VHOST_STEP_MS);
+		result = vhost_user_take_request(&device->user);
+		if (result > 0)
+			result = vhost_read_config(device, &changed);
+		if (result < 0)
+			vhost_lose(device);
+	}
+	if (changed)
+		eventfd_write(device->config_event, 1);
+	pthread_mutex_unlock(&device->lock);
+}
+
+/* The device, for its transport */
+
+static uint64_t vhost_features(struct device *dev)
+{
+	return ((struct vhost_device *)dev)->features;
+}
+
+static void vhost_config_read(struct device *dev, uint32_t offset, void *buf, uint32_t len)
+{
+	struct vhost_device *device = (struct vhost_device *)dev;
+
+	pthread_mutex_lock(&device->config_lock);
+	memcpy(buf, device->config + offset, len);
+	pthread_mutex_unlock(&device->config_lock);
+}
+
+/* Written to a back end that is away, it is lost; what reads back is what the back end has. */
+static void vhost_config_write(struct device *dev, uint32_t offset, const void *buf, uint32_t len)
+{
+	struct vhost_device *device = (struct vhost_device *)dev;
+	bool changed;
+	int err;
+
+	pthread_mutex_lock(&device->lock);
+	if (vhost_is_up(device)) {
+		vhost_user_begin(&device->user, VHOST_STEP_MS);
+		err = vhost_user_set_config(&device->user, offset, buf, len);
+		if (!err)
+			err = vhost_read_config(device, &changed);
+		if (err && err != -EREMOTEIO)
+			vhost_lose(device);
+	}
+	pthread_mutex_unlock(&device->lock);
+}
+
+static int vhost_start(struct device *dev, const struct dev_memory *memory, uint64_t features,
+		       const struct dev_vring *rings)
+{
+	struct vhost_device *device = (struct vhost_device *)dev;
+
+	(void)memory;	/* the back end gets descriptors of the same */
+	pthread_mutex_lock(&device->lock);
+	vhost_share_start(&device->share, features, rings);
+	vhost_user_begin(&device->user, VHOST_STEP_MS);
+	if (vhost_is_up(device) && vhost_share_serve(&device->share, &device->user))
+		vhost_lose(device);
+	pthread_mutex_unlock(&device->lock);
+	return 0;
+}
+
+static void vhost_stop(struct device *dev)
+{
+	struct vhost_device *device = (struct vhost_device *)dev;
+
+	pthread_mutex_lock(&device->lock);
+	vhost_user_begin(&device->user, VHOST_STEP_MS);
+	if (vhost_share_stop(&device->share, &device->user))
+		vhost_lose(device);
+	pthread_mutex_unlock(&device->lock);
+}
+
+static void vhost_destroy(struct device *dev)
+{
+	struct vhost_device *device = (struct vhost_device *)dev;
+
+	loop_finish(&device->loop);
+	vhost_user_disconnect(&device->user);
+	vhost_share_finish(&device->share);
+	fd_close(device->timer.fd);
+	fd_close(device->config_event);
+	pthread_mutex_destroy(&device->config_lock);
+	pthread_mutex_destroy(&device->lock);
+	free(device);
+}
+
+int vhost_device_config_event(const struct device *dev)
+{
+	return ((const struct vhost_device *)dev)->config_event;
+}
+
+/* Building it */
+
+static int vhost_init(struct vhost_device *device)
+{
+	int err;
+
+	device->config_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	device->timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (device->config_event < 0 || device->timer.fd < 0)
+		return -errno;
+	err = loop_add(&device->loop, &device->timer);
+	if (!err)
+		err = vhost_share_init(&device->share, &device->loop);
+	if (!err)
+		err = vhost_watch(device);
+	return err ? err : loop_start(&device->loop, device->ops.name);
+}
+
+static struct vhost_device *vhost_alloc(const struct vhost_type *type, const char *path,
+					 const struct memory *memory)
+{
+	struct vhost_device *device = calloc(1, sizeof(*device));
+
+	if (!device)
+		return NULL;
+	if (loop_init(&device->loop)) {
+		free(device);
+		return NULL;
+	}
+	snprintf(device->name, sizeof(device->name), "%s %s", type->name, path);
+	device->dev.ops = &device->ops;
+	device->type = type;
+	device->path = path;
+	device->user = (struct vhost_user){ .name = device->name, .socket = -1, .requests = -1 };
+	device->share = (struct vhost_share){
+		.name = device->name, .memory = memory, .lock = &device->lock, .inflight = -1,
+	};
+	device->socket.ready = vhost_socket_ready;
+	device->requests.ready = vhost_requests_ready;
+	device->timer = (struct loop_source){ .fd = -1, .ready = vhost_timer_ready };
+	device->config_event = -1;
+	device->retry_ms = VHOST_RETRY_MIN_MS;
+	pthread_mutex_init(&device->lock, NULL);
+	pthread_mutex_init(&device->config_lock, NULL);
+	return device;
+}
+
+/* How many queues the driver is to see. 0, which has been said: the back end will not do. */
+static unsigned int vhost_queues(const struct vhost_type *type, const struct vhost_user *user)
+{
+	if (type->needs_config && !vhost_user_has(user, VHOST_USER_PROTOCOL_F_CONFIG)) {
+		log_error("%s: the back end has no configuration to tell", user->name);
+		return 0;
+	}
+	if (type->queues)
+		return type->queues;
+	if (user->queues >= type->served)
+		return user->queues < VHOST_QUEUES_MAX ? user->queues : VHOST_QUEUES_MAX;
+	log_error("%s: the back end has %llu queues, which are too few", user->name,
+		  (unsigned long long)user->queues);
+	return 0;
+}
+
+/* The device is what its first back end is. */
+static int vhost_adopt(struct vhost_device *device)
+{
+	const struct vhost_type *type = device->type;
+	unsigned int queues = vhost_queues(type, &device->user);
+
+	if (!queues)
+		return -ENOTSUP;
+	device->ops = (struct device_ops){
+		.name = type->name, .virtio_id = type->virtio_id, .queue_count = queues,
+		.queue_size_max = VRING_TRACK_SIZE_MAX, .features = vhost_features,
+		.config_read = vhost_config_read, .config_write = vhost_config_write,
+		.start = vhost_start, .stop = vhost_stop, .destroy = vhost_destroy,
+	};
+	if (vhost_user_has(&device->user, VHOST_USER_PROTOCOL_F_CONFIG))
+		device->ops.config_size = type->config_size;
+	device->features = vhost_offers(device);
+	device->share.count = type->queues ? type->served : queues;
+	device->share.tracked = !vhost_user_has(&device->user,
+						VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+	return 0;
+}
+
+static int vhost_first(struct vhost_device *device)
+{
+	bool changed;
+	int err = vhost_user_connect(&device->user, device->path);
+
+	if (err) {
+		log_error("%s: cannot connect to a back end: %s", device->name, strerror(-err));
+		return err;
+	}
+	vhost_user_begin(&device->user, VHOST_STEP_MS);
+	err = vhost_user_negotiate(&device->user);
+	if (!err)
+		err = vhost_adopt(device);
+	if (!err)
+		err = vhost_read_config(device, &changed);
+	if (err)
+		return err;
+	device->since = clock_ms();
+	err = vhost_init(device);
+	if (err)
+		log_error("%s: %s", device->name, strerror(-err));
+	return err;
+}
+
+int vhost_device_create(const struct vhost_type *type, const char *path,
+			const struct memory *memory, struct device **ret)
+{
+	struct vhost_device *device = vhost_alloc(type, path, memory);
+	int err = -ENOMEM;
+
+	if (!device) {
+		log_error("%s %s: %s", type->name, path, strerror(ENOMEM));
+		return err;
+	}
+	err = vhost_first(device);
+	if (err)
+		vhost_destroy(&device->dev);
+	else
+		*ret = &device->dev;
+	return err;
+}
