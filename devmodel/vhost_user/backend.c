@@ -315,14 +315,20 @@ static int set_mem_table(struct backend *backend, struct message *msg)
 	return 0;
 }
 
+/* The ring that a message is about; NULL: it breaks a rule, and is marked. */
+static struct backend_ring *read_vring_state(struct backend *backend, struct message *msg,
+					     struct vhost_user_vring_state *ret_state)
+{
+	if (message_read_vring_state(msg, ret_state))
+		return NULL;
+	return ring_of(backend, msg, ret_state->index);
+}
+
 static int set_vring_num(struct backend *backend, struct message *msg)
 {
 	struct vhost_user_vring_state state;
-	struct backend_ring *ring;
+	struct backend_ring *ring = read_vring_state(backend, msg, &state);
 
-	if (message_read_vring_state(msg, &state))
-		return -EPROTO;
-	ring = ring_of(backend, msg, state.index);
 	if (!ring)
 		return -EPROTO;
 	if (!state.num || (state.num & (state.num - 1)) ||
@@ -352,11 +358,8 @@ static int set_vring_addr(struct backend *backend, struct message *msg)
 static int set_vring_base(struct backend *backend, struct message *msg)
 {
 	struct vhost_user_vring_state state;
-	struct backend_ring *ring;
+	struct backend_ring *ring = read_vring_state(backend, msg, &state);
 
-	if (message_read_vring_state(msg, &state))
-		return -EPROTO;
-	ring = ring_of(backend, msg, state.index);
 	if (!ring)
 		return -EPROTO;
 	if (state.num > UINT16_MAX)
@@ -369,12 +372,9 @@ static int set_vring_base(struct backend *backend, struct message *msg)
 static int get_vring_base(struct backend *backend, struct message *msg)
 {
 	struct vhost_user_vring_state state;
-	struct backend_ring *ring;
+	struct backend_ring *ring = read_vring_state(backend, msg, &state);
 	int err;
 
-	if (message_read_vring_state(msg, &state))
-		return -EPROTO;
-	ring = ring_of(backend, msg, state.index);
 	if (!ring)
 		return -EPROTO;
 	backend_stop(backend);
@@ -387,11 +387,8 @@ static int get_vring_base(struct backend *backend, struct message *msg)
 static int set_vring_enable(struct backend *backend, struct message *msg)
 {
 	struct vhost_user_vring_state state;
-	struct backend_ring *ring;
+	struct backend_ring *ring = read_vring_state(backend, msg, &state);
 
-	if (message_read_vring_state(msg, &state))
-		return -EPROTO;
-	ring = ring_of(backend, msg, state.index);
 	if (!ring)
 		return -EPROTO;
 	if (state.num > 1)

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "devmodel/vhost_user/inflight.h"
+#include "userspace/lib/fd.h"
 
 /* A record begins on a cache line of its own. */
 #define INFLIGHT_ALIGN	64
@@ -19,20 +18,9 @@ static size_t inflight_stride(uint16_t queue_size)
 
 int inflight_create(struct vhost_user_inflight *area)
 {
-	const size_t size = area->num_queues * inflight_stride(area->queue_size);
-	int err, fd = memfd_create("inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, size) ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
-		err = -errno;
-		close(fd);
-		return err;
-	}
-	area->mmap_size = size;
+	area->mmap_size = area->num_queues * inflight_stride(area->queue_size);
 	area->mmap_offset = 0;
-	return fd;
+	return fd_memory("inflight", area->mmap_size);
 }
 
 static int inflight_check(const struct vhost_user_inflight *area, int fd)

@@ -6,7 +6,7 @@
 #ifndef DEVMODEL_VHOST_USER_INFLIGHT_H
 #define DEVMODEL_VHOST_USER_INFLIGHT_H
 
-#include "devmodel/vhost_user/protocol.h"
+#include "include/moat/vhost_user.h"
 #include "devmodel/virtq.h"
 
 struct inflight {

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "devmodel/vhost_user/protocol.h"
+#include "include/moat/vhost_user.h"
 
 /**
  * struct message - one message, in memory that no peer can change

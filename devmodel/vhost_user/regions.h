@@ -4,7 +4,7 @@
 #define DEVMODEL_VHOST_USER_REGIONS_H
 
 #include "devmodel/device.h"
-#include "devmodel/vhost_user/protocol.h"
+#include "include/moat/vhost_user.h"
 
 _Static_assert(VHOST_USER_REGIONS_MAX == DEV_MAX_REGIONS, "a table fits into a table");
 

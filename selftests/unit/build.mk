@@ -66,7 +66,7 @@ $(B)/unit/elf_test: $(ELF_TEST_SRC) userspace/vmctl/elf.h selftests/unit/unit.h
 UNIT_TESTS += $(B)/unit/vhost_user_test
 VHOST_USER_SRC := $(addprefix devmodel/vhost_user/,backend.c inflight.c message.c regions.c) devmodel/virtq.c \
 	userspace/lib/fd.c userspace/lib/parse.c
-VHOST_USER_HDR := $(wildcard devmodel/vhost_user/*.h) devmodel/virtq.h devmodel/device.h \
+VHOST_USER_HDR := $(wildcard devmodel/vhost_user/*.h) include/moat/vhost_user.h devmodel/virtq.h devmodel/device.h \
 	selftests/unit/unit.h selftests/unit/vhost_user_front.h
 
 $(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(VHOST_USER_HDR)
@@ -114,7 +114,7 @@ $(B)/unit/decode_fuzz: selftests/unit/decode_fuzz.c selftests/unit/emulate_world
 
 # The vhost-user front end, against a back end that misbehaves.
 UNIT_TESTS += $(B)/unit/vhost_client_test $(B)/unit/vhost_device_test $(B)/unit/vring_track_test
-VHOST_HDR := $(wildcard userspace/vmm/v*.h userspace/vmm/memory.h) devmodel/device.h \
+VHOST_HDR := include/moat/vhost_user.h $(wildcard userspace/vmm/v*.h userspace/vmm/memory.h) devmodel/device.h \
 	selftests/unit/unit.h selftests/unit/vhost_mock.h
 
 $(B)/unit/vhost_client_test: $(addprefix selftests/unit/,vhost_client_test.c vhost_mock.c) \

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "devmodel/vhost_user/protocol.h"
+#include "include/moat/vhost_user.h"
 #include "devmodel/virtq.h"
 #include "selftests/unit/unit.h"
 #include "userspace/lib/array.h"

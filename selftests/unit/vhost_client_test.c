@@ -87,7 +87,7 @@ static int say_config(void)
 
 static int say_all(void)
 {
-	const struct vhost_user_region region[] = {
+	const struct vhost_user_map region[] = {
 		{ .gpa = 0, .size = 4096, .fd = memory },
 		{ .gpa = 1 << 30, .size = 4096, .user = 1 << 30, .offset = 4096, .fd = memory },
 	};

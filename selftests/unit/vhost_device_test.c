@@ -183,16 +183,30 @@ static void test_inflight(void)
 	destroy();
 }
 
-/* Without one, the ring has in it what is to be repeated. */
-static void test_tracked(void)
+/* With two back ends, one after the other, that have no region for requests in flight. */
+static void start_tracked(void)
 {
-	eventfd_t count;
-
 	plan(2);
 	mocks[0].protocol &= ~(1ULL << 12);
 	mocks[1].protocol &= ~(1ULL << 12);
 	EXPECT(create("blk"));
 	start();
+}
+
+static void wait_event(int fd)
+{
+	eventfd_t count;
+
+	for (unsigned int i = 0; i < 5000 && eventfd_read(fd, &count); i++)
+		usleep(1000);
+}
+
+/* Without one, the ring has in it what is to be repeated. */
+static void test_tracked(void)
+{
+	eventfd_t count;
+
+	start_tracked();
 	eventfd_read(ring.call, &count);
 	for (unsigned int round = 0; round < 100; round++) {
 		add(10);
@@ -202,8 +216,7 @@ static void test_tracked(void)
 			continue;
 		complete(10);		/* so that one 10 stays out */
 		eventfd_write(mocks[0].call[0], 1);
-		for (unsigned int i = 0; i < 5000 && eventfd_read(ring.call, &count); i++)
-			usleep(1000);
+		wait_event(ring.call);
 	}
 	die(0);
 	EXPECT(wait_for(&mocks[1].enabled, 1));
@@ -214,19 +227,12 @@ static void test_tracked(void)
 /* Without one, and the account does not add up: the driver has to reset it. */
 static void test_broken(void)
 {
-	eventfd_t count;
-
-	plan(2);
-	mocks[0].protocol &= ~(1ULL << 12);
-	mocks[1].protocol &= ~(1ULL << 12);
-	EXPECT(create("blk"));
-	start();
+	start_tracked();
 	add(3);
 	complete(5);
 	add(4);
 	die(0);
-	for (unsigned int i = 0; i < 5000 && eventfd_read(ring.err, &count); i++)
-		usleep(1000);
+	wait_event(ring.err);
 	EXPECT(wait_for(&come, 2) && !mocks[1].enabled);
 	dev->ops->stop(dev);
 	start();

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "devmodel/vhost_user/backend.h"
-#include "devmodel/vhost_user/protocol.h"
+#include "include/moat/vhost_user.h"
 
 #define FRONT_FDS_MAX	253	/* that the kernel lets pass at once */
 

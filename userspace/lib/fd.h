@@ -24,6 +24,12 @@ int fd_open(const char *path, int flags);
 bool fd_take_event(int fd);
 void fd_signal_event(int fd);
 
+/*
+ * Memory to be shared with others, all zeroes. Its size is sealed: who gets the descriptor cannot cut
+ * it short, which would end all that have it mapped. Return: a descriptor or a negative errno.
+ */
+int fd_memory(const char *name, uint64_t size);
+
 /* Close what is open; -1 is fine. */
 void fd_close(int fd);
 

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * Guest RAM: one memfd, mapped shared, so that it can be handed to a device process; at most two
- * pieces of it, below and above the PCI hole that ends at 4 GiB. Its size is sealed: who cuts it
- * short would end all others that have it mapped.
+ * pieces of it, below and above the PCI hole that ends at 4 GiB.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
@@ -33,16 +30,10 @@ static int memory_map(struct memory *memory, uint64_t gpa, uint64_t size, uint64
 int memory_init(struct memory *memory, uint64_t size)
 {
 	uint64_t low = size < LAYOUT_HOLE ? size : LAYOUT_HOLE;
-	int err = 0;
+	int err;
 
-	*memory = (struct memory){
-		.fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING),
-	};
-	if (memory->fd < 0 || ftruncate(memory->fd, size) ||
-	    fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-		err = -errno;
-	if (!err)
-		err = memory_map(memory, 0, low, 0);
+	*memory = (struct memory){ .fd = fd_memory("guest-ram", size) };
+	err = memory->fd < 0 ? memory->fd : memory_map(memory, 0, low, 0);
 	if (!err && size > low)
 		err = memory_map(memory, MEMORY_HIGH, size - low, low);
 	if (err) {

@@ -8,11 +8,8 @@
  * back end's calls come here first, on eventfds of our own, and go on to the transport's.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "devmodel/device.h"
 #include "userspace/lib/fd.h"
@@ -43,12 +40,12 @@ struct vhost_queue {
 static int share_set_memory(const struct vhost_share *share, struct vhost_user *user)
 {
 	const struct dev_memory *map = &share->memory->map;
-	struct vhost_user_region region[VHOST_USER_REGIONS];
+	struct vhost_user_map region[VHOST_USER_REGIONS_MAX];
 	uint64_t offset = 0;
 
-	_Static_assert(DEV_MAX_REGIONS <= VHOST_USER_REGIONS, "all fit into one message");
+	_Static_assert(DEV_MAX_REGIONS <= VHOST_USER_REGIONS_MAX, "all fit into one message");
 	for (unsigned int i = 0; i < map->count; i++) {
-		region[i] = (struct vhost_user_region){
+		region[i] = (struct vhost_user_map){
 			.gpa = map->region[i].gpa,
 			.size = map->region[i].size,
 			.user = map->region[i].gpa,
@@ -62,24 +59,6 @@ static int share_set_memory(const struct vhost_share *share, struct vhost_user *
 
 /* Requests in flight */
 
-/* The size cannot be changed by who gets it, lest the successor die of that. */
-static int share_new_inflight(struct vhost_share *share, uint64_t size)
-{
-	int err, fd = memfd_create("inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, size) ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
-		err = -errno;
-		fd_close(fd);
-		return err;
-	}
-	share->inflight = fd;
-	share->inflight_size = size;
-	return 0;
-}
-
 static int share_make_inflight(struct vhost_share *share, struct vhost_user *user)
 {
 	const uint64_t most = share->count * (SHARE_INFLIGHT_EACH * VRING_TRACK_SIZE_MAX +
@@ -89,11 +68,14 @@ static int share_make_inflight(struct vhost_share *share, struct vhost_user *use
 
 	if (err)
 		return err;
-	if (size && size <= most)
-		return share_new_inflight(share, size);
-	log_error("%s: the back end wants %llu bytes to keep requests in", share->name,
-		  (unsigned long long)size);
-	return -EPROTO;
+	if (!size || size > most) {
+		log_error("%s: the back end wants %llu bytes to keep requests in", share->name,
+			  (unsigned long long)size);
+		return -EPROTO;
+	}
+	share->inflight = fd_memory("inflight", size);
+	share->inflight_size = size;
+	return share->inflight < 0 ? share->inflight : 0;
 }
 
 static int share_set_inflight(struct vhost_share *share, struct vhost_user *user)

@@ -11,7 +11,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/vhost_types.h>
 #include <linux/virtio_config.h>
 #include <poll.h>
 #include <string.h>
@@ -24,14 +23,8 @@
 #include "userspace/lib/log.h"
 #include "userspace/vmm/vhost_user.h"
 
-#define VERSION			1
-#define FLAG_REPLY		(1 << 2)
-#define FLAG_NEED_REPLY		(1 << 3)
-
-#define BACKEND_CONFIG_CHANGE	2
-
 /* Of one message; what is more is closed by the kernel. */
-#define DESCRIPTORS_MAX		VHOST_USER_REGIONS
+#define DESCRIPTORS_MAX		VHOST_USER_FDS_MAX
 
 #define PROTOCOL_FEATURES	(1ULL << VHOST_USER_PROTOCOL_F_MQ | \
 				 1ULL << VHOST_USER_PROTOCOL_F_REPLY_ACK | \
@@ -39,91 +32,31 @@
 				 1ULL << VHOST_USER_PROTOCOL_F_CONFIG | \
 				 1ULL << VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)
 
-enum request {
-	GET_FEATURES = 1,
-	SET_FEATURES = 2,
-	SET_OWNER = 3,
-	SET_MEM_TABLE = 5,
-	SET_VRING_NUM = 8,
-	SET_VRING_ADDR = 9,
-	SET_VRING_BASE = 10,
-	GET_VRING_BASE = 11,
-	SET_VRING_KICK = 12,
-	SET_VRING_CALL = 13,
-	SET_VRING_ERR = 14,
-	GET_PROTOCOL_FEATURES = 15,
-	SET_PROTOCOL_FEATURES = 16,
-	GET_QUEUE_NUM = 17,
-	SET_VRING_ENABLE = 18,
-	SET_BACKEND_REQ_FD = 21,
-	GET_CONFIG = 24,
-	SET_CONFIG = 25,
-	GET_INFLIGHT_FD = 31,
-	SET_INFLIGHT_FD = 32,
-};
-
 static const char *const request_names[] = {
-	[GET_FEATURES] = "GET_FEATURES",
-	[SET_FEATURES] = "SET_FEATURES",
-	[SET_OWNER] = "SET_OWNER",
-	[SET_MEM_TABLE] = "SET_MEM_TABLE",
-	[SET_VRING_NUM] = "SET_VRING_NUM",
-	[SET_VRING_ADDR] = "SET_VRING_ADDR",
-	[SET_VRING_BASE] = "SET_VRING_BASE",
-	[GET_VRING_BASE] = "GET_VRING_BASE",
-	[SET_VRING_KICK] = "SET_VRING_KICK",
-	[SET_VRING_CALL] = "SET_VRING_CALL",
-	[SET_VRING_ERR] = "SET_VRING_ERR",
-	[GET_PROTOCOL_FEATURES] = "GET_PROTOCOL_FEATURES",
-	[SET_PROTOCOL_FEATURES] = "SET_PROTOCOL_FEATURES",
-	[GET_QUEUE_NUM] = "GET_QUEUE_NUM",
-	[SET_VRING_ENABLE] = "SET_VRING_ENABLE",
-	[SET_BACKEND_REQ_FD] = "SET_BACKEND_REQ_FD",
-	[GET_CONFIG] = "GET_CONFIG",
-	[SET_CONFIG] = "SET_CONFIG",
-	[GET_INFLIGHT_FD] = "GET_INFLIGHT_FD",
-	[SET_INFLIGHT_FD] = "SET_INFLIGHT_FD",
+	[VHOST_USER_GET_FEATURES] = "GET_FEATURES",
+	[VHOST_USER_SET_FEATURES] = "SET_FEATURES",
+	[VHOST_USER_SET_OWNER] = "SET_OWNER",
+	[VHOST_USER_SET_MEM_TABLE] = "SET_MEM_TABLE",
+	[VHOST_USER_SET_VRING_NUM] = "SET_VRING_NUM",
+	[VHOST_USER_SET_VRING_ADDR] = "SET_VRING_ADDR",
+	[VHOST_USER_SET_VRING_BASE] = "SET_VRING_BASE",
+	[VHOST_USER_GET_VRING_BASE] = "GET_VRING_BASE",
+	[VHOST_USER_SET_VRING_KICK] = "SET_VRING_KICK",
+	[VHOST_USER_SET_VRING_CALL] = "SET_VRING_CALL",
+	[VHOST_USER_SET_VRING_ERR] = "SET_VRING_ERR",
+	[VHOST_USER_GET_PROTOCOL_FEATURES] = "GET_PROTOCOL_FEATURES",
+	[VHOST_USER_SET_PROTOCOL_FEATURES] = "SET_PROTOCOL_FEATURES",
+	[VHOST_USER_GET_QUEUE_NUM] = "GET_QUEUE_NUM",
+	[VHOST_USER_SET_VRING_ENABLE] = "SET_VRING_ENABLE",
+	[VHOST_USER_SET_BACKEND_REQ_FD] = "SET_BACKEND_REQ_FD",
+	[VHOST_USER_GET_CONFIG] = "GET_CONFIG",
+	[VHOST_USER_SET_CONFIG] = "SET_CONFIG",
+	[VHOST_USER_GET_INFLIGHT_FD] = "GET_INFLIGHT_FD",
+	[VHOST_USER_SET_INFLIGHT_FD] = "SET_INFLIGHT_FD",
 };
 
-/* The wire: host byte order, no padding that is not named. */
-
-struct header {
-	uint32_t request;
-	uint32_t flags;
-	uint32_t size;
-};
-
-struct region {
-	uint64_t gpa;
-	uint64_t size;
-	uint64_t user;
-	uint64_t offset;
-};
-
-struct memory_table {
-	uint32_t count;
-	uint32_t padding;
-	struct region region[VHOST_USER_REGIONS];
-};
-
-struct config {
-	uint32_t offset;
-	uint32_t size;
-	uint32_t flags;
-	uint8_t data[VHOST_USER_CONFIG_MAX];
-};
-
-/* The specification ends it behind queue_size; most programs send the padding too. */
-struct inflight {
-	uint64_t size;
-	uint64_t offset;
-	uint16_t queues;
-	uint16_t queue_size;
-	uint32_t padding;
-};
-
-#define CONFIG_HEADER		offsetof(struct config, data)
-#define INFLIGHT_UNPADDED	offsetof(struct inflight, padding)
+/* The specification ends it before the padding; most programs send that too. */
+#define INFLIGHT_UNPADDED	offsetof(struct vhost_user_inflight, padding)
 
 /* Descriptors that go with a message. */
 struct descriptors {
@@ -145,7 +78,7 @@ struct reply {
 	unsigned int fds;
 };
 
-static int user_fail(const struct vhost_user *user, enum request request, int err,
+static int user_fail(const struct vhost_user *user, uint32_t request, int err,
 		     const char *what)
 {
 	log_error("%s: %s: %s", user->name, request_names[request], what);
@@ -298,18 +231,19 @@ static int stream_write(int fd, const void *buf, size_t len, const struct descri
 
 /* Messages */
 
-static int user_send(struct vhost_user *user, enum request request, uint32_t flags,
+static int user_send(struct vhost_user *user, uint32_t request, uint32_t flags,
 		     const void *payload, uint32_t size, const struct descriptors *fds)
 {
 	struct {
-		struct header header;
-		char payload[sizeof(struct config)];
+		struct vhost_user_header header;
+		char payload[sizeof(struct vhost_user_config)];
 	} message = {
-		.header = { .request = request, .flags = VERSION | flags, .size = size },
+		.header = { .request = request, .flags = VHOST_USER_VERSION | flags, .size = size },
 	};
 	int err;
 
-	_Static_assert(sizeof(struct config) >= sizeof(struct memory_table), "the longest");
+	_Static_assert(sizeof(struct vhost_user_config) >= sizeof(struct vhost_user_memory),
+		       "the longest");
 	if (size)
 		memcpy(message.payload, payload, size);
 	err = stream_write(user->socket, &message, sizeof(message.header) + size, fds,
@@ -319,16 +253,17 @@ static int user_send(struct vhost_user *user, enum request request, uint32_t fla
 }
 
 /* The answer to @request, with nothing in it looked at but what frames it. */
-static int user_read_reply(struct vhost_user *user, enum request request,
+static int user_read_reply(struct vhost_user *user, uint32_t request,
 			   const struct reply *reply, struct descriptors *fds)
 {
-	struct header header;
+	struct vhost_user_header header;
 	int err = stream_read(user->socket, &header, sizeof(header), fds, user->deadline);
 
 	if (err)
 		return err;
 	if (header.request != request ||
-	    (header.flags & ~FLAG_NEED_REPLY) != (VERSION | FLAG_REPLY) ||
+	    (header.flags & ~VHOST_USER_FLAG_NEED_REPLY) !=
+		    (VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY) ||
 	    (header.size != reply->size && (!reply->also || header.size != reply->also)))
 		return -EPROTO;
 	err = stream_read(user->socket, reply->data, header.size, fds, user->deadline);
@@ -352,7 +287,7 @@ static const char *user_reason(int err)
 	return strerror(-err);
 }
 
-static int user_receive(struct vhost_user *user, enum request request, const struct reply *reply)
+static int user_receive(struct vhost_user *user, uint32_t request, const struct reply *reply)
 {
 	struct descriptors fds = { 0 };
 	int err = user_read_reply(user, request, reply, &fds);
@@ -364,7 +299,7 @@ static int user_receive(struct vhost_user *user, enum request request, const str
 static const struct descriptors no_descriptors;
 
 /* A request that has an answer. */
-static int user_ask(struct vhost_user *user, enum request request, const void *payload,
+static int user_ask(struct vhost_user *user, uint32_t request, const void *payload,
 		    uint32_t size, const struct reply *reply)
 {
 	int err = user_send(user, request, 0, payload, size, &no_descriptors);
@@ -373,44 +308,45 @@ static int user_ask(struct vhost_user *user, enum request request, const void *p
 }
 
 /* One that has none, but for the acknowledgement where that was negotiated: 0 for success. */
-static int user_tell_with(struct vhost_user *user, enum request request, const void *payload,
+static int user_tell_with(struct vhost_user *user, uint32_t request, const void *payload,
 			  uint32_t size, const struct descriptors *fds)
 {
 	bool ack = vhost_user_has(user, VHOST_USER_PROTOCOL_F_REPLY_ACK);
 	uint64_t status;
 	const struct reply reply = { .data = &status, .size = sizeof(status) };
-	int err = user_send(user, request, ack ? FLAG_NEED_REPLY : 0, payload, size, fds);
+	int err = user_send(user, request, ack ? VHOST_USER_FLAG_NEED_REPLY : 0, payload, size,
+			    fds);
 
 	if (err || !ack)
 		return err;
 	err = user_receive(user, request, &reply);
 	if (err || !status)
 		return err;
-	if (request == SET_CONFIG)
+	if (request == VHOST_USER_SET_CONFIG)
 		return -EREMOTEIO;	/* what the guest writes must not fill the log */
 	return user_fail(user, request, -EREMOTEIO, "the back end refuses");
 }
 
-static int user_tell(struct vhost_user *user, enum request request, const void *payload,
+static int user_tell(struct vhost_user *user, uint32_t request, const void *payload,
 		     uint32_t size)
 {
 	return user_tell_with(user, request, payload, size, &no_descriptors);
 }
 
-static int user_tell_number(struct vhost_user *user, enum request request, uint64_t number)
+static int user_tell_number(struct vhost_user *user, uint32_t request, uint64_t number)
 {
 	return user_tell(user, request, &number, sizeof(number));
 }
 
-static int user_tell_state(struct vhost_user *user, enum request request, unsigned int index,
+static int user_tell_state(struct vhost_user *user, uint32_t request, unsigned int index,
 			   uint32_t value)
 {
-	const struct vhost_vring_state state = { .index = index, .num = value };
+	const struct vhost_user_vring_state state = { .index = index, .num = value };
 
 	return user_tell(user, request, &state, sizeof(state));
 }
 
-static int user_tell_fd(struct vhost_user *user, enum request request, const void *payload,
+static int user_tell_fd(struct vhost_user *user, uint32_t request, const void *payload,
 			uint32_t size, int fd)
 {
 	const struct descriptors fds = { .count = 1, .fd = { fd } };
@@ -418,7 +354,7 @@ static int user_tell_fd(struct vhost_user *user, enum request request, const voi
 	return user_tell_with(user, request, payload, size, &fds);
 }
 
-static int user_ask_number(struct vhost_user *user, enum request request, uint64_t *ret)
+static int user_ask_number(struct vhost_user *user, uint32_t request, uint64_t *ret)
 {
 	uint64_t number;
 	const struct reply reply = { .data = &number, .size = sizeof(number) };
@@ -480,8 +416,8 @@ static int user_set_requests(struct vhost_user *user)
 	if (!vhost_user_has(user, VHOST_USER_PROTOCOL_F_BACKEND_REQ))
 		return 0;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
-		return user_fail(user, SET_BACKEND_REQ_FD, -errno, strerror(errno));
-	err = user_tell_fd(user, SET_BACKEND_REQ_FD, NULL, 0, ends[1]);
+		return user_fail(user, VHOST_USER_SET_BACKEND_REQ_FD, -errno, strerror(errno));
+	err = user_tell_fd(user, VHOST_USER_SET_BACKEND_REQ_FD, NULL, 0, ends[1]);
 	fd_close(ends[1]);
 	user->requests = ends[0];
 	return err;
@@ -491,23 +427,24 @@ int vhost_user_negotiate(struct vhost_user *user)
 {
 	const uint64_t needed = 1ULL << VHOST_USER_F_PROTOCOL_FEATURES | 1ULL << VIRTIO_F_VERSION_1;
 	uint64_t offered;
-	int err = user_ask_number(user, GET_FEATURES, &user->features);
+	int err = user_ask_number(user, VHOST_USER_GET_FEATURES, &user->features);
 
 	if (err)
 		return err;
 	if (needed & ~user->features)
-		return user_fail(user, GET_FEATURES, -ENOTSUP,
+		return user_fail(user, VHOST_USER_GET_FEATURES, -ENOTSUP,
 				 "the back end lacks virtio 1 or protocol features");
-	err = user_ask_number(user, GET_PROTOCOL_FEATURES, &offered);
+	err = user_ask_number(user, VHOST_USER_GET_PROTOCOL_FEATURES, &offered);
 	if (!err)
-		err = user_tell_number(user, SET_PROTOCOL_FEATURES, offered & PROTOCOL_FEATURES);
+		err = user_tell_number(user, VHOST_USER_SET_PROTOCOL_FEATURES,
+				       offered & PROTOCOL_FEATURES);
 	if (err)
 		return err;
 	user->protocol = offered & PROTOCOL_FEATURES;
 	user->queues = 1;
-	err = user_tell(user, SET_OWNER, NULL, 0);
+	err = user_tell(user, VHOST_USER_SET_OWNER, NULL, 0);
 	if (!err && vhost_user_has(user, VHOST_USER_PROTOCOL_F_MQ))
-		err = user_ask_number(user, GET_QUEUE_NUM, &user->queues);
+		err = user_ask_number(user, VHOST_USER_GET_QUEUE_NUM, &user->queues);
 	return err ? err : user_set_requests(user);
 }
 
@@ -515,28 +452,28 @@ int vhost_user_negotiate(struct vhost_user *user)
 
 int vhost_user_set_features(struct vhost_user *user, uint64_t features)
 {
-	return user_tell_number(user, SET_FEATURES,
+	return user_tell_number(user, VHOST_USER_SET_FEATURES,
 				features | 1ULL << VHOST_USER_F_PROTOCOL_FEATURES);
 }
 
-int vhost_user_set_memory(struct vhost_user *user, const struct vhost_user_region *region,
+int vhost_user_set_memory(struct vhost_user *user, const struct vhost_user_map *map,
 			  unsigned int count)
 {
-	struct memory_table table = { .count = count };
+	struct vhost_user_memory table = { .nregions = count };
 	struct descriptors fds = { .count = count };
 
 	for (unsigned int i = 0; i < count; i++) {
-		table.region[i] = (struct region){
-			region[i].gpa, region[i].size, region[i].user, region[i].offset,
+		table.regions[i] = (struct vhost_user_region){
+			map[i].gpa, map[i].size, map[i].user, map[i].offset,
 		};
-		fds.fd[i] = region[i].fd;
+		fds.fd[i] = map[i].fd;
 	}
-	return user_tell_with(user, SET_MEM_TABLE, &table,
-			      offsetof(struct memory_table, region[count]), &fds);
+	return user_tell_with(user, VHOST_USER_SET_MEM_TABLE, &table,
+			      offsetof(struct vhost_user_memory, regions[count]), &fds);
 }
 
 /* The descriptor is always there: one bit would say that it is not. */
-static int user_set_event(struct vhost_user *user, enum request request, uint64_t index, int fd)
+static int user_set_event(struct vhost_user *user, uint32_t request, uint64_t index, int fd)
 {
 	return user_tell_fd(user, request, &index, sizeof(index), fd);
 }
@@ -544,89 +481,92 @@ static int user_set_event(struct vhost_user *user, enum request request, uint64_
 int vhost_user_set_vring(struct vhost_user *user, unsigned int index,
 			 const struct vhost_user_vring *vring)
 {
-	const struct vhost_vring_addr address = {
+	const struct vhost_user_vring_addr address = {
 		.index = index,
-		.desc_user_addr = vring->desc,
-		.used_user_addr = vring->used,
-		.avail_user_addr = vring->avail,
+		.desc = vring->desc,
+		.used = vring->used,
+		.avail = vring->avail,
 	};
-	int err = user_tell_state(user, SET_VRING_NUM, index, vring->size);
+	int err = user_tell_state(user, VHOST_USER_SET_VRING_NUM, index, vring->size);
 
 	if (!err)
-		err = user_tell_state(user, SET_VRING_BASE, index, vring->base);
+		err = user_tell_state(user, VHOST_USER_SET_VRING_BASE, index, vring->base);
 	if (!err)
-		err = user_tell(user, SET_VRING_ADDR, &address, sizeof(address));
+		err = user_tell(user, VHOST_USER_SET_VRING_ADDR, &address, sizeof(address));
 	if (!err)
-		err = user_set_event(user, SET_VRING_ERR, index, vring->err);
+		err = user_set_event(user, VHOST_USER_SET_VRING_ERR, index, vring->err);
 	if (!err)
-		err = user_set_event(user, SET_VRING_CALL, index, vring->call);
-	return err ? err : user_set_event(user, SET_VRING_KICK, index, vring->kick);
+		err = user_set_event(user, VHOST_USER_SET_VRING_CALL, index, vring->call);
+	return err ? err : user_set_event(user, VHOST_USER_SET_VRING_KICK, index, vring->kick);
 }
 
 int vhost_user_enable_vring(struct vhost_user *user, unsigned int index, bool enable)
 {
-	return user_tell_state(user, SET_VRING_ENABLE, index, enable);
+	return user_tell_state(user, VHOST_USER_SET_VRING_ENABLE, index, enable);
 }
 
 int vhost_user_stop_vring(struct vhost_user *user, unsigned int index, uint16_t *ret_base)
 {
-	struct vhost_vring_state state = { .index = index }, answer;
+	struct vhost_user_vring_state state = { .index = index }, answer;
 	const struct reply reply = { .data = &answer, .size = sizeof(answer) };
-	int err = user_ask(user, GET_VRING_BASE, &state, sizeof(state), &reply);
+	int err = user_ask(user, VHOST_USER_GET_VRING_BASE, &state, sizeof(state), &reply);
 
 	if (err)
 		return err;
 	if (answer.index != index || answer.num > UINT16_MAX)
-		return user_fail(user, GET_VRING_BASE, -EPROTO, user_reason(-EPROTO));
+		return user_fail(user, VHOST_USER_GET_VRING_BASE, -EPROTO, user_reason(-EPROTO));
 	*ret_base = answer.num;
 	return 0;
 }
 
 int vhost_user_get_config(struct vhost_user *user, void *config, uint32_t len)
 {
-	struct config request = { .size = len }, answer;
-	const struct reply reply = { .data = &answer, .size = CONFIG_HEADER + len };
-	int err = user_ask(user, GET_CONFIG, &request, CONFIG_HEADER + len, &reply);
+	struct vhost_user_config request = { .size = len }, answer;
+	const struct reply reply = { .data = &answer, .size = VHOST_USER_CONFIG_HEAD + len };
+	int err = user_ask(user, VHOST_USER_GET_CONFIG, &request, VHOST_USER_CONFIG_HEAD + len,
+			   &reply);
 
 	if (err)
 		return err;
 	if (answer.offset || answer.size != len)
-		return user_fail(user, GET_CONFIG, -EPROTO, user_reason(-EPROTO));
-	memcpy(config, answer.data, len);
+		return user_fail(user, VHOST_USER_GET_CONFIG, -EPROTO, user_reason(-EPROTO));
+	memcpy(config, answer.region, len);
 	return 0;
 }
 
 int vhost_user_set_config(struct vhost_user *user, uint32_t offset, const void *data, uint32_t len)
 {
-	struct config request = { .offset = offset, .size = len };
+	struct vhost_user_config request = { .offset = offset, .size = len };
 
-	memcpy(request.data, data, len);
-	return user_tell(user, SET_CONFIG, &request, CONFIG_HEADER + len);
+	memcpy(request.region, data, len);
+	return user_tell(user, VHOST_USER_SET_CONFIG, &request, VHOST_USER_CONFIG_HEAD + len);
 }
 
 int vhost_user_get_inflight(struct vhost_user *user, uint16_t queues, uint16_t queue_size,
 			    uint64_t *ret_size)
 {
-	const struct inflight request = { .queues = queues, .queue_size = queue_size };
-	struct inflight answer;
+	const struct vhost_user_inflight request = {
+		.num_queues = queues, .queue_size = queue_size,
+	};
+	struct vhost_user_inflight answer;
 	const struct reply reply = {
 		.data = &answer, .size = sizeof(answer), .also = INFLIGHT_UNPADDED, .fds = 1,
 	};
-	int err = user_ask(user, GET_INFLIGHT_FD, &request, sizeof(request), &reply);
+	int err = user_ask(user, VHOST_USER_GET_INFLIGHT_FD, &request, sizeof(request), &reply);
 
 	if (!err)
-		*ret_size = answer.size;
+		*ret_size = answer.mmap_size;
 	return err;
 }
 
 int vhost_user_set_inflight(struct vhost_user *user, int fd, uint64_t size, uint16_t queues,
 			    uint16_t queue_size)
 {
-	const struct inflight inflight = {
-		.size = size, .queues = queues, .queue_size = queue_size,
+	const struct vhost_user_inflight inflight = {
+		.mmap_size = size, .num_queues = queues, .queue_size = queue_size,
 	};
 
-	return user_tell_fd(user, SET_INFLIGHT_FD, &inflight, sizeof(inflight), fd);
+	return user_tell_fd(user, VHOST_USER_SET_INFLIGHT_FD, &inflight, sizeof(inflight), fd);
 }
 
 int vhost_user_sync(struct vhost_user *user)
@@ -635,7 +575,7 @@ int vhost_user_sync(struct vhost_user *user)
 
 	if (vhost_user_has(user, VHOST_USER_PROTOCOL_F_REPLY_ACK))
 		return 0;
-	return user_ask_number(user, GET_FEATURES, &features);
+	return user_ask_number(user, VHOST_USER_GET_FEATURES, &features);
 }
 
 /* What the back end says by itself */
@@ -658,21 +598,21 @@ int vhost_user_check(struct vhost_user *user)
 static int user_request(struct vhost_user *user, struct descriptors *fds)
 {
 	struct {
-		struct header header;
+		struct vhost_user_header header;
 		uint64_t status;
 	} __attribute__((packed)) answer;
-	struct header header;
+	struct vhost_user_header header;
 	int err = stream_read(user->requests, &header, sizeof(header), fds, user->deadline);
 
 	if (err)
 		return err;
-	if (header.request != BACKEND_CONFIG_CHANGE || header.size || fds->count ||
-	    (header.flags & ~FLAG_NEED_REPLY) != VERSION)
+	if (header.request != VHOST_USER_BACKEND_CONFIG_CHANGE_MSG || header.size || fds->count ||
+	    (header.flags & ~VHOST_USER_FLAG_NEED_REPLY) != VHOST_USER_VERSION)
 		return -EPROTO;
-	if (!(header.flags & FLAG_NEED_REPLY))
+	if (!(header.flags & VHOST_USER_FLAG_NEED_REPLY))
 		return 1;
-	answer.header = (struct header){
-		header.request, VERSION | FLAG_REPLY, sizeof(answer.status),
+	answer.header = (struct vhost_user_header){
+		header.request, VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY, sizeof(answer.status),
 	};
 	answer.status = 0;
 	err = stream_write(user->requests, &answer, sizeof(answer), &no_descriptors,

@@ -10,16 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VHOST_USER_REGIONS	8
-#define VHOST_USER_CONFIG_MAX	256
-
-/* Feature bit of the protocol's own, and what may be negotiated by way of it. */
-#define VHOST_USER_F_PROTOCOL_FEATURES		30
-#define VHOST_USER_PROTOCOL_F_MQ		0
-#define VHOST_USER_PROTOCOL_F_REPLY_ACK		3
-#define VHOST_USER_PROTOCOL_F_BACKEND_REQ	5
-#define VHOST_USER_PROTOCOL_F_CONFIG		9
-#define VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD	12
+#include "include/moat/vhost_user.h"
 
 /**
  * struct vhost_user - a connection to a back end
@@ -45,12 +36,12 @@ struct vhost_user {
 };
 
 /**
- * struct vhost_user_region - a piece of memory that the back end is to map
+ * struct vhost_user_map - a piece of memory that the back end is to map
  * @gpa: what descriptors call its first byte
  * @user: what struct vhost_user_vring calls it
  * @offset: where it is in @fd
  */
-struct vhost_user_region {
+struct vhost_user_map {
 	uint64_t gpa;
 	uint64_t size;
 	uint64_t user;
@@ -61,7 +52,7 @@ struct vhost_user_region {
 /**
  * struct vhost_user_vring - a split virtqueue
  * @base: index into the available ring of what is to be taken first
- * @desc, @avail, @used: in terms of a region's @user
+ * @desc, @avail, @used: in terms of a piece's @user
  */
 struct vhost_user_vring {
 	uint16_t size;
@@ -96,8 +87,8 @@ bool vhost_user_has(const struct vhost_user *user, unsigned int protocol_feature
 /* @features: of those offered; the protocol's own is added. */
 int vhost_user_set_features(struct vhost_user *user, uint64_t features);
 
-/* At most VHOST_USER_REGIONS. */
-int vhost_user_set_memory(struct vhost_user *user, const struct vhost_user_region *region,
+/* At most VHOST_USER_REGIONS_MAX. */
+int vhost_user_set_memory(struct vhost_user *user, const struct vhost_user_map *map,
 			  unsigned int count);
 
 /* Set a ring up; it is served once it is enabled. */

@@ -3,8 +3,8 @@
  * The vhost-user protocol, as it is on the wire: names and layouts are those of QEMU's document
  * "Vhost-user Protocol". Both ends are on one host, hence in one byte order.
  */
-#ifndef DEVMODEL_VHOST_USER_PROTOCOL_H
-#define DEVMODEL_VHOST_USER_PROTOCOL_H
+#ifndef MOAT_VHOST_USER_H
+#define MOAT_VHOST_USER_H
 
 #include <stdint.h>
 
@@ -124,4 +124,4 @@ _Static_assert(sizeof(struct vhost_user_config) == VHOST_USER_CONFIG_HEAD + VHOS
 	       "configuration");
 _Static_assert(sizeof(struct vhost_user_inflight) == 24, "in-flight area");
 
-#endif /* DEVMODEL_VHOST_USER_PROTOCOL_H */
+#endif /* MOAT_VHOST_USER_H */
