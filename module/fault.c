@@ -312,7 +312,7 @@ struct fault {
 	int level;
 	bool write;		/* the guest's access */
 	bool writable;		/* what the host's page allows */
-	bool atomic;		/* must not sleep */
+	bool atomic;		/* interrupts are off: neither sleeps nor waits */
 };
 
 /*

@@ -585,8 +585,8 @@ int moat_mmu_create(struct moat_vm *vm);
 void moat_mmu_destroy(struct moat_vm *vm);
 /*
  * Maps what vcpu->fault wants: 0; -ENOENT no memory there (or a write to read-only memory): it is
- * MMIO; else an error. First to be tried with atomic, without sleeping: -EAGAIN where that will not
- * do.
+ * MMIO; else an error. First to be tried with atomic, interrupts off, without sleeping or waiting for
+ * anybody: -EAGAIN where that will not do.
  */
 int moat_mmu_fault(struct moat_vcpu *vcpu, bool atomic);
 /* Takes away whatever is mapped at gfn..gfn+npages and waits until no vCPU can use it. */

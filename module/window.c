@@ -379,7 +379,7 @@ static long slot_grant(struct moat_window *w, const struct moat_window_change *c
 
 	if (c->pages > slot->gfn + slot->npages - gfn || (writable && !flags))
 		return -EFAULT;
-	if (writable && moat_slot_is_logged(slot) && !slot->dirty)
+	if (writable && w->vm->dirty_ring_bytes)	/* rings are of vCPUs */
 		return -EOPNOTSUPP;
 	while (done < c->pages) {
 		r = pages_pin(w->vm, moat_slot_hva(slot, c->gpa) + ((u64)done << PAGE_SHIFT),

@@ -619,6 +619,23 @@ static void dirty_log(void)
 	machine_destroy();
 }
 
+/* A ring is a vCPU's, and none of these writes. */
+static void dirty_ring(void)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { 4096 } };
+	struct window w;
+
+	machine_create();
+	if (!window_open(&w, 4))
+		return;
+	CHECK_CALL(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	CHECK_ERRNO(grant_write(&w, 0, 1, SHOWN), EOPNOTSUPP);
+	CHECK_EQ(grant_read(&w, 0, 1, SHOWN), 1);
+	check_shows(&w, 0, SHOWN);
+	window_close(&w);
+	machine_destroy();
+}
+
 /* Another VM, whose memory a window is */
 
 static void borrower_payload(uint64_t address)
@@ -764,6 +781,7 @@ static const struct tap_case cases[] = {
 	{ "control_closed", control_closed },
 	{ "slots_and_vm_go", slots_and_vm_go },
 	{ "dirty_log", dirty_log },
+	{ "dirty_ring", dirty_ring },
 	{ "driver_domain", driver_domain },
 	{ "race", race },
 };

@@ -89,7 +89,7 @@ struct moat_window_change {
  * How many were made, where the first was: one that cannot be made ends the batch. Else, for the first:
  * -EINVAL for a member that is wrong, or pages outside of the window, -EEXIST where a page of the window
  * shows something already, -EFAULT where the guest has no memory, or only such that cannot be written,
- * -EOPNOTSUPP for writing to memory whose dirty pages go to rings, -ENOMEM beyond the limit, -EAGAIN
+ * -EOPNOTSUPP for writing to memory of a VM that has dirty rings, -ENOMEM beyond the limit, -EAGAIN
  * where the VM's owner is about to end. When the call returns, nobody can reach what it has revoked.
  */
 struct moat_window_batch {

@@ -68,7 +68,7 @@ void vmx_vmcs_init(struct moat_vcpu *vcpu)
 	}
 	if (f->secondary & SECONDARY_EXEC_PAUSE_LOOP_EXITING) {
 		vmcs_write(PLE_GAP, PLE_GAP_CYCLES);
-		vmcs_write(PLE_WINDOW, f->ple_window);
+		vmcs_write(PLE_WINDOW, vmx_ple_window);
 	}
 	if (f->secondary & SECONDARY_EXEC_ENCLS_EXITING)
 		vmcs_write(ENCLS_EXITING_BITMAP, ~0ULL);

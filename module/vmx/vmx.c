@@ -31,8 +31,8 @@ static bool use_tpr_shadow = true;
 module_param_named(tpr_shadow, use_tpr_shadow, bool, 0444);
 MODULE_PARM_DESC(tpr_shadow, "VT-x: let the guest access its task priority without exits");
 
-static unsigned int ple_window;
-module_param(ple_window, uint, 0444);
+unsigned int vmx_ple_window;
+module_param_named(ple_window, vmx_ple_window, uint, 0444);
 MODULE_PARM_DESC(ple_window, "VT-x: a guest that spins by PAUSE for so many TSC cycles makes room for others, as 4096 (0: never)");
 
 static unsigned int run_us;
@@ -149,7 +149,7 @@ static int vmx_controls_choose(void)
 	struct vmx_features *f = &vmx_features;
 	u32 useful = SECONDARY_USEFUL | (use_vpid ? SECONDARY_EXEC_ENABLE_VPID : 0) |
 		     (use_tpr_shadow ? SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE : 0) |
-		     (ple_window ? SECONDARY_EXEC_PAUSE_LOOP_EXITING : 0);
+		     (vmx_ple_window ? SECONDARY_EXEC_PAUSE_LOOP_EXITING : 0);
 	u64 basic;
 	int r;
 
@@ -250,7 +250,8 @@ static int vmx_check(void)
 	if (r)
 		return r;
 	vmx_timer_choose();
-	vmx_features.ple_window = ple_window;
+	if (!(vmx_features.secondary & SECONDARY_EXEC_PAUSE_LOOP_EXITING))
+		vmx_ple_window = 0;	/* as can be read then */
 	rdmsrl(MSR_EFER, vmx_features.host_efer);
 	rdmsrl(MSR_IA32_CR_PAT, vmx_features.host_pat);
 	vmx_features.l1d_flush = boot_cpu_has_bug(X86_BUG_L1TF) && boot_cpu_has(X86_FEATURE_FLUSH_L1D);

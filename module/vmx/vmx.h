@@ -81,13 +81,13 @@ struct vmx_features {
 	unsigned long invept_extent;
 	u32 timer;		/* of the preemption timer, where it is used */
 	u32 x2apic;		/* secondary control of vCPUs in x2APIC mode */
-	u32 ple_window;		/* TSC cycles, where PAUSE-loop exits are on */
 	bool vpid;
 	u64 host_efer, host_pat;
 	bool l1d_flush;
 };
 
 extern struct vmx_features vmx_features;
+extern unsigned int vmx_ple_window;
 extern u64 vmx_msr_bitmap_pa, vmx_msr_bitmap_x2apic_pa, vmx_msr_bitmap_all_pa;
 
 static inline struct vmx_vcpu *vmx_of(struct moat_vcpu *vcpu)
