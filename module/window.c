@@ -18,7 +18,6 @@
  * there is nothing to put in. Whoever maps it for another VM looks at the entry likewise, and
  * its mmu_seq tells that it was revoked since.
  */
-#include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
@@ -547,56 +546,35 @@ static struct moat_window *window_alloc(struct moat_vm *vm, u32 pages)
 	return w;
 }
 
-/* Both descriptors' files; each has a reference. */
-static int window_files(struct moat_window *w, struct file *files[2])
-{
-	files[0] = anon_inode_getfile("moat-window-control", &control_fops, w, O_RDWR);
-	if (IS_ERR(files[0])) {
-		moat_vm_put(w->vm);
-		window_put(w);
-		return PTR_ERR(files[0]);
-	}
-	files[1] = anon_inode_getfile("moat-window", &map_fops, w, O_RDWR);
-	if (IS_ERR(files[1])) {
-		fput(files[0]);
-		return PTR_ERR(files[1]);
-	}
-	refcount_inc(&w->refs);
-	w->mapping.host = file_inode(files[1]);
-	files[1]->f_mapping = &w->mapping;
-	return 0;
-}
-
+/* Each of the two files has a reference. */
 long moat_vm_create_window(void *object, void *arg, unsigned long uarg)
 {
 	struct moat_window_create *create = arg;
+	struct file *control, *map;
 	struct moat_window *w;
-	struct file *files[2];
-	int r;
 
 	if (!create->pages || create->pages > MOAT_WINDOW_MAX_PAGES || create->flags ||
 	    create->reserved[0] || create->reserved[1])
 		return -EINVAL;
-	create->control = get_unused_fd_flags(O_CLOEXEC);
-	if (create->control < 0)
-		return create->control;
-	create->map = get_unused_fd_flags(O_CLOEXEC);
-	r = create->map;
-	if (r < 0)
-		goto put_control;
-	r = -ENOMEM;
 	w = window_alloc(object, create->pages);
-	if (w)
-		r = window_files(w, files);
-	if (r)
-		goto put_map;
-	fd_install(create->control, files[0]);
-	fd_install(create->map, files[1]);
+	if (!w)
+		return -ENOMEM;
+	create->control = moat_file_prepare("moat-window-control", &control_fops, w, O_RDWR, &control);
+	if (create->control < 0) {
+		moat_vm_put(w->vm);
+		window_put(w);
+		return create->control;
+	}
+	create->map = moat_file_prepare("moat-window", &map_fops, w, O_RDWR, &map);
+	if (create->map < 0) {
+		put_unused_fd(create->control);
+		fput(control);
+		return create->map;
+	}
+	refcount_inc(&w->refs);
+	w->mapping.host = file_inode(map);
+	map->f_mapping = &w->mapping;
+	fd_install(create->control, control);
+	fd_install(create->map, map);
 	return 0;
-
-put_map:
-	put_unused_fd(create->map);
-put_control:
-	put_unused_fd(create->control);
-	return r;
 }

@@ -200,6 +200,30 @@ static void bad_create(void)
 	machine_destroy();
 }
 
+/* There is room for none of the two descriptors, then for one. */
+static void no_descriptors(void)
+{
+	struct rlimit before, limit;
+	struct window w;
+	int next;
+
+	machine_create();
+	next = dup(0);
+	close(next);
+	getrlimit(RLIMIT_NOFILE, &before);
+	limit = before;
+	for (limit.rlim_cur = next; limit.rlim_cur <= (rlim_t)next + 1; limit.rlim_cur++) {
+		setrlimit(RLIMIT_NOFILE, &limit);
+		CHECK_ERRNO(create(1, &w), EMFILE);
+	}
+	setrlimit(RLIMIT_NOFILE, &before);
+	if (window_open(&w, 1)) {
+		CHECK_EQ(w.control, next);
+		window_close(&w);
+	}
+	machine_destroy();
+}
+
 static void bad_changes(void)
 {
 	static const struct moat_window_change bad[] = {
@@ -767,6 +791,7 @@ static void race(void)
 static const struct tap_case cases[] = {
 	{ "version", version },
 	{ "bad_create", bad_create },
+	{ "no_descriptors", no_descriptors },
 	{ "bad_changes", bad_changes },
 	{ "bad_mappings", bad_mappings },
 	{ "read_grants", read_grants },
