@@ -68,8 +68,7 @@ refused() {
 	tap_is "$?" 125 "refused: $3"
 	tap_has "$OUT" "$2" "and why"
 }
-refused "blk,$SOCKET" "isolation=grant is not there yet" "a device that is not said to see all"
-refused "blk,$SOCKET,isolation=grant" "isolation=grant is not there yet" "one that is said not to"
+refused "blk,$SOCKET,isolation=some" "grant or shared" "an isolation that is none"
 refused "tape,$SOCKET,isolation=shared" "blk, net" "a type that is none"
 refused "$SHARED" "cannot connect" "a back end that is not there"
 

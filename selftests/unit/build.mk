@@ -114,14 +114,15 @@ $(B)/unit/decode_fuzz: selftests/unit/decode_fuzz.c selftests/unit/emulate_world
 
 # The vhost-user front end, against a back end that misbehaves.
 UNIT_TESTS += $(B)/unit/vhost_client_test $(B)/unit/vhost_device_test $(B)/unit/vring_track_test
-VHOST_HDR := include/moat/vhost_user.h $(wildcard userspace/vmm/v*.h userspace/vmm/memory.h) devmodel/device.h \
+GATE_SRC := $(addprefix userspace/vmm/,vhost_gate.c gate_request.c runs.c shadow.c window.c) devmodel/virtq.c
+VHOST_HDR := include/moat/vhost_user.h $(wildcard userspace/vmm/*.h) devmodel/device.h \
 	selftests/unit/unit.h selftests/unit/vhost_mock.h
 
 $(B)/unit/vhost_client_test: $(addprefix selftests/unit/,vhost_client_test.c vhost_mock.c) \
 		userspace/vmm/vhost_user.c
 $(B)/unit/vhost_device_test: $(addprefix selftests/unit/,vhost_device_test.c vhost_mock.c) \
 		$(addprefix userspace/vmm/,vhost_device.c vhost_share.c vhost_user.c vring_track.c \
-		memory.c)
+		memory.c) $(GATE_SRC)
 $(B)/unit/vring_track_test: selftests/unit/vring_track_test.c userspace/vmm/vring_track.c
 $(addprefix $(B)/unit/,vhost_client_test vhost_device_test vring_track_test): $(VHOST_HDR) \
 		$(LIB_SRCS)

@@ -47,6 +47,11 @@ int loop_add(struct loop *loop, struct loop_source *source)
 	return loop_watch(loop, source->fd, source);
 }
 
+void loop_remove(struct loop *loop, struct loop_source *source)
+{
+	epoll_ctl(loop->epoll, EPOLL_CTL_DEL, source->fd, NULL);
+}
+
 static void *loop_run(void *arg)
 {
 	struct epoll_event events[LOOP_BATCH];
