@@ -7,8 +7,8 @@
 #define VMM_GATE_REQUEST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
 #include "userspace/vmm/runs.h"
 
@@ -36,55 +36,46 @@ struct gate_area {
 enum gate_state { GATE_FREE, GATE_WAITING, GATE_INFLIGHT };
 
 /**
+ * struct gate_segment - a part of a request, whole in one place
+ * @host: where the guest has it
+ * @at: where the device has it: an address in the window if @granted, else in bounce memory
+ */
+struct gate_segment {
+	uint8_t *host;
+	uint64_t at;
+	uint32_t len;
+	bool writable;
+	bool granted;
+};
+
+/**
  * struct gate_request - a request
  * @state: waiting for room, or for a device; or handed to the device
- * @granted: whole pages are the guest's own; else all is copied
  * @lost: the last device had it when it went
  * @head: what the guest knows it by
  * @deaths: how many devices crashed that had it
- * @order: requests of a queue were made in this one
- * @writable: bytes that the device may write
- * @piece: @readable_count of them to be read, then @writable_count to be written
  * @granule, @granules, @page, @pages: what it has of the area; the number is 0 where it has none
+ * @descriptors: that tell the device of it
+ * @order: requests of a queue were made in this one
+ * @bytes: in all, of which the device may write @writable
+ * @segment: @count of them, @room for more; those to be read come first
  */
 struct gate_request {
 	enum gate_state state;
-	bool granted;
 	bool lost;
 	uint16_t head;
+	uint16_t deaths;
 	uint16_t granule;
 	uint16_t granules;
 	uint16_t page;
 	uint16_t pages;
-	uint16_t deaths;
+	unsigned int descriptors;
 	uint64_t order;
+	uint64_t bytes;
 	uint64_t writable;
-	unsigned int readable_count;
-	unsigned int writable_count;
+	unsigned int count;
 	unsigned int room;
-	struct iovec *piece;
-};
-
-/**
- * struct gate_segment - a part of a piece, whole in one place
- * @host: where the guest has it
- * @at: where the device has it, as an offset in the window's part if @granted, else in bounce memory
- */
-struct gate_segment {
-	uint8_t *host;
-	uint32_t len;
-	bool writable;
-	bool granted;
-	uint64_t at;
-};
-
-/* Where a walk over the segments is. */
-struct gate_walk {
-	const struct gate_request *request;
-	unsigned int piece;
-	size_t done;
-	uint64_t bounce;
-	uint64_t window;
+	struct gate_segment *segment;
 };
 
 /* Take over the chain's pieces. Return: 0 or -ENOMEM. */
@@ -94,18 +85,13 @@ int gate_request_init(struct gate_request *request, const struct virtq_chain *ch
  * gate_request_place - find room for it
  * @grant: from how many whole pages on they are granted, not copied; ~0: none ever is
  *
- * Return: 0; -EAGAIN while there is no room; -E2BIG: there never is enough.
+ * Return: 0; -EAGAIN while there is no room; -E2BIG: there never is enough; -ENOMEM.
  */
 int gate_request_place(struct gate_request *request, struct gate_area *area, unsigned int grant);
 void gate_request_leave(struct gate_request *request, struct gate_area *area);
 
-/* Its segments, one after the other: readable ones first. */
-void gate_walk_begin(struct gate_walk *walk, const struct gate_request *request);
-bool gate_walk_next(struct gate_walk *walk, struct gate_segment *ret);
-
-/* Its descriptors for the device. Return: how many, or would be; more than @max are not written. */
-unsigned int gate_request_describe(const struct gate_request *request, const struct gate_area *area,
-				   struct vring_desc *desc, unsigned int max);
+/* Its descriptors for the device: room for as many as it has. */
+void gate_request_describe(const struct gate_request *request, struct vring_desc *desc);
 
 /* Copy what the device is to read, where it is not granted. */
 void gate_request_copy_in(const struct gate_request *request, const struct gate_area *area);
@@ -117,5 +103,13 @@ void gate_request_copy_in(const struct gate_request *request, const struct gate_
  */
 void gate_request_copy_out(const struct gate_request *request, const struct gate_area *area,
 			   uint32_t written, bool last);
+
+/*
+ * The request as the guest has it, for when there is no device: from the front of what is to be read, or
+ * to the front of what is to be written, and how much there was; or the very last byte of the latter.
+ */
+size_t gate_request_read(const struct gate_request *request, void *buf, size_t len);
+size_t gate_request_write(const struct gate_request *request, const void *buf, size_t len);
+void gate_request_write_last(const struct gate_request *request, uint8_t byte);
 
 #endif /* VMM_GATE_REQUEST_H */

@@ -54,7 +54,7 @@
 #define GATE_PAGES		RUNS_MAX
 
 /* From so many whole pages on, a request's are granted: docs/architecture.md has the figures. */
-#define GATE_GRANT_PAGES	8
+#define GATE_GRANT_PAGES	64
 
 #define GATE_TURN		32	/* requests, in each direction */
 #define GATE_TURNS		64	/* before others are looked after */
@@ -226,53 +226,41 @@ static int turn_reap(struct gate_queue *queue, struct gate_turn *turn)
 /* It has its place: let the back end see that, when the turn is at that. */
 static void request_grant(struct gate_queue *queue, const struct gate_request *request)
 {
+	const struct gate_area *area = &queue->area;
 	struct gate *gate = queue->gate;
-	struct gate_segment segment;
-	struct gate_walk walk;
 
-	if (!request->pages)
-		return;
-	gate_walk_begin(&walk, request);
-	while (gate_walk_next(&walk, &segment))
-		if (segment.granted)
-			window_grant(&gate->window, memory_gpa(gate->base.memory, segment.host),
-				     queue->area.window_page + request->page + segment.at / GATE_PAGE,
-				     segment.len / GATE_PAGE, segment.writable);
+	for (unsigned int i = 0; i < request->count && request->pages; i++) {
+		const struct gate_segment *segment = &request->segment[i];
+
+		if (segment->granted)
+			window_grant(&gate->window, memory_gpa(gate->base.memory, segment->host),
+				     area->window_page + (segment->at - area->window_at) / GATE_PAGE,
+				     segment->len / GATE_PAGE, segment->writable);
+	}
 }
 
-/*
- * How many entries of the shadow it takes, once it has its place. What would be more descriptors than
- * fit is copied as a whole, which makes it one or two.
- */
-static int request_fit(struct gate_queue *queue, struct gate_request *request, unsigned int *ret)
+/* What would be more descriptors than fit is copied as a whole, which makes them few. */
+static int request_fit(struct gate_queue *queue, struct gate_request *request)
 {
-	struct gate *gate = queue->gate;
-	unsigned int count;
-	int err = gate_request_place(request, &queue->area, gate->grant);
+	int err = gate_request_place(request, &queue->area, queue->gate->grant);
 
-	if (err)
+	if (err || request->descriptors <= SHADOW_SIZE)
 		return err;
-	count = gate_request_describe(request, &queue->area, gate->desc, 0);
-	if (count > SHADOW_SIZE) {
-		gate_request_leave(request, &queue->area);
-		err = gate_request_place(request, &queue->area, ~0u);
-		if (err)
-			return err;
-		count = gate_request_describe(request, &queue->area, gate->desc, 0);
-	}
-	*ret = shadow_needs(&queue->shadow, count);
-	return 0;
+	gate_request_leave(request, &queue->area);
+	err = gate_request_place(request, &queue->area, ~0u);
+	if (err || request->descriptors <= SHADOW_SIZE)
+		return err;
+	gate_request_leave(request, &queue->area);
+	return -E2BIG;
 }
 
 /* 0: it is fresh. -EAGAIN: it has to wait. */
 static int turn_place(struct gate_queue *queue, struct gate_turn *turn, struct gate_request *request)
 {
-	unsigned int pieces = request->readable_count + request->writable_count, entries;
-	int err;
+	int err = request_fit(queue, request);
+	unsigned int entries;
 
-	if (queue->gate->window.count + pieces > WINDOW_CHANGES_MAX)
-		return -EAGAIN;
-	err = request_fit(queue, request, &entries);
+	entries = shadow_needs(&queue->shadow, request->descriptors);
 	if (!err && turn->entries + entries > queue->shadow.free_count) {
 		gate_request_leave(request, &queue->area);
 		err = -EAGAIN;
@@ -293,7 +281,8 @@ static void turn_take(struct gate_queue *queue, struct gate_turn *turn)
 {
 	struct gate *gate = queue->gate;
 
-	while (turn->fresh_count < GATE_TURN) {
+	while (turn->fresh_count < GATE_TURN &&
+	       gate->window.count + VIRTQ_IOV_MAX <= WINDOW_CHANGES_MAX) {
 		struct gate_request *request;
 		int err;
 
@@ -359,11 +348,10 @@ static void turn_submit(struct gate_queue *queue, const struct gate_turn *turn)
 
 	for (unsigned int i = 0; i < turn->fresh_count; i++) {
 		struct gate_request *request = turn->fresh[i];
-		unsigned int count;
 
 		gate_request_copy_in(request, &queue->area);
-		count = gate_request_describe(request, &queue->area, gate->desc, SHADOW_SIZE);
-		queue->by_head[shadow_add(&queue->shadow, gate->desc, count)] =
+		gate_request_describe(request, gate->desc);
+		queue->by_head[shadow_add(&queue->shadow, gate->desc, request->descriptors)] =
 			request - queue->request;
 	}
 	if (shadow_publish(&queue->shadow))
@@ -456,7 +444,7 @@ static void queue_kicked(struct loop_source *source)
 	struct gate_queue *queue = (struct gate_queue *)source;
 
 	pthread_mutex_lock(queue->gate->base.lock);
-	if (queue->served && fd_take_event(source->fd))
+	if (queue->served)
 		queue_ready(queue);
 	pthread_mutex_unlock(queue->gate->base.lock);
 }
@@ -468,14 +456,11 @@ static void queue_called(struct loop_source *source)
 	struct gate *gate = queue->gate;
 
 	pthread_mutex_lock(gate->base.lock);
-	if (queue->served && fd_take_event(source->fd)) {
-		if (++queue->empty_calls < GATE_EMPTY_CALLS) {
-			queue_ready(queue);
-		} else {
-			log_error("%s: the back end calls again and again for nothing",
-				  gate->base.name);
-			gate->base.lose(gate->base.owner);
-		}
+	if (queue->served && ++queue->empty_calls < GATE_EMPTY_CALLS) {
+		queue_ready(queue);
+	} else if (queue->served) {
+		log_error("%s: the back end calls again and again for nothing", gate->base.name);
+		gate->base.lose(gate->base.owner);
 	}
 	pthread_mutex_unlock(gate->base.lock);
 }
@@ -487,7 +472,7 @@ static void queue_failed(struct loop_source *source)
 	struct gate *gate = queue->gate;
 
 	pthread_mutex_lock(gate->base.lock);
-	if (queue->served && fd_take_event(source->fd)) {
+	if (queue->served) {
 		log_error("%s: the back end finds fault with its ring", gate->base.name);
 		gate->base.lose(gate->base.owner);
 	}
@@ -499,7 +484,7 @@ static void queue_failed(struct loop_source *source)
 static int source_open(struct gate *gate, struct loop_source *source)
 {
 	source->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	return source->fd < 0 ? -errno : loop_add(gate->base.loop, source);
+	return source->fd < 0 ? -errno : loop_add_edge(gate->base.loop, source);
 }
 
 static int queue_open(struct gate_queue *queue, unsigned int index)
@@ -671,25 +656,19 @@ static void gate_lost(struct vhost_isolation *isolation)
 }
 
 /* What the driver finds in a request that is failed. Return: how much of it was written. */
-static uint32_t request_write_failure(struct gate *gate, const struct gate_request *request)
+static uint32_t request_write_failure(const struct gate *gate, const struct gate_request *request)
 {
-	struct virtq_chain *chain = &gate->chain;
-	struct fuse_in_header in;
 	struct fuse_out_header out = { .len = sizeof(out), .error = -EIO };
+	struct fuse_in_header in;
 
-	chain->readable = request->piece;
-	chain->readable_count = request->readable_count;
-	chain->writable = request->piece + request->readable_count;
-	chain->writable_count = request->writable_count;
 	switch (gate->base.failure) {
 	case VHOST_FAIL_BLK:
-		if (request->writable_count)
-			*chain_take_last(chain) = VIRTIO_BLK_S_IOERR;
+		gate_request_write_last(request, VIRTIO_BLK_S_IOERR);
 		return request->writable == 1;
 	case VHOST_FAIL_FS:
-		if (chain_read(chain, &in, sizeof(in)) == sizeof(in))
+		if (gate_request_read(request, &in, sizeof(in)) == sizeof(in))
 			out.unique = in.unique;
-		return chain_write(chain, &out, sizeof(out));
+		return gate_request_write(request, &out, sizeof(out));
 	case VHOST_FAIL_EMPTY:
 		break;
 	}
@@ -759,7 +738,7 @@ static void queue_start(struct gate_queue *queue, const struct dev_vring *ring, 
 		return;
 	queue->kick.fd = ring->kick;
 	if (virtq_init(&queue->vq, &gate->base.memory->map, ring, features) ||
-	    loop_add(gate->base.loop, &queue->kick)) {
+	    loop_add_edge(gate->base.loop, &queue->kick)) {
 		fd_signal_event(ring->err);
 		queue->ring.size = 0;
 	}
@@ -817,7 +796,7 @@ static void gate_destroy(struct vhost_isolation *isolation)
 	gate_close(gate);
 	for (unsigned int i = 0; i < isolation->count; i++)
 		for (unsigned int j = 0; j < SHADOW_SIZE; j++)
-			free(gate->queue[i].request[j].piece);
+			free(gate->queue[i].request[j].segment);
 	free(gate->queue);
 	free(gate);
 }
