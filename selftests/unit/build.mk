@@ -123,8 +123,11 @@ $(B)/unit/vhost_client_test: $(addprefix selftests/unit/,vhost_client_test.c vho
 $(B)/unit/vhost_device_test: $(addprefix selftests/unit/,vhost_device_test.c vhost_mock.c) \
 		$(addprefix userspace/vmm/,vhost_device.c vhost_share.c vhost_user.c vring_track.c \
 		memory.c) $(GATE_SRC)
+UNIT_TESTS += $(B)/unit/vhost_gate_test
+$(B)/unit/vhost_gate_test: $(addprefix selftests/unit/,vhost_gate_test.c vhost_mock.c) \
+		$(addprefix userspace/vmm/,vhost_user.c memory.c) $(GATE_SRC)
 $(B)/unit/vring_track_test: selftests/unit/vring_track_test.c userspace/vmm/vring_track.c
-$(addprefix $(B)/unit/,vhost_client_test vhost_device_test vring_track_test): $(VHOST_HDR) \
+$(addprefix $(B)/unit/,vhost_client_test vhost_device_test vhost_gate_test vring_track_test): $(VHOST_HDR) \
 		$(LIB_SRCS)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)

@@ -281,7 +281,7 @@ static void turn_take(struct gate_queue *queue, struct gate_turn *turn)
 {
 	struct gate *gate = queue->gate;
 
-	while (turn->fresh_count < GATE_TURN &&
+	while (!queue->vq.broken && turn->fresh_count < GATE_TURN &&
 	       gate->window.count + VIRTQ_IOV_MAX <= WINDOW_CHANGES_MAX) {
 		struct gate_request *request;
 		int err;
