@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "devmodel/blk/blk.h"
-#include "devmodel/console.h"
-#include "devmodel/rng.h"
+#include "devmodel/console/console.h"
+#include "devmodel/rng/rng.h"
 #include "devmodel/virtq.h"
 #include "selftests/unit/unit.h"
 

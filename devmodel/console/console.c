@@ -16,7 +16,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "devmodel/console.h"
+#include "devmodel/console/console.h"
 #include "devmodel/device.h"
 #include "devmodel/virtq.h"
 #include "devmodel/worker.h"

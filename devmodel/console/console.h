@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-#ifndef DEVMODEL_CONSOLE_H
-#define DEVMODEL_CONSOLE_H
+#ifndef DEVMODEL_CONSOLE_CONSOLE_H
+#define DEVMODEL_CONSOLE_CONSOLE_H
 
 struct device;
 
@@ -14,4 +14,4 @@ struct device;
  */
 int console_create(int fd_in, int fd_out, struct device **ret);
 
-#endif /* DEVMODEL_CONSOLE_H */
+#endif /* DEVMODEL_CONSOLE_CONSOLE_H */
