@@ -1,152 +1,77 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * virtio-console (virtio 1.2, section 5.3), one port: queue 0 to the guest, queue 1 from it.
- *
- * Each direction holds at most one chain, taken from its queue, and waits for its descriptor with
- * that. So nothing is read that the guest has no room for, and a chain is given back only when all
- * of it was written: the pace is the slower side's, and no byte is lost or kept here.
- *
- * A descriptor that has ended (end of file, or nobody reads it any more) stays so: the guest then
- * gets no more input, or what it sends is dropped.
+ * virtio-console (virtio 1.2, section 5.3): the device round its ports. A console of one port without a
+ * name has two queues and says nothing of ports; any other has those of port 0, two for what is said
+ * (control.c), and two for each port more.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "devmodel/console/console.h"
-#include "devmodel/device.h"
-#include "devmodel/virtq.h"
-#include "devmodel/worker.h"
+#include "devmodel/console/port.h"
 
-#define CONSOLE_QUEUE_IN	0
-#define CONSOLE_QUEUE_OUT	1
-#define CONSOLE_QUEUES		2
+/* Rings: to the guest, and the next one from it. */
+enum { CONSOLE_RING_FIRST = 0, CONSOLE_RING_CONTROL = 2, CONSOLE_RING_OTHERS = 4 };
 
-/* Entries of the array that the thread polls, after the worker's own. */
-enum console_poll {
-	CONSOLE_POLL_IN_KICK = WORKER_POLL_STOP + 1,
-	CONSOLE_POLL_OUT_KICK,
-	CONSOLE_POLL_IN,
-	CONSOLE_POLL_OUT,
-	CONSOLE_POLL_COUNT
-};
+/* Entries of the array that the thread polls, after the worker's own: of control, and of a port. */
+enum { CONTROL_POLL_IN = WORKER_POLL_STOP + 1, CONTROL_POLL_OUT, CONSOLE_POLL_PORTS };
+enum { PORT_POLL_IN_KICK, PORT_POLL_IN, PORT_POLL_OUT_KICK, PORT_POLL_OUT, PORT_POLL_COUNT };
 
-/**
- * struct console_stream - one direction
- * @held: @chain was taken and not yet given back
- * @flags: the descriptor's, from before it was made non-blocking
- */
-struct console_stream {
-	struct virtq vq;
-	struct virtq_chain chain;
-	bool held;
-	bool ended;
-	int fd;
-	int flags;
-};
+#define CONSOLE_POLL_MAX	(CONSOLE_POLL_PORTS + CONSOLE_PORTS_MAX * PORT_POLL_COUNT)
 
-struct console {
-	struct device dev;
-	struct worker worker;
-	struct dev_memory memory;
-	struct console_stream in;
-	struct console_stream out;
-};
-
-/* Hold a chain; where there is none, have the driver kick when there is. */
-static bool stream_take(struct console_stream *stream)
+static unsigned int port_ring(unsigned int port)
 {
-	struct virtq *vq = &stream->vq;
-
-	if (stream->held)
-		return true;
-	do {
-		if (virtq_pop(vq, &stream->chain) > 0) {
-			virtq_kick_disable(vq);
-			stream->held = true;
-			return true;
-		}
-	} while (virtq_kick_enable(vq));
-	return false;
+	return port ? CONSOLE_RING_OTHERS + 2 * (port - 1) : CONSOLE_RING_FIRST;
 }
 
-static void stream_give(struct console_stream *stream, uint32_t written)
+static bool console_has_control(const struct console *console)
 {
-	virtq_push(&stream->vq, &stream->chain, written);
-	virtq_notify(&stream->vq);
-	stream->held = false;
+	return console->ops.queue_count > CONSOLE_RING_CONTROL;
 }
 
-static bool console_again(void)
+static void port_serve(struct console *console, struct console_port *port)
 {
-	return errno == EINTR || errno == EAGAIN;
+	const bool in_ended = port->in.ended, out_ended = port->out.ended;
+
+	if (port->open)
+		stream_receive(&port->in, &console->worker);
+	stream_send(&port->out, &console->worker);
+	if (port->in.ended != in_ended || port->out.ended != out_ended)
+		control_ended(console, port);
 }
 
-/* One chain's worth of input. False: there is no more for now. */
-static bool console_receive_one(struct console_stream *in)
+/* A port that the guest does not have open waits for that, by what is said, and for no input. */
+static void port_expect(const struct console_port *port, struct pollfd *wait)
 {
-	ssize_t n;
+	stream_expect(&port->in, POLLIN, &wait[PORT_POLL_IN_KICK], &wait[PORT_POLL_IN]);
+	stream_expect(&port->out, POLLOUT, &wait[PORT_POLL_OUT_KICK], &wait[PORT_POLL_OUT]);
+	if (!port->open)
+		wait[PORT_POLL_IN].fd = -1;
+}
 
-	if (!in->chain.writable_count) {
-		stream_give(in, 0);
-		return true;
+/* Fills in what to wait for. Return: of how many entries. */
+static unsigned int console_serve(struct console *console, struct pollfd *wait)
+{
+	unsigned int count = CONSOLE_POLL_PORTS;
+
+	control_serve(console);
+	for (unsigned int i = 0; i < console->ports; i++, count += PORT_POLL_COUNT) {
+		port_serve(console, &console->port[i]);
+		port_expect(&console->port[i], &wait[count]);
 	}
-	n = readv(in->fd, in->chain.writable, in->chain.writable_count);
-	if (n > 0) {
-		stream_give(in, n);
-		return true;
-	}
-	in->ended = !n || !console_again();
-	return false;
-}
-
-static void console_receive(struct console *console)
-{
-	while (!console->in.ended && !worker_ends(&console->worker) && stream_take(&console->in))
-		if (!console_receive_one(&console->in))
-			return;
-}
-
-/* What is left of a chain. False: the descriptor takes no more for now. */
-static bool console_send_one(struct console_stream *out)
-{
-	struct virtq_chain *chain = &out->chain;
-
-	while (chain->readable_count && !out->ended) {
-		ssize_t n = writev(out->fd, chain->readable, chain->readable_count);
-
-		if (n < 0 && console_again())
-			return false;
-		if (n < 0)
-			out->ended = true;
-		else
-			iov_advance(&chain->readable, &chain->readable_count, n);
-	}
-	stream_give(out, 0);
-	return true;
-}
-
-static void console_send(struct console *console)
-{
-	while (!worker_ends(&console->worker) && stream_take(&console->out))
-		if (!console_send_one(&console->out))
-			return;
-}
-
-/* A descriptor is waited for only with a chain at hand, a kick only without. */
-static void console_expect(struct pollfd *kick, struct pollfd *wait,
-			   const struct console_stream *stream, short events)
-{
-	*kick = (struct pollfd){ .fd = stream->vq.kick, .events = POLLIN };
-	*wait = (struct pollfd){
-		.fd = stream->held && !stream->ended ? stream->fd : -1, .events = events,
+	/* Of ends that were only found now. */
+	control_serve(console);
+	wait[CONTROL_POLL_IN] = (struct pollfd){ .fd = console->to_driver.vq.kick, .events = POLLIN };
+	wait[CONTROL_POLL_OUT] = (struct pollfd){
+		.fd = console->from_driver.vq.kick, .events = POLLIN,
 	};
+	return count;
 }
 
-static void console_quiet(const struct pollfd *kick)
+static void kick_quiet(const struct pollfd *kick)
 {
 	eventfd_t count;
 
@@ -156,39 +81,51 @@ static void console_quiet(const struct pollfd *kick)
 
 static void *console_run(void *arg)
 {
-	struct pollfd wait[CONSOLE_POLL_COUNT];
+	struct pollfd wait[CONSOLE_POLL_MAX] = { { 0 } };
 	struct console *console = arg;
 
-	do {
-		console_receive(console);
-		console_send(console);
-		console_expect(&wait[CONSOLE_POLL_IN_KICK], &wait[CONSOLE_POLL_IN],
-			       &console->in, POLLIN);
-		console_expect(&wait[CONSOLE_POLL_OUT_KICK], &wait[CONSOLE_POLL_OUT],
-			       &console->out, POLLOUT);
-		if (!worker_wait(&console->worker, wait, CONSOLE_POLL_COUNT))
-			return NULL;
-		console_quiet(&wait[CONSOLE_POLL_IN_KICK]);
-		console_quiet(&wait[CONSOLE_POLL_OUT_KICK]);
-	} while (true);
+	while (worker_wait(&console->worker, wait, console_serve(console, wait))) {
+		kick_quiet(&wait[CONTROL_POLL_IN]);
+		kick_quiet(&wait[CONTROL_POLL_OUT]);
+		for (unsigned int i = 0; i < console->ports; i++) {
+			const unsigned int at = CONSOLE_POLL_PORTS + i * PORT_POLL_COUNT;
+
+			kick_quiet(&wait[at + PORT_POLL_IN_KICK]);
+			kick_quiet(&wait[at + PORT_POLL_OUT_KICK]);
+		}
+	}
+	return NULL;
 }
 
 static uint64_t console_features(struct device *dev)
 {
-	(void)dev;
-	return VIRTQ_FEATURES;
+	if (!console_has_control((struct console *)dev))
+		return VIRTQ_FEATURES;
+	return VIRTQ_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
 }
 
-/* A driver may do without a direction. */
-static int stream_start(struct console_stream *stream, const struct console *console,
-			uint64_t features, const struct dev_vring *ring)
+static void console_config_read(struct device *dev, uint32_t offset, void *buf, uint32_t len)
 {
-	stream->held = false;
-	if (!ring->size) {
-		stream->vq = (struct virtq){ .broken = true, .kick = -1, .call = -1, .err = -1 };
-		return 0;
-	}
-	return virtq_init(&stream->vq, &console->memory, ring, features);
+	memcpy(buf, (char *)&((struct console *)dev)->config + offset, len);
+}
+
+/* Two rings of a port, or of what is said of ports. */
+static int streams_start(const struct console *console, struct console_stream *in,
+			 struct console_stream *out, uint64_t features,
+			 const struct dev_vring *rings)
+{
+	int err = stream_start(in, &console->memory, features, &rings[0]);
+
+	return err ? err : stream_start(out, &console->memory, features, &rings[1]);
+}
+
+static int control_streams_start(struct console *console, uint64_t features,
+				 const struct dev_vring *rings)
+{
+	static const struct dev_vring none[2] = { { .size = 0 } };
+
+	return streams_start(console, &console->to_driver, &console->from_driver, features,
+			     console_has_control(console) ? &rings[CONSOLE_RING_CONTROL] : none);
 }
 
 static int console_start(struct device *dev, const struct dev_memory *memory, uint64_t features,
@@ -198,10 +135,14 @@ static int console_start(struct device *dev, const struct dev_memory *memory, ui
 	int err;
 
 	console->memory = *memory;
-	err = stream_start(&console->in, console, features, &rings[CONSOLE_QUEUE_IN]);
-	if (!err)
-		err = stream_start(&console->out, console, features, &rings[CONSOLE_QUEUE_OUT]);
-	return err ? err : worker_start(&console->worker, "console", console_run, console);
+	err = control_streams_start(console, features, rings);
+	for (unsigned int i = 0; i < console->ports && !err; i++)
+		err = streams_start(console, &console->port[i].in, &console->port[i].out, features,
+				    &rings[port_ring(i)]);
+	if (err)
+		return err;
+	control_start(console, features);
+	return worker_start(&console->worker, "console", console_run, console);
 }
 
 static void console_stop(struct device *dev)
@@ -213,54 +154,89 @@ static void console_destroy(struct device *dev)
 {
 	struct console *console = (struct console *)dev;
 
-	fcntl(console->out.fd, F_SETFL, console->out.flags);
-	fcntl(console->in.fd, F_SETFL, console->in.flags);
-	if (console->out.fd != console->in.fd)
-		close(console->out.fd);
-	close(console->in.fd);
+	for (unsigned int i = 0; i < console->ports; i++) {
+		struct console_port *port = &console->port[i];
+
+		stream_restore(&port->out);
+		stream_restore(&port->in);
+		if (port->out.fd != port->in.fd)
+			close(port->out.fd);
+		close(port->in.fd);
+	}
 	free(console);
 }
 
 static const struct device_ops console_ops = {
 	.name = "console",
 	.virtio_id = VIRTIO_ID_CONSOLE,
-	.queue_count = CONSOLE_QUEUES,
 	.queue_size_max = 64,
+	.config_size = sizeof(struct virtio_console_config),
 	.features = console_features,
+	.config_read = console_config_read,
 	.start = console_start,
 	.stop = console_stop,
 	.destroy = console_destroy,
 };
 
-static int stream_open(struct console_stream *stream, int fd)
+static int port_open(struct console_port *port, const struct console_end *end)
 {
-	stream->fd = fd;
-	stream->flags = fcntl(fd, F_GETFL);
-	if (stream->flags < 0 || fcntl(fd, F_SETFL, stream->flags | O_NONBLOCK))
-		return -errno;
+	int err;
+
+	if (end->name && (!*end->name || strlen(end->name) > CONSOLE_NAME_MAX))
+		return -EINVAL;
+	if (end->name)
+		strcpy(port->name, end->name);
+	err = stream_open(&port->in, end->in);
+	if (err)
+		return err;
+	err = stream_open(&port->out, end->out);
+	if (err)
+		stream_restore(&port->in);
+	return err;
+}
+
+static int ports_open(struct console *console, const struct console_end *ends, unsigned int count)
+{
+	for (; console->ports < count; console->ports++) {
+		int err = port_open(&console->port[console->ports], &ends[console->ports]);
+
+		if (!err)
+			continue;
+		while (console->ports--) {
+			stream_restore(&console->port[console->ports].out);
+			stream_restore(&console->port[console->ports].in);
+		}
+		return err;
+	}
 	return 0;
+}
+
+int console_create_ports(const struct console_end *ends, unsigned int count, struct device **ret)
+{
+	struct console *console;
+	int err;
+
+	if (!count || count > CONSOLE_PORTS_MAX)
+		return -EINVAL;
+	console = calloc(1, sizeof(*console) + count * sizeof(console->port[0]));
+	if (!console)
+		return -ENOMEM;
+	console->dev.ops = &console->ops;
+	console->ops = console_ops;
+	console->ops.queue_count = count == 1 && !ends->name ? CONSOLE_RING_CONTROL :
+							       port_ring(count);
+	console->config.max_nr_ports = count;
+	err = ports_open(console, ends, count);
+	if (err)
+		free(console);
+	else
+		*ret = &console->dev;
+	return err;
 }
 
 int console_create(int fd_in, int fd_out, struct device **ret)
 {
-	struct console *console = calloc(1, sizeof(*console));
-	int err;
+	const struct console_end end = { .in = fd_in, .out = fd_out };
 
-	if (!console)
-		return -ENOMEM;
-	console->dev.ops = &console_ops;
-	err = stream_open(&console->in, fd_in);
-	if (err)
-		goto free_console;
-	err = stream_open(&console->out, fd_out);
-	if (err)
-		goto restore_in;
-	*ret = &console->dev;
-	return 0;
-
-restore_in:
-	fcntl(fd_in, F_SETFL, console->in.flags);
-free_console:
-	free(console);
-	return err;
+	return console_create_ports(&end, 1, ret);
 }

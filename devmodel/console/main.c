@@ -12,16 +12,20 @@
 #include "userspace/lib/sandbox.h"
 
 static const char help[] =
-"Usage: moat-console --console PATH[,PATH] { --socket PATH | --fd N } [OPTION]...\n"
-"Serve a terminal, or two ends of pipes, as a virtio console to a front end of vhost-user.\n"
+"Usage: moat-console { --console PATH[,PATH] | --port NAME,PATH[,PATH] }...\n"
+"                    { --socket PATH | --fd N } [OPTION]...\n"
+"Serve terminals, or ends of sockets and pipes, as ports of a virtio console to a front end of\n"
+"vhost-user.\n"
 "\n"
-"  --console PATH[,PATH]   what the guest reads comes from the first, what it writes goes to the\n"
-"                          last; /proc/self/fd/N: as handed over\n";
+"  --console PATH[,PATH]   a terminal of the guest's: what it reads comes from the first, what it\n"
+"                          writes goes to the last; /proc/self/fd/N: as handed over\n"
+"  --port NAME,PATH[,PATH] a port that programs of the guest find by its name; 8 in all\n";
 
-enum { CONSOLE_CONSOLE = 1 };
+enum { CONSOLE_CONSOLE = 1, CONSOLE_PORT };
 
 static const struct option options[] = {
 	{ "console", required_argument, NULL, CONSOLE_CONSOLE },
+	{ "port", required_argument, NULL, CONSOLE_PORT },
 	{ 0 },
 };
 
@@ -31,24 +35,44 @@ static const struct sandbox_call console_calls[] = {
 	{ 0 },
 };
 
-/* @out: NULL: the same as @in. */
 struct arguments {
-	const char *in;
-	const char *out;
+	unsigned int ports;
+	struct argument {
+		const char *name;
+		const char *in;
+		const char *out;
+	} port[CONSOLE_PORTS_MAX];
 };
 
+/* What is before a comma; behind that @value goes on, or is NULL where there is none. */
+static const char *take_word(char **value)
+{
+	const char *word = *value;
+	char *comma = strchr(word, ',');
+
+	if (comma)
+		*comma++ = '\0';
+	*value = comma;
+	return word;
+}
+
+/* @value is the program's own, and is cut to pieces. */
 static int take_option(void *to, int option, const char *value)
 {
 	struct arguments *arguments = to;
-	char *comma = strchr(value, ',');
+	struct argument *port = &arguments->port[arguments->ports];
+	char *rest = (char *)value;
 
-	(void)option;
-	arguments->in = value;
-	arguments->out = NULL;
-	if (comma) {
-		*comma = '\0';
-		arguments->out = comma + 1;
+	if (arguments->ports == CONSOLE_PORTS_MAX)
+		return -EINVAL;
+	if (option == CONSOLE_PORT) {
+		port->name = take_word(&rest);
+		if (!rest || !*port->name || strlen(port->name) > CONSOLE_NAME_MAX)
+			return -EINVAL;
 	}
+	port->in = take_word(&rest);
+	port->out = rest;
+	arguments->ports++;
 	return 0;
 }
 
@@ -56,9 +80,9 @@ static int check_options(const void *from)
 {
 	const struct arguments *arguments = from;
 
-	if (arguments->in)
+	if (arguments->ports)
 		return 0;
-	log_error("it takes --console: see --help");
+	log_error("it takes --console or --port: see --help");
 	return -EINVAL;
 }
 
@@ -72,16 +96,27 @@ static int open_end(const char *path, int flags)
 	return fd;
 }
 
+static int open_port(const struct argument *port, struct console_end *ret)
+{
+	int in = open_end(port->in, port->out ? O_RDONLY : O_RDWR);
+	int out = in >= 0 && port->out ? open_end(port->out, O_WRONLY) : in;
+
+	*ret = (struct console_end){ .name = port->name, .in = in, .out = out };
+	return out < 0 ? out : 0;
+}
+
 static int open_device(void *from, struct device **ret)
 {
 	const struct arguments *arguments = from;
-	int in = open_end(arguments->in, arguments->out ? O_RDONLY : O_RDWR);
-	int out = in >= 0 && arguments->out ? open_end(arguments->out, O_WRONLY) : in;
+	struct console_end ends[CONSOLE_PORTS_MAX];
 	int err;
 
-	if (out < 0)
-		return out;
-	err = console_create(in, out, ret);
+	for (unsigned int i = 0; i < arguments->ports; i++) {
+		err = open_port(&arguments->port[i], &ends[i]);
+		if (err)
+			return err;
+	}
+	err = console_create_ports(ends, arguments->ports, ret);
 	if (err)
 		log_error("cannot make a console: %s", strerror(-err));
 	return err;

@@ -15,7 +15,7 @@
 
 #define MEMORY_SIZE	0x100000
 #define QUEUE_STRIDE	0x10000
-#define QUEUES		4
+#define QUEUES		8
 #define SIZE		16
 #define AREA_AVAIL	0x1000
 #define AREA_USED	0x2000

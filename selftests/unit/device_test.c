@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_console.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -516,6 +517,195 @@ static void test_console_stop_while_blocked(void)
 	console_end();
 }
 
+/* console, with ports */
+
+#define PORTS	3
+
+enum { CONTROL_IN = 2, CONTROL_OUT = 3 };
+
+static int far_end[PORTS];
+
+static void ports_make(void)
+{
+	struct console_end ends[PORTS] = { { .name = NULL }, { .name = "agent" }, { .name = "log" } };
+
+	for (unsigned int i = 0; i < PORTS; i++) {
+		int fds[2];
+
+		EXPECT(!socketpair(AF_UNIX, SOCK_STREAM, 0, fds));
+		ends[i].in = fds[0];
+		ends[i].out = fds[0];
+		far_end[i] = fds[1];
+	}
+	EXPECT(!console_create_ports(ends, PORTS, &device));
+}
+
+static void ports_begin(uint64_t features)
+{
+	begin();
+	ports_make();
+	start(features);
+}
+
+static void ports_end(void)
+{
+	stop();
+	end();
+	for (unsigned int i = 0; i < PORTS; i++)
+		close(far_end[i]);
+}
+
+static void control_say(uint32_t id, uint16_t event, uint16_t value)
+{
+	const struct virtio_console_control said = { .id = id, .event = event, .value = value };
+
+	memcpy(at(CONTROL_OUT, AREA_DATA), &said, sizeof(said));
+	put(CONTROL_OUT, 0, AREA_DATA, sizeof(said), 0);
+	kick(CONTROL_OUT, 0);
+	EXPECT(complete(CONTROL_OUT, TIMEOUT_MS) == 0);
+}
+
+/* Is that the next thing that the device says? With @name behind it. */
+static bool control_hears(uint32_t id, uint16_t event, uint16_t value, const char *name)
+{
+	struct virtio_console_control said;
+	int64_t len;
+
+	put(CONTROL_IN, 0, AREA_DATA, 64, VRING_DESC_F_WRITE);
+	kick(CONTROL_IN, 0);
+	len = complete(CONTROL_IN, TIMEOUT_MS);
+	memcpy(&said, at(CONTROL_IN, AREA_DATA), sizeof(said));
+	return len == (int64_t)(sizeof(said) + strlen(name)) && said.id == id &&
+	       said.event == event && said.value == value &&
+	       !memcmp(at(CONTROL_IN, AREA_DATA + sizeof(said)), name, strlen(name));
+}
+
+static bool control_hears_all(void)
+{
+	bool all = true;
+
+	for (unsigned int i = 0; i < PORTS; i++)
+		all &= control_hears(i, VIRTIO_CONSOLE_PORT_ADD, 1, "");
+	return all;
+}
+
+/* What is written to the other end arrives in a port's ring. */
+static bool port_hears(unsigned int port, int timeout)
+{
+	const unsigned int queue = port ? 2 + 2 * port : 0;
+
+	put(queue, 0, AREA_DATA, 16, VRING_DESC_F_WRITE);
+	kick(queue, 0);
+	return complete(queue, timeout) == 5 && !memcmp(at(queue, AREA_DATA), "hello", 5);
+}
+
+static bool port_says(unsigned int port)
+{
+	const unsigned int queue = port ? 3 + 2 * port : 1;
+	char got[8];
+
+	memcpy(at(queue, AREA_DATA), "world", 5);
+	put(queue, 0, AREA_DATA, 5, 0);
+	kick(queue, 0);
+	return complete(queue, TIMEOUT_MS) == 0 &&
+	       recv(far_end[port], got, sizeof(got), 0) == 5 && !memcmp(got, "world", 5);
+}
+
+static void test_ports(void)
+{
+	const uint64_t multiport = 1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
+	struct virtio_console_config config;
+
+	ports_begin(VIRTQ_FEATURES | multiport);
+	EXPECT(device->ops->features(device) & multiport && device->ops->queue_count == 8);
+	device->ops->config_read(device, 0, &config, sizeof(config));
+	EXPECT(config.max_nr_ports == PORTS);
+	control_say(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+	EXPECT(control_hears_all());
+	control_say(0, VIRTIO_CONSOLE_PORT_READY, 1);
+	EXPECT(control_hears(0, VIRTIO_CONSOLE_CONSOLE_PORT, 1, ""));
+	EXPECT(control_hears(0, VIRTIO_CONSOLE_PORT_OPEN, 1, ""));
+	control_say(1, VIRTIO_CONSOLE_PORT_READY, 1);
+	EXPECT(control_hears(1, VIRTIO_CONSOLE_PORT_NAME, 1, "agent"));
+	EXPECT(control_hears(1, VIRTIO_CONSOLE_PORT_OPEN, 1, ""));
+	/* Until the guest has a port open, there is nobody to hear. */
+	for (unsigned int i = 0; i < PORTS; i++) {
+		EXPECT(write(far_end[i], "hello", 5) == 5);
+		EXPECT(port_says(i));
+		EXPECT(!port_hears(i, QUIET_MS));
+		control_say(i, VIRTIO_CONSOLE_PORT_OPEN, 1);
+		EXPECT(complete(i ? 2 + 2 * i : 0, TIMEOUT_MS) == 5);
+		EXPECT(write(far_end[i], "hello", 5) == 5 && port_hears(i, TIMEOUT_MS));
+	}
+	control_say(2, VIRTIO_CONSOLE_PORT_OPEN, 0);
+	EXPECT(write(far_end[2], "hello", 5) == 5 && !port_hears(2, QUIET_MS));
+	/* The host's end is gone: the guest is told, and other ports go on. */
+	shutdown(far_end[1], SHUT_RDWR);
+	EXPECT(!port_hears(1, QUIET_MS));
+	EXPECT(control_hears(1, VIRTIO_CONSOLE_PORT_OPEN, 0, ""));
+	EXPECT(port_says(0));
+	ports_end();
+}
+
+/* A driver that knows nothing of ports has the first; one that talks nonsense gets no answer. */
+static void test_ports_unknown(void)
+{
+	ports_begin(VIRTQ_FEATURES);
+	EXPECT(write(far_end[0], "hello", 5) == 5 && port_hears(0, TIMEOUT_MS) && port_says(0));
+	stop();
+	start(VIRTQ_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT);
+	control_say(PORTS, VIRTIO_CONSOLE_PORT_READY, 1);
+	control_say(UINT32_MAX, VIRTIO_CONSOLE_PORT_OPEN, 1);
+	control_say(0, 99, 1);
+	put(CONTROL_OUT, 0, AREA_DATA, 7, 0);
+	kick(CONTROL_OUT, 0);
+	EXPECT(complete(CONTROL_OUT, TIMEOUT_MS) == 0);
+	for (unsigned int i = 0; i < 100; i++)
+		control_say(2, VIRTIO_CONSOLE_PORT_READY, 1);
+	EXPECT(control_hears(2, VIRTIO_CONSOLE_PORT_NAME, 1, "log"));
+	/* No room for all of what is said. */
+	put(CONTROL_IN, 0, AREA_DATA, 3, VRING_DESC_F_WRITE);
+	kick(CONTROL_IN, 0);
+	EXPECT(complete(CONTROL_IN, TIMEOUT_MS) == 3);
+	put(CONTROL_IN, 0, AREA_DATA, 64, VRING_DESC_F_WRITE);
+	kick(CONTROL_IN, 0);
+	EXPECT(complete(CONTROL_IN, QUIET_MS) < 0);
+	ports_end();
+}
+
+/* A process that finds the conversation begun tells of all ports anew, and takes them for open. */
+static void test_ports_taken_over(void)
+{
+	const uint64_t features = VIRTQ_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
+
+	ports_begin(features);
+	control_say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+	stop();
+	for (unsigned int i = 0; i < PORTS; i++)
+		close(far_end[i]);
+	device->ops->destroy(device);
+	ports_make();
+	ring[CONTROL_OUT].next_avail = used_seen[CONTROL_OUT];
+	EXPECT(!device->ops->start(device, &memory, features, ring));
+	ring[CONTROL_OUT].next_avail = 0;
+	EXPECT(write(far_end[1], "hello", 5) == 5 && port_hears(1, TIMEOUT_MS));
+	EXPECT(control_hears_all());
+	ports_end();
+}
+
+static void test_ports_refused(void)
+{
+	const struct console_end ends[CONSOLE_PORTS_MAX + 1] = { { .name = "", .in = 0, .out = 1 } };
+	const struct console_end long_name = { .name = "a name of exactly 32 characters.", .in = 0 };
+	const struct console_end closed[2] = { { .in = 0, .out = 1 }, { .in = 0, .out = -1 } };
+
+	EXPECT(console_create_ports(ends, 0, &device) == -EINVAL);
+	EXPECT(console_create_ports(ends, CONSOLE_PORTS_MAX + 1, &device) == -EINVAL);
+	EXPECT(console_create_ports(ends, 1, &device) == -EINVAL);
+	EXPECT(console_create_ports(&long_name, 1, &device) == -EINVAL);
+	EXPECT(console_create_ports(closed, 2, &device) == -EBADF);
+}
+
 static const struct unit_test tests[] = {
 	{ "blk: reads, writes, flushes", test_blk_transfers },
 	{ "blk: sectors past the end are refused", test_blk_bounds },
@@ -535,6 +725,10 @@ static const struct unit_test tests[] = {
 	{ "console: output waits for the reader", test_console_out },
 	{ "console: goes on without a reader", test_console_host_gone },
 	{ "console: stops while the reader sleeps", test_console_stop_while_blocked },
+	{ "console: ports, and what is said of them", test_ports },
+	{ "console: drivers without ports, and with nonsense", test_ports_unknown },
+	{ "console: ports of a process before", test_ports_taken_over },
+	{ "console: ports that cannot be", test_ports_refused },
 };
 
 int main(void)

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* moat-console, the program: in its sandbox, over its socket, with a driver that is this test. */
+#include <linux/virtio_console.h>
+
 #include "selftests/unit/program_front.h"
 
 #define PROGRAM	"build/bin/moat-console"
 
-enum { TO_GUEST, FROM_GUEST };
+enum { TO_GUEST, FROM_GUEST, CONTROL_IN, CONTROL_OUT, PORT_IN, PORT_OUT };
 
 static int terminal;
 
@@ -129,8 +131,71 @@ static void test_pipes(void)
 	front_end();
 }
 
+/* The next thing that the program says of ports. */
+static bool hears(uint32_t id, uint16_t event)
+{
+	struct virtio_console_control said;
+
+	ring_describe(CONTROL_IN, 0, DATA + 2 * PAGE, PAGE, VRING_DESC_F_WRITE);
+	ring_submit(CONTROL_IN, 0);
+	if (ring_complete(CONTROL_IN, TIMEOUT_MS) < (int64_t)sizeof(said))
+		return false;
+	memcpy(&said, memory + DATA + 2 * PAGE, sizeof(said));
+	return said.id == id && said.event == event && said.value == 1;
+}
+
+static void says(uint32_t id, uint16_t event)
+{
+	const struct virtio_console_control said = { .id = id, .event = event, .value = 1 };
+
+	memcpy(memory + DATA + 3 * PAGE, &said, sizeof(said));
+	ring_describe(CONTROL_OUT, 0, DATA + 3 * PAGE, sizeof(said), 0);
+	ring_submit(CONTROL_OUT, 0);
+	EXPECT(ring_complete(CONTROL_OUT, TIMEOUT_MS) == 0);
+}
+
+/* A console and a port, which the guest opens; the next process goes on with both. */
+static void test_ports(void)
+{
+	char port[64];
+	int pair[2];
+
+	begin();
+	EXPECT(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	fcntl(pair[0], F_SETFD, FD_CLOEXEC);
+	for (unsigned int i = 0; i < 3; i++) {
+		snprintf(port, sizeof(port), "agent,/proc/self/fd/%d", pair[1]);
+		program_start((const char *[]){ PROGRAM, "--console", ptsname(terminal), "--port",
+						port, "--socket", socket_path, NULL });
+		EXPECT(front_connect());
+		front_set_up(1ULL << VIRTIO_CONSOLE_F_MULTIPORT, 6);
+		if (!i)
+			says(0, VIRTIO_CONSOLE_DEVICE_READY);
+		EXPECT(hears(0, VIRTIO_CONSOLE_PORT_ADD) && hears(1, VIRTIO_CONSOLE_PORT_ADD));
+		says(1, VIRTIO_CONSOLE_PORT_READY);
+		EXPECT(hears(1, VIRTIO_CONSOLE_PORT_NAME) && hears(1, VIRTIO_CONSOLE_PORT_OPEN));
+		if (!i)
+			says(1, VIRTIO_CONSOLE_PORT_OPEN);
+		ring_describe(PORT_IN, 0, DATA, PAGE, VRING_DESC_F_WRITE);
+		ring_submit(PORT_IN, 0);
+		EXPECT(write(pair[0], "hello", 5) == 5);
+		EXPECT(ring_complete(PORT_IN, TIMEOUT_MS) == 5 && !memcmp(memory + DATA, "hello", 5));
+		EXPECT(guest_says("a line"));
+		EXPECT(program_end(SIGKILL) == -SIGKILL);
+		close(front);
+	}
+	close(pair[0]);
+	close(pair[1]);
+	close(terminal);
+	front_end();
+}
+
 static void test_command_line(void)
 {
+	EXPECT(program_exits(PROGRAM, "--port /dev/null --fd 0", 2));
+	EXPECT(program_exits(PROGRAM, "--port ,/dev/null --fd 0", 2));
+	EXPECT(program_exits(PROGRAM, "--port a-name-of-exactly-32-characters-,/dev/null --fd 0", 2));
+	EXPECT(program_exits(PROGRAM, "$(printf -- '--console x %.0s' 1 2 3 4 5 6 7 8 9) --fd 0", 2));
 	EXPECT(program_exits(PROGRAM, "--fd 3", 2));
 	EXPECT(program_exits(PROGRAM, "--console /dev/null", 2));
 	EXPECT(program_exits(PROGRAM, "--console /none --fd 0", 1));
@@ -142,6 +207,7 @@ static const struct unit_test tests[] = {
 	{ "a terminal is served", test_serves },
 	{ "killed and started again", test_killed_and_started },
 	{ "two pipes, handed over", test_pipes },
+	{ "ports, and those of a process before", test_ports },
 	{ "command lines that are none", test_command_line },
 };
 

@@ -17,7 +17,7 @@
 #include "userspace/lib/array.h"
 
 #define HEADER		sizeof(struct virtio_net_hdr_v1)
-#define FAR		(4 * QUEUE_STRIDE)	/* memory that no ring needs, and a piece of it */
+#define FAR		(QUEUES * QUEUE_STRIDE)	/* memory that no ring needs, and a piece of it */
 #define FAR_PIECE	0x2000
 #define MERGE		(VIRTQ_FEATURES | 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_NET_F_MRG_RXBUF)
 #define PLAIN		(VIRTQ_FEATURES | 1ULL << VIRTIO_F_VERSION_1)

@@ -72,7 +72,9 @@ qemu_command() {
 	fi
 }
 
-# start_qemu INIT_ARGUMENTS ARGS...: the device program is behind the character device "device".
+# start_qemu INIT_ARGUMENTS ARGS...: the device program is behind the character device "device". Empty
+# where QEMU cannot do without it for a moment: COMES_BACK.
+COMES_BACK=yes
 start_qemu() {
 	local arguments=$1
 	shift
@@ -83,7 +85,7 @@ start_qemu() {
 		-nodefaults -no-user-config -display none -no-reboot -serial stdio \
 		-kernel "$KERNEL/vmlinuz" -initrd "$WORK/initramfs" \
 		-append "console=ttyS0 quiet panic=-1 -- $arguments" \
-		-chardev "socket,id=device,path=$SOCKET,$RECONNECT" "$@" \
+		-chardev "socket,id=device,path=$SOCKET${COMES_BACK:+,$RECONNECT}" "$@" \
 		>"$WORK/console" 2>"$WORK/qemu.err" </dev/null &
 	QEMU_PID=$!
 }
