@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "devmodel/blk/limit.h"
+#include "devmodel/limit.h"
 #include "devmodel/virtq.h"
 #include "devmodel/worker.h"
 
@@ -42,7 +42,7 @@ struct blk_disk {
 	bool buffered;
 	bool write_through;
 	char id[VIRTIO_BLK_ID_BYTES];
-	struct blk_limit limit;
+	struct limit limit;
 };
 
 /* What the host's kernel is asked to do for a request, now. */

@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "devmodel/blk/blk.h"
-#include "devmodel/console.h"
+#include "devmodel/console/console.h"
 #include "devmodel/device.h"
-#include "devmodel/rng.h"
+#include "devmodel/rng/rng.h"
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
 #include "userspace/vmm/acpi.h"
