@@ -226,7 +226,7 @@ int gate_request_place(struct gate_request *request, struct gate_area *area, uns
 	int err = many ? request_settle_granted(request, area) :
 			 request_settle_copied(request, area);
 
-	if (!err || many || grant == ~0u || !request_pages(request))
+	if (err != -E2BIG || many || grant == ~0u || !request_pages(request))
 		return err;
 	return request_settle_granted(request, area);
 }
