@@ -90,7 +90,7 @@ struct device {
  * @name: for messages and thread names, as "blk"
  * @virtio_id: the device ID of the standard, as 2 for a block device
  * @queue_count: queues that the device has, at least 1
- * @queue_size_max: the most entries in a queue that a transport is to offer, if it can tell the driver
+ * @queue_size_max: the most entries in a queue that a transport is to offer, where it can
  * @config_size: bytes of device-specific configuration, may be 0
  * @features: feature bits offered: the device's own, and of the ring's those that its queue code
  *	handles. VIRTIO_F_VERSION_1 is the transport's to add. Never changes

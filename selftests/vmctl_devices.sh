@@ -47,7 +47,8 @@ kill_while_working() {
 		backend_start "$@"
 		KILLED=$((KILLED + 1))
 		for _ in $(seq 100); do
-			[ "$(returned)" -lt "$KILLED" ] && [ -e "/proc/$GUEST" ] || break
+			[ "$(returned)" -lt "$KILLED" ] || break
+			[ -e "/proc/$GUEST" ] || break
 			sleep 0.1
 		done
 	done
