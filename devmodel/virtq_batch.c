@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * A network device may spread a frame over several chains, which the driver must then find together:
- * all go into the device area, and only then its index moves, over all of them.
+ * A network device may spread a frame over several chains, which the driver must then find
+ * together: all go into the device area, and only then its index moves, over all of them.
  *
  * In the record of requests in flight, the heads of such a batch are linked from the last one back
  * (last_batch_head, next), before the index moves; so after a kill between that and the last mark

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * virtio-console (virtio 1.2, section 5.3): the device round its ports. A console of one port without a
- * name has two queues and says nothing of ports; any other has those of port 0, two for what is said
- * (control.c), and two for each port more.
+ * virtio-console (virtio 1.2, section 5.3): the device round its ports. A console of one port
+ * without a name has two queues and says nothing of ports; any other has those of port 0, two for
+ * what is said (control.c), and two for each port more.
  */
 #include <errno.h>
 #include <linux/virtio_ids.h>

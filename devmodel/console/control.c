@@ -3,12 +3,12 @@
  * What driver and device say to each other of ports (virtio 1.2, section 5.3.6.2).
  *
  * The driver says that it is ready, and is told of each port; it says that a port is ready, and is
- * told its name, or that it is a console, and that the host has it open. What is to be said is a bit
- * of the port, so that nothing here grows with what a driver asks for.
+ * told its name, or that it is a console, and that the host has it open. What is to be said is a
+ * bit of the port, so that nothing here grows with what a driver asks for.
  *
  * A process that comes after another one finds a driver that has said all this, and does not know
- * what the guest has open. It tells of each port anew, which drivers take in their stride, and takes
- * each for open: a program that waits for input gets it.
+ * what the guest has open. It tells of each port anew, which drivers take in their stride, and
+ * takes each for open: a program that waits for input gets it.
  */
 #include <string.h>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * virtio-net (virtio 1.2, section 5.1) on the queues of a tap: the device round its rings. Ring 2n
- * is pair n's to the guest, ring 2n + 1 its from the guest. The control queue, by which a driver says how
- * many pairs it uses, is the front end's, which then enables the rings: a pair without rings is one
- * that the host's kernel does not use either.
+ * virtio-net (virtio 1.2, section 5.1) on the queues of a tap: the device round its rings. Of pair
+ * n, ring 2n is to the guest and ring 2n + 1 from it. The control queue, by which a driver says
+ * how many pairs it uses, is the front end's, which then enables the rings: a pair without rings is
+ * one that the host's kernel does not use either.
  */
 #include <errno.h>
 #include <linux/virtio_ids.h>

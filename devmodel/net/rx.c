@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * Frames to the guest. A tap does not tell how long the next frame is, and what does not fit is cut
- * off. So chains are taken from the ring until there is room for the longest frame, and kept for the
- * next one where less was needed; the tap writes header and frame right into them.
+ * off. So chains are taken from the ring until there is room for the longest frame, and kept for
+ * the next one where less was needed; the tap writes header and frame right into them.
  *
  * Where the ring has less room, as when the guest is slow, the last piece of what is read into is
  * memory of our own, which is only touched by a frame that does not fit. Such a frame waits for

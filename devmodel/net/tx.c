@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * Frames from the guest. A chain is a header and a frame, as the tap takes them: the host's kernel
- * reads both out of the guest's pages, and checks each field of the header. So the driver may change
- * it at any moment; what is checked here is the length, of pieces that are no longer the driver's.
+ * reads both out of the guest's pages, once, and checks each field of the header. What is checked
+ * here is the length, of pieces that are no longer the driver's to change.
  */
 #include <errno.h>
 #include <sys/uio.h>

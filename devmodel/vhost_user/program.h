@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* What the programs of all devices have in common: the command line, and serving what it describes. */
+/* What all device programs have in common: the command line, and serving what it describes. */
 #ifndef DEVMODEL_VHOST_USER_PROGRAM_H
 #define DEVMODEL_VHOST_USER_PROGRAM_H
 
@@ -13,7 +13,7 @@ struct sandbox_call;
  * @name: as "moat-blk"
  * @help: how it is called, and the options of its own; those of all programs follow
  * @notes: what else there is to say, behind them. May be NULL
- * @options: of its own, 24 at most, with values from 1 to 255, and an empty one at the end; NULL: none
+ * @options: of its own, at most 24, with values from 1 to 255, and an empty one at the end; or NULL
  * @take: notes such an option; -EINVAL for a value that is none. Not called where there are none
  * @check: do the options make sense together? Says so where not, and returns -EINVAL. May be NULL
  * @open: makes the device, with all the rights that the caller has. Says what failed, and returns

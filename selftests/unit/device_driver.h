@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* A driver for tests of devices: its rings, in memory of the test, and the one device that it has. */
+/* A driver for tests of devices: its rings, in memory of the test, and its one device. */
 #ifndef MOAT_DEVICE_DRIVER_H
 #define MOAT_DEVICE_DRIVER_H
 
@@ -76,7 +76,8 @@ static inline void end(void)
 }
 
 /* Puts @desc at @index, and makes @head available where it is the chain's last. */
-static inline void put(unsigned int queue, uint16_t index, uint32_t offset, uint32_t len, uint16_t flags)
+static inline void put(unsigned int queue, uint16_t index, uint32_t offset, uint32_t len,
+		       uint16_t flags)
 {
 	struct vring_desc *desc = at(queue, index * sizeof(*desc));
 

@@ -148,7 +148,7 @@ static void test_receives(void)
 	net_end();
 }
 
-/* The longest frame over several chains; the chains that were taken for it and not needed are kept. */
+/* The longest frame over several chains; what was taken for it and not needed is kept. */
 static void test_merges(void)
 {
 	net_begin(MERGE);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * What a guest does with its console and ports, as process 1, with modules in /modules: it says a line on
- * the console, and sends back what comes by the port, up to a line that says so.
+ * What a guest does with its console and ports, as process 1, with modules in /modules: it says a
+ * line on the console, and sends back what comes by the port, up to a line that says so.
  */
 #include <stdbool.h>
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT OR GPL-2.0
+# shellcheck shell=bash
 #
 # What the tests of device programs behind stock QEMU share (no hypervisor: TCG): a guest with Debian's
 # kernel and one program as its process 1, and a device program that comes and goes. Sourced by scripts

@@ -10,6 +10,7 @@
  *	init SECONDS		as process 1 of a guest, with modules in /modules
  *	net_work tap NAME	outside: make a tap with the host's address, which stays
  *	net_work serve		outside: the host's end
+ *	net_work work SECONDS	in a guest that is up: the guest's end
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -245,17 +246,24 @@ static bool stream_connect(struct stream *stream)
 	return false;
 }
 
-static void guest_run(unsigned int seconds)
+/* The guest's half. */
+static int work(unsigned int seconds)
 {
-	guest_begin();
 	guest_wait_for("/sys/class/net/eth0");
 	interface_set_up("eth0", GUEST_ADDRESS);
 	for (unsigned int i = 0; i < STREAMS; i++)
 		if (!stream_connect(&streams[i]))
-			guest_end();
+			return 1;
 	printf("working\n");
 	end_time = time(NULL) + seconds;
 	streams_run(0);
+	return errors > 0;
+}
+
+static void guest_run(unsigned int seconds)
+{
+	guest_begin();
+	work(seconds);
 	guest_end();
 }
 
@@ -268,6 +276,8 @@ int main(int argc, char **argv)
 		return tap_make(argv[2]);
 	if (argc == 2 && !strcmp(argv[1], "serve"))
 		return serve();
-	fprintf(stderr, "usage: net_work { tap NAME | serve }\n");
+	if (argc == 3 && !strcmp(argv[1], "work"))
+		return work(atoi(argv[2]));
+	fprintf(stderr, "usage: net_work { tap NAME | serve | work SECONDS }\n");
 	return 2;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * What a guest does with its entropy source, as process 1, with modules in /modules: it reads blocks of
- * random bytes until the time is up. No two are the same, in none is a byte far more often than others.
+ * What a guest does with its entropy source, as process 1, with modules in /modules: it reads blocks
+ * of random bytes until the time is up. No two in a row are the same, in none is a byte far more
+ * often than others.
  *
  *	init SECONDS
  */
