@@ -51,7 +51,7 @@
 /* Of each queue: the ring, then memory to copy through; and so many pages of the window. */
 #define GATE_STRIDE		(2ULL << 20)
 #define GATE_RING_BYTES		((SHADOW_BYTES + GATE_PAGE - 1) / GATE_PAGE * GATE_PAGE)
-#define GATE_GRANULES		((GATE_STRIDE - GATE_RING_BYTES) / GATE_GRANULE)
+#define GATE_GRANULES		1024
 #define GATE_PAGES		RUNS_MAX
 
 /* From so many whole pages on, a request's are granted: docs/architecture.md has the figures. */
@@ -63,7 +63,7 @@
 #define GATE_SUSPECT		2
 #define GATE_GUILTY		3
 
-_Static_assert(GATE_GRANULES <= RUNS_MAX, "bounce memory is in one map");
+_Static_assert(GATE_RING_BYTES + GATE_GRANULES * GATE_GRANULE <= GATE_STRIDE, "there is room");
 _Static_assert(GATE_TURN + VIRTQ_IOV_MAX <= WINDOW_CHANGES_MAX, "a turn is one call");
 
 struct gate;
