@@ -28,18 +28,14 @@ $(B)/unit/stage2_fuzz: $(STAGE2_FUZZ_SRC) $(STAGE2_HDR)
 	@mkdir -p $(@D)
 	clang $(STAGE2_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $(STAGE2_FUZZ_SRC)
 
-# Virtqueues: rules kept, each rule broken, random.
-UNIT_TESTS += $(B)/unit/virtq_test
-VIRTQ_HDR := devmodel/virtq.h devmodel/device.h selftests/unit/unit.h selftests/unit/virtq_ring.h
+# Virtqueues, split and packed: rules kept, each rule broken, random.
+UNIT_TESTS += $(B)/unit/virtq_test $(B)/unit/virtq_packed_test
+VIRTQ_SRC := $(wildcard devmodel/virtq*.c)
+VIRTQ_HDR := $(wildcard devmodel/virtq*.h) devmodel/device.h selftests/unit/unit.h selftests/unit/virtq_ring.h
 
-$(B)/unit/virtq_test: selftests/unit/virtq_test.c devmodel/virtq.c $(VIRTQ_HDR)
+$(B)/unit/virtq_test $(B)/unit/virtq_packed_test: $(B)/unit/%: selftests/unit/%.c $(VIRTQ_SRC) $(VIRTQ_HDR)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
-
-# Needs clang.
-$(B)/unit/virtq_fuzz: selftests/unit/virtq_fuzz.c devmodel/virtq.c $(VIRTQ_HDR)
-	@mkdir -p $(@D)
-	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
 
 # Devices over their rings; what vmctl and moat-init say to each other; the reader of programs.
 UNIT_TESTS += $(B)/unit/device_test $(B)/unit/channel_test $(B)/unit/elf_test
@@ -64,10 +60,10 @@ $(B)/unit/elf_test: $(ELF_TEST_SRC) userspace/vmctl/elf.h selftests/unit/unit.h
 
 # vhost-user back ends, and front ends that break each rule.
 UNIT_TESTS += $(B)/unit/vhost_user_test
-VHOST_USER_SRC := $(addprefix devmodel/vhost_user/,backend.c inflight.c message.c regions.c) devmodel/virtq.c \
+VHOST_USER_SRC := $(addprefix devmodel/vhost_user/,backend.c inflight.c message.c regions.c) $(VIRTQ_SRC) \
 	userspace/lib/fd.c userspace/lib/parse.c
-VHOST_USER_HDR := $(wildcard devmodel/vhost_user/*.h) include/moat/vhost_user.h devmodel/virtq.h devmodel/device.h \
-	selftests/unit/unit.h selftests/unit/vhost_user_front.h
+VHOST_USER_HDR := $(wildcard devmodel/vhost_user/*.h) include/moat/vhost_user.h $(VIRTQ_HDR) \
+	selftests/unit/vhost_user_front.h
 
 $(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(VHOST_USER_HDR)
 	@mkdir -p $(@D)

@@ -31,6 +31,7 @@
 #define QUIET_MS	100
 #define DISK_SECTORS	64
 #define STREAM_BYTES	300000
+#define RING_FEATURES	(VIRTQ_FEATURES & ~(1ULL << VIRTIO_F_RING_PACKED))
 
 static struct dev_memory memory = { .count = 1 };
 static struct dev_vring ring[QUEUES];
@@ -150,7 +151,7 @@ static void blk_begin(bool read_only)
 	disk = memfd_create("disk", 0);
 	blk_fill();
 	EXPECT(!blk_make(dup(disk), read_only));
-	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
+	start(RING_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
 }
 
 static void blk_end(void)
@@ -298,7 +299,7 @@ static void test_blk_broken_and_restarted(void)
 	EXPECT(poll(&wait, 1, TIMEOUT_MS) == 1 && !eventfd_read(ring[0].err, &count));
 	for (int i = 0; i < 3; i++) {
 		stop();
-		start(i % 2 ? 0 : VIRTQ_FEATURES);
+		start(i % 2 ? 0 : RING_FEATURES);
 		EXPECT(blk_do(VIRTIO_BLK_T_IN, 9, 512, true) == VIRTIO_BLK_S_OK);
 		EXPECT(blk_data_is(9, 512));
 	}
@@ -325,7 +326,7 @@ static void blk_begin_with(struct blk_options options)
 	options.fd = dup(disk);
 	options.direct_fd = -1;
 	EXPECT(!blk_create(&options, &device));
-	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
+	start(RING_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
 }
 
 static void test_blk_serial(void)
@@ -482,7 +483,7 @@ static void test_blk_direct(void)
 	EXPECT(!blk_create(&options, &device));
 	memory.count = page ? 2 : 1;
 	memory.region[1] = (struct dev_region){ .gpa = 1 << 30, .size = 4096, .hva = page };
-	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
+	start(RING_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
 	/* test memory comes from malloc(): rarely aligned */
 	EXPECT(blk_do(VIRTIO_BLK_T_IN, 7, 512, true) == VIRTIO_BLK_S_OK && blk_data_is(7, 512));
 	memset(at(0, AREA_DATA + 0x1000), 0xab, 1024);
@@ -504,7 +505,7 @@ static void test_rng(void)
 
 	begin();
 	EXPECT(!rng_create(&device));
-	start(VIRTQ_FEATURES);
+	start(RING_FEATURES);
 	put(0, 0, AREA_DATA, sizeof(zero), VRING_DESC_F_WRITE);
 	kick(0, 0);
 	EXPECT(complete(0, TIMEOUT_MS) == sizeof(zero));
@@ -530,7 +531,7 @@ static void console_begin(void)
 	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	EXPECT(!console_create(fds[0], fds[0], &device));
 	host = fds[1];
-	start(VIRTQ_FEATURES);
+	start(RING_FEATURES);
 }
 
 static void console_end(void)
@@ -617,7 +618,7 @@ static void test_console_stop_while_blocked(void)
 	stop();
 	while (recv(host, buf, sizeof(buf), MSG_DONTWAIT) > 0)
 		;
-	start(VIRTQ_FEATURES);
+	start(RING_FEATURES);
 	memcpy(at(1, AREA_DATA), "again", 5);
 	put(1, 0, AREA_DATA, 5, 0);
 	kick(1, 0);

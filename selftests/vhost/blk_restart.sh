@@ -5,9 +5,11 @@
 # queues. While the guest writes, flushes and reads back, moat-blk is killed again and again, and
 # started anew. The guest must see no error, and the disk must hold at last what the guest wrote.
 #
-# Runs on this machine. Environment: WORK_SECONDS (40), the time that the guest works; DISK, a file or
-# block device to be used, and overwritten, instead of a new file; BLK_OPTIONS, more for moat-blk;
-# QEMU, the command of another QEMU, one that knows reconnect=1.
+# Runs on this machine. By the name of blk_restart_packed, the guest's rings are packed.
+#
+# Environment: WORK_SECONDS (40), the time that the guest works; DISK, a file or block device to be used,
+# and overwritten, instead of a new file; BLK_OPTIONS, more for moat-blk; QEMU, the command of another
+# QEMU, one that knows reconnect=1.
 
 set -uo pipefail
 
@@ -19,6 +21,8 @@ KERNEL=$CACHE/kernel-6.1
 BLK=$TOP/build/bin/moat-blk
 GUEST=$TOP/build/selftests/vhost/disk_work
 WORK_SECONDS=${WORK_SECONDS:-40}
+RINGS=split PACKED=off
+[[ $0 != *_packed ]] || RINGS=packed PACKED=on
 PAUSE=3
 DISK_SIZE=48M
 OWN_KIB=1024
@@ -80,7 +84,7 @@ start_qemu() {
 		-kernel "$KERNEL/vmlinuz" -initrd "$WORK/initramfs" \
 		-append "console=ttyS0 quiet panic=-1 -- $WORK_SECONDS" \
 		-chardev "socket,id=disk,path=$WORK/socket,$RECONNECT" \
-		-device vhost-user-blk-pci,chardev=disk,num-queues=2 \
+		-device vhost-user-blk-pci,chardev=disk,num-queues=2,packed=$PACKED \
 		>"$WORK/console" 2>"$WORK/qemu.err" </dev/null &
 	QEMU_PID=$!
 }
@@ -138,6 +142,7 @@ wait_for "$((4 * PAUSE + 30))" '^rounds: .* end'
 tap_ok $? "the guest comes to its end, moat-blk killed $KILLS times" \
 	"$(messages)"
 tap_is "$(tr -d '\r' <"$WORK/console" | grep -a '^error')" 'errors: 0' "the guest sees no error"
+tap_is "$(tr -d '\r' <"$WORK/console" | grep -a '^rings')" "rings: $RINGS" "its rings are $RINGS"
 read -ra ROUNDS < <(tr -d '\r' <"$WORK/console" | sed -n 's/^rounds: \(.*\) end$/\1/p')
 OUT=$("$GUEST" "$DISK" "${ROUNDS[@]}" 2>&1)
 tap_ok $? "the disk holds what the guest wrote in its rounds ${ROUNDS[*]}" "$OUT"

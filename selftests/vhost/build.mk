@@ -11,10 +11,11 @@ $(VHOST_DIR)/disk_work: selftests/vhost/disk_work.c
 	$(CC) $(CFLAGS) -static -pthread -o $@ $<
 
 # What the script says of itself is where it is.
-$(VHOST_DIR)/blk_restart: selftests/vhost/blk_restart.sh $(VHOST_DIR)/disk_work $(B)/bin/moat-blk
+$(VHOST_DIR)/blk_restart $(VHOST_DIR)/blk_restart_packed: selftests/vhost/blk_restart.sh \
+		$(VHOST_DIR)/disk_work $(B)/bin/moat-blk
 	ln -sf $(CURDIR)/$< $@
 	@touch -h $@
 
-UNIT_TESTS += $(VHOST_DIR)/blk_restart
+UNIT_TESTS += $(VHOST_DIR)/blk_restart $(VHOST_DIR)/blk_restart_packed
 
 -include $(wildcard $(VHOST_DIR)/*.d)

@@ -190,6 +190,18 @@ static void guest_load(void)
 	}
 }
 
+/* By bit 34 of the features that the driver has negotiated. */
+static void guest_say_rings(void)
+{
+	FILE *file = fopen("/sys/block/vda/device/features", "r");
+	char bits[65] = "";
+
+	if (file && fscanf(file, "%64s", bits) == 1)
+		printf("rings: %s\n", bits[34] == '1' ? "packed" : "split");
+	if (file)
+		fclose(file);
+}
+
 static void guest_run(unsigned int seconds)
 {
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
@@ -197,6 +209,7 @@ static void guest_run(unsigned int seconds)
 	guest_load();
 	for (int i = 0; i < 100 && access("/dev/vda", F_OK); i++)
 		usleep(100000);
+	guest_say_rings();
 	printf("working\n");
 	disk_work("/dev/vda", seconds);
 	fflush(stdout);
