@@ -392,9 +392,10 @@ static void test_calls_by_event(void)
 static void test_first_call(void)
 {
 	begin(EVENT_ON);
-	driver_wants(0x8000 | 4, VRING_PACKED_EVENT_FLAG_DESC);
+	driver_wants(0x8000 | 1, VRING_PACKED_EVENT_FLAG_DESC);
 	use(1);
 	EXPECT(virtq_should_notify(&vq));
+	driver_wants(0x8000 | 4, VRING_PACKED_EVENT_FLAG_DESC);
 	use(1);
 	EXPECT(!virtq_should_notify(&vq));
 	end();
