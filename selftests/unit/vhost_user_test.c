@@ -813,8 +813,8 @@ static void test_inflight(void)
 }
 
 /*
- * Where a packed ring goes on is in the record for who follows one that died, whatever the base; and
- * in the base, once a front end was told.
+ * Where a packed ring goes on is in the record for who follows one that died, whatever the base;
+ * and in the base, once a front end was told.
  */
 static void test_inflight_of_packed_rings(void)
 {
