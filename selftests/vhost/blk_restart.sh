@@ -5,7 +5,8 @@
 # queues. While the guest writes, flushes and reads back, moat-blk is killed again and again, and
 # started anew. The guest must see no error, and the disk must hold at last what the guest wrote.
 #
-# Runs on this machine. By the name of blk_restart_packed, the guest's rings are packed.
+# Runs on this machine. By the name of blk_restart_packed, the guest's rings are packed, and without
+# indirect tables, so that what is in flight takes several descriptors of the ring.
 #
 # Environment: WORK_SECONDS (40), the time that the guest works; DISK, a file or block device to be used,
 # and overwritten, instead of a new file; BLK_OPTIONS, more for moat-blk; QEMU, the command of another
@@ -21,8 +22,8 @@ KERNEL=$CACHE/kernel-6.1
 BLK=$TOP/build/bin/moat-blk
 GUEST=$TOP/build/selftests/vhost/disk_work
 WORK_SECONDS=${WORK_SECONDS:-40}
-RINGS=split PACKED=off
-[[ $0 != *_packed ]] || RINGS=packed PACKED=on
+RINGS=split RING_OPTIONS=packed=off
+[[ $0 != *_packed ]] || RINGS=packed RING_OPTIONS=packed=on,indirect_desc=off
 PAUSE=3
 DISK_SIZE=48M
 OWN_KIB=1024
@@ -84,7 +85,7 @@ start_qemu() {
 		-kernel "$KERNEL/vmlinuz" -initrd "$WORK/initramfs" \
 		-append "console=ttyS0 quiet panic=-1 -- $WORK_SECONDS" \
 		-chardev "socket,id=disk,path=$WORK/socket,$RECONNECT" \
-		-device vhost-user-blk-pci,chardev=disk,num-queues=2,packed=$PACKED \
+		-device vhost-user-blk-pci,chardev=disk,num-queues=2,$RING_OPTIONS \
 		>"$WORK/console" 2>"$WORK/qemu.err" </dev/null &
 	QEMU_PID=$!
 }
