@@ -28,6 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RECORD_OWN	0x80	/* a request of the back end's own */
 #define RECORD_LIES	0x40	/* of its length */
+#define RECORD_APART	0x20	/* payload and header, each with the descriptors */
 #define RECORD_FDS	0x0f
 
 struct record {
@@ -76,12 +77,17 @@ static void back_send_record(int to, const struct record *record, const uint8_t 
 		struct vhost_user_header header;
 		uint8_t payload[256];
 	} message = { .header = { record->request, record->flags, record->size } };
-	unsigned int fds = record->how & RECORD_FDS;
+	const unsigned int fds = (record->how & RECORD_FDS) % (FDS_MAX + 1);
 
 	if (record->how & RECORD_LIES)
 		message.header.size *= 0x01010101;
 	memcpy(message.payload, payload, size);
-	back_send(to, &message, sizeof(message.header) + size, fds < FDS_MAX ? fds : FDS_MAX);
+	if (!(record->how & RECORD_APART)) {
+		back_send(to, &message, sizeof(message.header) + size, fds);
+		return;
+	}
+	back_send(to, &message.header, sizeof(message.header), fds);
+	back_send(to, message.payload, size, fds);
 }
 
 /* The records of one of the two kinds, and the end of the stream. */
