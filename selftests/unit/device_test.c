@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* The devices, driven over their rings as by a guest's driver, with files and sockets behind. */
+/*
+ * The devices, driven over their rings as by a guest's driver, with files and sockets behind; once over
+ * split rings, once over packed ones.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
@@ -26,6 +29,7 @@
 #define SIZE		16
 #define AREA_AVAIL	0x1000
 #define AREA_USED	0x2000
+#define AREA_PACKED	0x3000
 #define AREA_DATA	0x4000
 #define TIMEOUT_MS	5000
 #define QUIET_MS	100
@@ -37,6 +41,16 @@ static struct dev_memory memory = { .count = 1 };
 static struct dev_vring ring[QUEUES];
 static struct device *device;
 static uint16_t used_seen[QUEUES];
+
+/* Of packed rings: where the driver goes on, and of how many descriptors each chain is. */
+static bool packed;
+static struct {
+	unsigned int put;
+	unsigned int seen;
+	bool put_wrap;
+	bool seen_wrap;
+	unsigned int count[SIZE + 1];
+} driver[QUEUES];
 
 static void *at(unsigned int queue, unsigned int offset)
 {
@@ -50,11 +64,16 @@ static void start(uint64_t features)
 		uint64_t base = i * QUEUE_STRIDE;
 
 		ring[i].size = SIZE;
-		ring[i].desc = base;
+		ring[i].desc = packed ? base + AREA_PACKED : base;
+		ring[i].next_avail = packed ? DEV_PACKED_START : 0;
+		ring[i].next_used = ring[i].next_avail;
 		ring[i].avail = base + AREA_AVAIL;
 		ring[i].used = base + AREA_USED;
 		used_seen[i] = 0;
+		driver[i].put = driver[i].seen = 0;
+		driver[i].put_wrap = driver[i].seen_wrap = true;
 	}
+	features |= (uint64_t)packed << VIRTIO_F_RING_PACKED;
 	EXPECT(!device->ops->start(device, &memory, features, ring));
 }
 
@@ -96,30 +115,104 @@ static void put(unsigned int queue, uint16_t index, uint32_t offset, uint32_t le
 	};
 }
 
-static void kick(unsigned int queue, uint16_t head)
+static void offer_split(unsigned int queue, uint16_t head)
 {
 	struct vring_avail *avail = at(queue, AREA_AVAIL);
 
 	avail->ring[avail->idx % SIZE] = head;
 	__atomic_store_n(&avail->idx, avail->idx + 1, __ATOMIC_SEQ_CST);
+}
+
+/* What the table of a split ring has from @head on goes into the packed one, by that id. */
+static void offer_packed(unsigned int queue, uint16_t head)
+{
+	const struct vring_desc *from = at(queue, head * sizeof(*from));
+	struct vring_packed_desc *to, *first = NULL;
+	uint16_t first_flags = 0, flags;
+
+	driver[queue].count[head] = 0;
+	do {
+		to = (struct vring_packed_desc *)at(queue, AREA_PACKED) + driver[queue].put;
+		flags = from->flags | (driver[queue].put_wrap ? 1 << VRING_PACKED_DESC_F_AVAIL :
+								1 << VRING_PACKED_DESC_F_USED);
+		*to = (struct vring_packed_desc){
+			from->addr, from->len, head, first ? flags : to->flags,
+		};
+		first_flags = first ? first_flags : flags;
+		first = first ? first : to;
+		driver[queue].count[head]++;
+		driver[queue].put_wrap ^= driver[queue].put + 1 == SIZE;
+		driver[queue].put = (driver[queue].put + 1) % SIZE;
+	} while (from++->flags & VRING_DESC_F_NEXT);
+	__atomic_store_n(&first->flags, first_flags, __ATOMIC_SEQ_CST);
+}
+
+static void kick(unsigned int queue, uint16_t head)
+{
+	if (packed)
+		offer_packed(queue, head);
+	else
+		offer_split(queue, head);
 	eventfd_write(ring[queue].kick, 1);
+}
+
+/* Has the driver something to see? Until then it asks for an interrupt when it has. */
+static bool sees_split(unsigned int queue)
+{
+	struct vring_avail *avail = at(queue, AREA_AVAIL);
+	struct vring_used *used = at(queue, AREA_USED);
+
+	__atomic_store_n(&avail->ring[SIZE], used_seen[queue], __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&used->idx, __ATOMIC_SEQ_CST) != used_seen[queue];
+}
+
+static struct vring_packed_desc *packed_seen(unsigned int queue)
+{
+	return (struct vring_packed_desc *)at(queue, AREA_PACKED) + driver[queue].seen;
+}
+
+static bool sees_packed(unsigned int queue)
+{
+	const uint16_t both = 1 << VRING_PACKED_DESC_F_AVAIL | 1 << VRING_PACKED_DESC_F_USED;
+	struct vring_packed_desc_event *event = at(queue, AREA_AVAIL);
+	uint16_t flags;
+
+	__atomic_store_n(&event->off_wrap, driver[queue].seen | driver[queue].seen_wrap << 15,
+			 __ATOMIC_SEQ_CST);
+	__atomic_store_n(&event->flags, VRING_PACKED_EVENT_FLAG_DESC, __ATOMIC_SEQ_CST);
+	flags = __atomic_load_n(&packed_seen(queue)->flags, __ATOMIC_SEQ_CST);
+	return (flags & both) == (driver[queue].seen_wrap ? both : 0);
+}
+
+static uint32_t take_packed(unsigned int queue)
+{
+	const struct vring_packed_desc *desc = packed_seen(queue);
+
+	driver[queue].seen += driver[queue].count[desc->id];
+	driver[queue].seen_wrap ^= driver[queue].seen >= SIZE;
+	driver[queue].seen %= SIZE;
+	return desc->len;
+}
+
+static uint32_t take_split(unsigned int queue)
+{
+	const struct vring_used *used = at(queue, AREA_USED);
+
+	return used->ring[used_seen[queue]++ % SIZE].len;
 }
 
 /* Waits for a completion, whose length is returned; -1 where none comes. */
 static int64_t complete(unsigned int queue, int timeout)
 {
-	struct vring_avail *avail = at(queue, AREA_AVAIL);
-	struct vring_used *used = at(queue, AREA_USED);
 	struct pollfd wait = { .fd = ring[queue].call, .events = POLLIN };
 	eventfd_t count;
 
-	__atomic_store_n(&avail->ring[SIZE], used_seen[queue], __ATOMIC_SEQ_CST);
-	while (__atomic_load_n(&used->idx, __ATOMIC_SEQ_CST) == used_seen[queue]) {
+	while (!(packed ? sees_packed(queue) : sees_split(queue))) {
 		if (poll(&wait, 1, timeout) <= 0)
 			return -1;
 		eventfd_read(ring[queue].call, &count);
 	}
-	return used->ring[used_seen[queue]++ % SIZE].len;
+	return packed ? take_packed(queue) : take_split(queue);
 }
 
 /* blk */
@@ -627,25 +720,35 @@ static void test_console_stop_while_blocked(void)
 	console_end();
 }
 
+static void pack_rings(void)
+{
+	packed = true;
+}
+
+#define EACH_DEVICE \
+	{ "blk: reads, writes, flushes", test_blk_transfers }, \
+	{ "blk: sectors past the end are refused", test_blk_bounds }, \
+	{ "blk: read-only", test_blk_read_only }, \
+	{ "blk: discard and write zeroes", test_blk_ranges }, \
+	{ "blk: malformed requests", test_blk_malformed }, \
+	{ "blk: a broken ring, and a fresh start", test_blk_broken_and_restarted }, \
+	{ "blk: files of no whole sectors are refused", test_blk_refuses_files }, \
+	{ "blk: the serial number", test_blk_serial }, \
+	{ "blk: queues beside each other", test_blk_queues }, \
+	{ "blk: limits are kept", test_blk_limits }, \
+	{ "blk: stops while a limit holds it back", test_blk_stops_within_limit }, \
+	{ "blk: another size", test_blk_resize }, \
+	{ "blk: direct I/O where it can be", test_blk_direct }, \
+	{ "rng: fills what it may write, no more", test_rng }, \
+	{ "console: input waits for room", test_console_in }, \
+	{ "console: output waits for the reader", test_console_out }, \
+	{ "console: goes on without a reader", test_console_host_gone }, \
+	{ "console: stops while the reader sleeps", test_console_stop_while_blocked }
+
 static const struct unit_test tests[] = {
-	{ "blk: reads, writes, flushes", test_blk_transfers },
-	{ "blk: sectors past the end are refused", test_blk_bounds },
-	{ "blk: read-only", test_blk_read_only },
-	{ "blk: discard and write zeroes", test_blk_ranges },
-	{ "blk: malformed requests", test_blk_malformed },
-	{ "blk: a broken ring, and a fresh start", test_blk_broken_and_restarted },
-	{ "blk: files of no whole sectors are refused", test_blk_refuses_files },
-	{ "blk: the serial number", test_blk_serial },
-	{ "blk: queues beside each other", test_blk_queues },
-	{ "blk: limits are kept", test_blk_limits },
-	{ "blk: stops while a limit holds it back", test_blk_stops_within_limit },
-	{ "blk: another size", test_blk_resize },
-	{ "blk: direct I/O where it can be", test_blk_direct },
-	{ "rng: fills what it may write, no more", test_rng },
-	{ "console: input waits for room", test_console_in },
-	{ "console: output waits for the reader", test_console_out },
-	{ "console: goes on without a reader", test_console_host_gone },
-	{ "console: stops while the reader sleeps", test_console_stop_while_blocked },
+	EACH_DEVICE,
+	{ "from here on with packed rings:", pack_rings },
+	EACH_DEVICE,
 };
 
 int main(void)
