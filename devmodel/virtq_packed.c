@@ -430,19 +430,20 @@ static bool packed_waits(const struct virtq *vq)
 
 static int packed_init(struct virtq *vq, const struct dev_vring *ring)
 {
-	const uint64_t size = ring->size;
 	struct virtq_packed *packed = &vq->packed;
 
 	vq->next_avail = ring->next_avail & ~PACKED_WRAP;
 	vq->next_used = ring->next_used & ~PACKED_WRAP;
-	if (vq->next_avail >= size || vq->next_used >= size)
+	if (vq->next_avail >= vq->size || vq->next_used >= vq->size)
 		return -EINVAL;
-	packed->avail_wrap = ring->next_avail & PACKED_WRAP;
-	packed->used_wrap = ring->next_used & PACKED_WRAP;
-	packed->ring = virtq_area(vq, ring->desc, size * sizeof(*packed->ring), 16);
-	packed->driver = virtq_area(vq, ring->avail, sizeof(*packed->driver), 4);
-	packed->device = virtq_area(vq, ring->used, sizeof(*packed->device), 4);
-	packed->resume = ring->resume;
+	*packed = (struct virtq_packed){
+		.ring = virtq_area(vq, ring->desc, vq->size * sizeof(*packed->ring), 16),
+		.driver = virtq_area(vq, ring->avail, sizeof(*packed->driver), 4),
+		.device = virtq_area(vq, ring->used, sizeof(*packed->device), 4),
+		.resume = ring->resume,
+		.avail_wrap = ring->next_avail & PACKED_WRAP,
+		.used_wrap = ring->next_used & PACKED_WRAP,
+	};
 	if (!packed->ring || !packed->driver || !packed->device)
 		return -EFAULT;
 	if (vq->inflight)
