@@ -47,8 +47,8 @@ struct dev_memory {
 
 /**
  * struct dev_vring - one virtqueue, as the driver set it up; packed with VIRTIO_F_RING_PACKED
- * @size: entries, from 1 to the device's queue_size_max, of a split ring a power of two; 0: not
- *	enabled, and nothing else in here means anything
+ * @size: entries, from 1 to VIRTQ_SIZE_MAX, of a split ring a power of two; 0: not enabled, and
+ *	nothing else in here means anything
  * @next_avail: index into the driver area that the device takes first. Of a packed ring, index into
  *	the descriptor ring, with the driver's wrap counter in bit 15
  * @next_used: of a packed ring only, where the device gives back first, in the same form
@@ -97,7 +97,7 @@ struct device {
  * @name: for messages and thread names, as "blk"
  * @virtio_id: the device ID of the standard, as 2 for a block device
  * @queue_count: queues that the device has, at least 1
- * @queue_size_max: the most entries in a queue, a power of two
+ * @queue_size_max: the most entries in a queue that a transport is to offer, where it can
  * @config_size: bytes of device-specific configuration, may be 0
  * @features: feature bits offered: the device's own, and of the ring's those that its queue code
  *	handles. VIRTIO_F_VERSION_1 is the transport's to add. Never changes

@@ -29,6 +29,7 @@
 #include "devmodel/vhost_user/inflight.h"
 #include "devmodel/vhost_user/message.h"
 #include "devmodel/vhost_user/regions.h"
+#include "devmodel/virtq.h"
 #include "userspace/lib/array.h"
 #include "userspace/lib/fd.h"
 
@@ -340,9 +341,10 @@ static struct backend_ring *read_vring_state(struct backend *backend, struct mes
 	return ring_of(backend, msg, ret_state->index);
 }
 
+/* No message tells of queue_size_max, so front ends take it for as large as can be. */
 static bool ring_size_valid(const struct backend *backend, uint32_t size)
 {
-	return size && size <= backend->dev->ops->queue_size_max &&
+	return size && size <= VIRTQ_SIZE_MAX &&
 	       (backend_is_packed(backend) || !(size & (size - 1)));
 }
 
@@ -534,8 +536,7 @@ static int set_config(struct backend *backend, struct message *msg)
 static int inflight_check_area(const struct backend *backend, struct message *msg,
 			       const struct vhost_user_inflight *area)
 {
-	if (area->num_queues > backend->ring_count ||
-	    area->queue_size > backend->dev->ops->queue_size_max)
+	if (area->num_queues > backend->ring_count || area->queue_size > VIRTQ_SIZE_MAX)
 		return message_bad(msg, "more queues, or larger ones, than there are");
 	return 0;
 }
