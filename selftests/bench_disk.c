@@ -2,19 +2,14 @@
 /*
  * Process 1 of a guest: reads and writes its first disk, past the page cache, and switches the machine
  * off. Each stretch of equal requests is between the two marks that scripts/bench-count.c counts
- * from and to; what comes before it, of the same kind, has all warm. scripts/bench-disk has the names
+ * from and to; what comes before it, of the same kind, has all warm. scripts/bench-devices has the names
  * of the stretches, in the same order.
  */
-#include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "selftests/vhost/guest.h"
 
 #define DISK		"/dev/vda"
 #define DISK_BYTES	(64 << 20)
@@ -95,24 +90,8 @@ static void run(const struct stretch *s, unsigned int requests)
 
 int main(void)
 {
-	if (mkdir("/dev", 0755) && access("/dev", F_OK))
-		fail("mkdir");
-	if (mount("dev", "/dev", "devtmpfs", 0, NULL))
-		fail("devtmpfs");
-	/* The modules that the script put there, in their order. */
-	for (unsigned int i = 0; i < 100; i++) {
-		char path[32];
-		int fd;
-
-		snprintf(path, sizeof(path), "/modules/%02u.ko", i);
-		fd = open(path, O_RDONLY);
-		if (fd < 0)
-			break;
-		syscall(SYS_finit_module, fd, "", 0);
-		close(fd);
-	}
-	for (unsigned int i = 0; i < 1000 && access(DISK, F_OK); i++)
-		usleep(10000);
+	guest_begin();
+	guest_wait_for(DISK);
 	disk = open(DISK, O_RDWR | O_DIRECT);
 	if (disk < 0)
 		fail(DISK);
@@ -128,6 +107,7 @@ int main(void)
 		__asm__ volatile("nopl 0x54414f4e(%rax,%rax)");
 		printf("stretch %u done\n", i);
 	}
+	fflush(stdout);
 	reboot(RB_POWER_OFF);
 	return 0;
 }

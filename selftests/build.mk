@@ -18,7 +18,7 @@ LAB_LDFLAGS := -static -no-pie -Wl,-z,noexecstack -pthread
 LAB_LIB := $(LAB_DIR)/lib/guest.o $(LAB_DIR)/lib/payload.o $(LAB_DIR)/lib/tap.o $(LAB_DIR)/lib/writer.o
 
 LAB_TESTS += $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_SH))
-LAB_HELPERS := bench_boot bench_disk bench_exits bench_irqchip spin
+LAB_HELPERS := bench_boot bench_disk bench_exits bench_net bench_irqchip spin
 
 $(LAB_DIR)/%.o: selftests/%.c
 	@mkdir -p $(@D)

@@ -150,13 +150,16 @@ static void vhost_try_later(struct vhost_device *device)
 }
 
 /*
- * The connection is of no use any more, which has been said. Who was there for a while is looked for
- * at once; who comes only to go is not, and does not fill the log.
+ * The connection is of no use any more, which has been said. Who was there for a while, or of use, is
+ * looked for at once; who comes only to go is not, and does not fill the log.
  */
 static void vhost_lose(struct vhost_device *device)
 {
-	device->isolation->ops->lost(device->isolation);
-	if (clock_ms() - device->since > VHOST_RETRY_MAX_MS)
+	struct vhost_isolation *isolation = device->isolation;
+	bool good = isolation->ops->progressed(isolation);
+
+	isolation->ops->lost(isolation);
+	if (good || clock_ms() - device->since > VHOST_RETRY_MAX_MS)
 		device->retry_ms = VHOST_RETRY_MIN_MS;
 	device->since = INT64_MAX;
 	vhost_user_disconnect(&device->user);

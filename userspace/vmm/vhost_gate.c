@@ -51,7 +51,7 @@
 /* Of each queue: the ring, then memory to copy through; and so many pages of the window. */
 #define GATE_STRIDE		(2ULL << 20)
 #define GATE_RING_BYTES		((SHADOW_BYTES + GATE_PAGE - 1) / GATE_PAGE * GATE_PAGE)
-#define GATE_GRANULES		((GATE_STRIDE - GATE_RING_BYTES) / GATE_GRANULE)
+#define GATE_GRANULES		1024
 #define GATE_PAGES		RUNS_MAX
 
 /* From so many whole pages on, a request's are granted: docs/architecture.md has the figures. */
@@ -63,7 +63,7 @@
 #define GATE_SUSPECT		2
 #define GATE_GUILTY		3
 
-_Static_assert(GATE_GRANULES <= RUNS_MAX, "bounce memory is in one map");
+_Static_assert(GATE_RING_BYTES + GATE_GRANULES * GATE_GRANULE <= GATE_STRIDE, "there is room");
 _Static_assert(GATE_TURN + VIRTQ_IOV_MAX <= WINDOW_CHANGES_MAX, "a turn is one call");
 
 struct gate;
@@ -107,6 +107,7 @@ struct gate_queue {
  * @memory: shared with the back end, GATE_STRIDE for each queue; NULL while there is none
  * @fd: of it
  * @window: its control descriptor is -1 where the node has no windows
+ * @progressed: the back end has given something back
  * @inflight: requests that the back end has
  * @lost: requests that the last back end had when it was lost
  * @suspects: requests that too many back ends have died with
@@ -117,6 +118,7 @@ struct gate {
 	uint8_t *memory;
 	int fd;
 	struct window window;
+	bool progressed;
 	unsigned int inflight;
 	unsigned int lost;
 	unsigned int suspects;
@@ -380,8 +382,10 @@ static int queue_turn(struct gate_queue *queue)
 	turn_change(queue, &turn);
 	turn_submit(queue, &turn);
 	turn_deliver(queue, &turn);
-	if (turn.done_count)
+	if (turn.done_count) {
 		queue->empty_calls = 0;
+		queue->gate->progressed = true;
+	}
 	return err ? err : turn.done_count || turn.fresh_count;
 }
 
@@ -562,6 +566,7 @@ static int gate_open(struct gate *gate)
 {
 	int err = gate_open_memory(gate);
 
+	gate->progressed = false;
 	gate->grant = ~0u;
 	if (!err && gate->base.vm >= 0) {
 		err = window_open(&gate->window, gate->base.vm, gate->base.count * GATE_PAGES);
@@ -640,6 +645,11 @@ static int gate_serve(struct vhost_isolation *isolation, struct vhost_user *user
 	if (!err)
 		err = vhost_user_sync(user);
 	return err ? err : gate_begin(gate);
+}
+
+static bool gate_progressed(const struct vhost_isolation *isolation)
+{
+	return ((const struct gate *)isolation)->progressed;
 }
 
 static void queue_take_back(struct gate_queue *queue)
@@ -863,6 +873,7 @@ const struct vhost_isolation_ops vhost_gate = {
 	.lacks = gate_lacks,
 	.start = gate_start,
 	.serve = gate_serve,
+	.progressed = gate_progressed,
 	.lost = gate_lost,
 	.blame = gate_blame,
 	.stop = gate_stop,
