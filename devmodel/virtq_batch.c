@@ -9,9 +9,10 @@
  * of one is what virtq_push_head() leaves.
  */
 #include "devmodel/virtq_batch.h"
+#include "devmodel/virtq_inflight.h"
 
 /* Takes away the marks of what was given back just before the end. */
-static void inflight_settle_batch(const struct virtq *vq, struct virtq_inflight *inflight)
+static void inflight_settle_batch(const struct virtq *vq, struct virtq_inflight_split *inflight)
 {
 	uint16_t head = __atomic_load_n(&inflight->last_batch_head, __ATOMIC_RELAXED);
 	uint16_t count = vq->next_used - __atomic_load_n(&inflight->used_idx, __ATOMIC_RELAXED);
@@ -40,7 +41,7 @@ int virtq_init_batch(struct virtq *vq, const struct dev_memory *memory,
 	return virtq_init(vq, memory, ring, features);
 }
 
-static void inflight_link(struct virtq_inflight *inflight, const struct virtq_used *used,
+static void inflight_link(struct virtq_inflight_split *inflight, const struct virtq_used *used,
 			  unsigned int count)
 {
 	for (unsigned int i = 1; i < count; i++)
@@ -51,16 +52,18 @@ static void inflight_link(struct virtq_inflight *inflight, const struct virtq_us
 
 static void inflight_unmark(struct virtq *vq, const struct virtq_used *used, unsigned int count)
 {
+	struct virtq_inflight_split *inflight = vq->inflight;
+
 	for (unsigned int i = 0; i < count; i++)
-		__atomic_store_n(&vq->inflight->desc[used[i].head].inflight, 0, __ATOMIC_RELEASE);
-	__atomic_store_n(&vq->inflight->used_idx, vq->next_used, __ATOMIC_RELEASE);
+		__atomic_store_n(&inflight->desc[used[i].head].inflight, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&inflight->used_idx, vq->next_used, __ATOMIC_RELEASE);
 }
 
 void virtq_push_batch(struct virtq *vq, const struct virtq_used *used, unsigned int count)
 {
 	for (unsigned int i = 0; i < count; i++) {
 		const uint16_t at = vq->next_used + i;
-		struct vring_used_elem *elem = &vq->used->ring[at & (vq->size - 1)];
+		struct vring_used_elem *elem = &vq->split.used->ring[at & (vq->size - 1)];
 
 		__atomic_store_n(&elem->id, used[i].head, __ATOMIC_RELAXED);
 		__atomic_store_n(&elem->len, used[i].written, __ATOMIC_RELAXED);
@@ -68,7 +71,8 @@ void virtq_push_batch(struct virtq *vq, const struct virtq_used *used, unsigned 
 	if (vq->inflight)
 		inflight_link(vq->inflight, used, count);
 	vq->next_used += count;
-	__atomic_store_n(&vq->used->idx, vq->next_used, __ATOMIC_RELEASE);
+	vq->unsignalled += count;
+	__atomic_store_n(&vq->split.used->idx, vq->next_used, __ATOMIC_RELEASE);
 	if (vq->inflight)
 		inflight_unmark(vq, used, count);
 }

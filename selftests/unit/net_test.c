@@ -13,14 +13,15 @@
 #include "devmodel/net/net.h"
 #include "devmodel/net/queue.h"
 #include "devmodel/net/tap.h"
+#include "devmodel/virtq_inflight.h"
 #include "selftests/unit/device_driver.h"
 #include "userspace/lib/array.h"
 
 #define HEADER		sizeof(struct virtio_net_hdr_v1)
 #define FAR		(QUEUES * QUEUE_STRIDE)	/* memory that no ring needs, and a piece of it */
 #define FAR_PIECE	0x2000
-#define MERGE		(VIRTQ_FEATURES | 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_NET_F_MRG_RXBUF)
-#define PLAIN		(VIRTQ_FEATURES | 1ULL << VIRTIO_F_VERSION_1)
+#define MERGE		(RING_FEATURES | 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_NET_F_MRG_RXBUF)
+#define PLAIN		(RING_FEATURES | 1ULL << VIRTIO_F_VERSION_1)
 #define FUZZ_ROUNDS	3000
 
 enum { RX, TX, RX2, TX2 };
@@ -480,9 +481,9 @@ static void test_tap_gone(void)
 static void test_resubmits(void)
 {
 	union {
-		struct virtq_inflight record;
-		uint8_t bytes[sizeof(struct virtq_inflight) +
-			      SIZE * sizeof(struct virtq_inflight_desc)];
+		struct virtq_inflight_split record;
+		uint8_t bytes[sizeof(struct virtq_inflight_split) +
+			      SIZE * sizeof(struct virtq_inflight_split_desc)];
 	} inflight[2] = { 0 };
 
 	net_begin(MERGE);

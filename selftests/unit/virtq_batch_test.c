@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "devmodel/virtq_batch.h"
+#include "devmodel/virtq_inflight.h"
 #include "selftests/unit/unit.h"
 #include "selftests/unit/virtq_ring.h"
 #include "userspace/lib/array.h"
@@ -14,8 +15,9 @@ static struct dev_vring ring;
 static struct virtq vq;
 static struct virtq_chain chain;
 static union {
-	struct virtq_inflight record;
-	uint8_t bytes[sizeof(struct virtq_inflight) + SIZE * sizeof(struct virtq_inflight_desc)];
+	struct virtq_inflight_split record;
+	uint8_t bytes[sizeof(struct virtq_inflight_split) +
+		      SIZE * sizeof(struct virtq_inflight_split_desc)];
 } inflight;
 
 static void post(uint16_t head)

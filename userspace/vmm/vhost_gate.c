@@ -627,8 +627,9 @@ static int gate_begin(struct gate *gate)
 static int gate_serve(struct vhost_isolation *isolation, struct vhost_user *user)
 {
 	struct gate *gate = (struct gate *)isolation;
+	const uint64_t shadow = VIRTQ_FEATURES & ~(1ULL << VIRTIO_F_RING_PACKED);
 	const uint64_t features = (isolation->features & VHOST_OWN_FEATURES) |
-		(user->features & (VIRTQ_FEATURES | 1ULL << VIRTIO_F_VERSION_1));
+		(user->features & (shadow | 1ULL << VIRTIO_F_VERSION_1));
 	int err = gate_open(gate);
 
 	if (!err)
