@@ -253,7 +253,6 @@ int server_run(const struct server_options *options, struct device *dev,
 		.dev = dev, .refresh = refresh, .once = options->once,
 		.listener = -1, .peer = -1, .signals = -1,
 	};
-
 	const bool failed = server_init(&server, options) || server_confine(options, calls);
 
 	if (!failed && server.peer >= 0)
