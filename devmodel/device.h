@@ -47,8 +47,8 @@ struct dev_memory {
 
 /**
  * struct dev_vring - one virtqueue, as the driver set it up; packed with VIRTIO_F_RING_PACKED
- * @size: entries, from 1 to VIRTQ_SIZE_MAX, of a split ring a power of two; 0: not enabled,
- *	and nothing else in here means anything
+ * @size: entries, from 1 to VIRTQ_SIZE_MAX, of a split ring a power of two; 0: not enabled, and
+ *	nothing else in here means anything
  * @next_avail: index into the driver area that the device takes first. Of a packed ring, index into
  *	the descriptor ring, with the driver's wrap counter in bit 15
  * @next_used: of a packed ring only, where the device gives back first, in the same form

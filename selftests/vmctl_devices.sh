@@ -30,7 +30,7 @@ backend_kill() {
 }
 
 guest_start() {
-	timeout -k 5 200 vmctl run --cpus 2 --device-socket "$1,$SOCKET,isolation=shared" -- "${@:2}" \
+	timeout -k 5 200 vmctl run --cpus 2 --device-socket "$1,$SOCKET" -- "${@:2}" \
 		>"$WORK/out" 2>"$WORK/err" </dev/null &
 	GUEST=$!
 }

@@ -21,7 +21,7 @@ $(B)/unit/stage2_tsan: $(STAGE2_RACE_SRC) $(STAGE2_HDR)
 	@mkdir -p $(@D)
 	$(CC) $(STAGE2_CFLAGS) -fsanitize=thread -pthread -o $@ $(STAGE2_RACE_SRC)
 
-# Virtqueues, split and packed: rules kept, each rule broken, random.
+# Virtqueues, split and packed: rules kept, each rule broken, random; chains given back together.
 VIRTQ_TESTS := $(addprefix $(B)/unit/,virtq_test virtq_packed_test virtq_batch_test)
 UNIT_TESTS += $(VIRTQ_TESTS)
 VIRTQ_SRC := $(wildcard devmodel/virtq*.c)
@@ -108,16 +108,20 @@ $(B)/unit/emulate_native_test: selftests/unit/emulate_native.h
 
 # The vhost-user front end, against a back end that misbehaves.
 UNIT_TESTS += $(B)/unit/vhost_client_test $(B)/unit/vhost_device_test $(B)/unit/vring_track_test
-VHOST_HDR := include/moat/vhost_user.h $(wildcard userspace/vmm/v*.h userspace/vmm/memory.h) devmodel/device.h \
+GATE_SRC := $(addprefix userspace/vmm/,vhost_gate.c gate_request.c runs.c shadow.c window.c) $(VIRTQ_SRC)
+VHOST_HDR := include/moat/vhost_user.h $(wildcard userspace/vmm/*.h) devmodel/device.h \
 	selftests/unit/unit.h selftests/unit/vhost_mock.h
 
 $(B)/unit/vhost_client_test: $(addprefix selftests/unit/,vhost_client_test.c vhost_mock.c) \
 		userspace/vmm/vhost_user.c
 $(B)/unit/vhost_device_test: $(addprefix selftests/unit/,vhost_device_test.c vhost_mock.c) \
 		$(addprefix userspace/vmm/,vhost_device.c vhost_share.c vhost_user.c vring_track.c \
-		memory.c)
+		memory.c) $(GATE_SRC)
+UNIT_TESTS += $(B)/unit/vhost_gate_test
+$(B)/unit/vhost_gate_test: $(addprefix selftests/unit/,vhost_gate_test.c vhost_mock.c) \
+		$(addprefix userspace/vmm/,vhost_user.c memory.c) $(GATE_SRC)
 $(B)/unit/vring_track_test: selftests/unit/vring_track_test.c userspace/vmm/vring_track.c
-$(addprefix $(B)/unit/,vhost_client_test vhost_device_test vring_track_test): $(VHOST_HDR) \
+$(addprefix $(B)/unit/,vhost_client_test vhost_device_test vhost_gate_test vring_track_test): $(VHOST_HDR) \
 		$(LIB_SRCS)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
@@ -125,13 +129,14 @@ $(addprefix $(B)/unit/,vhost_client_test vhost_device_test vring_track_test): $(
 # Fuzzers, by clang's libFuzzer. Another NAME takes NAME_fuzz.c, NAME_corpus with inputs to begin with, and
 # here its name and FUZZ_NAME, what it is made of beside that. make check executes the inputs; make fuzz
 # goes on from there.
-FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client
+FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate
 FUZZ_stage2 := $(addprefix selftests/unit/,stage2_model.c stage2_cpu.c stage2_look.c) module/stage2.c
 FUZZ_decode := selftests/unit/emulate_world.c $(EMULATE_SRC)
 FUZZ_virtq_split := $(VIRTQ_SRC)
 FUZZ_virtq_packed := $(VIRTQ_SRC)
 FUZZ_vhost_user := $(VHOST_USER_SRC)
 FUZZ_vhost_client := userspace/vmm/vhost_user.c userspace/lib/fd.c userspace/lib/parse.c
+FUZZ_gate := $(GATE_SRC) userspace/vmm/memory.c userspace/lib/fd.c userspace/lib/parse.c
 
 FUZZ_HDR := $(wildcard $(addsuffix .h,selftests/unit/* include/moat/* module/* module/x86/* devmodel/* devmodel/*/* \
 	userspace/lib/* userspace/vmm/*))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* A driver for tests of devices: its rings, in memory of the test, and its one device. */
+/* A driver for tests of devices: its rings, split or packed, in memory of the test, and its one device. */
 #ifndef MOAT_DEVICE_DRIVER_H
 #define MOAT_DEVICE_DRIVER_H
 
@@ -24,7 +24,7 @@
 #define TIMEOUT_MS	5000
 #define QUIET_MS	100
 
-/* That of packed rings is start()'s to add. */
+/* Whether rings are packed is not for each test to say. */
 #define RING_FEATURES	(VIRTQ_FEATURES & ~(1ULL << VIRTIO_F_RING_PACKED))
 
 static struct dev_memory memory = { .count = 1 };

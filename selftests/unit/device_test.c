@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/*
- * The devices, driven over their rings as by a guest's driver, with files and sockets behind; once over
- * split rings, once over packed ones.
- */
+/* The devices, driven over their rings as by a guest's driver, with files and sockets behind. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
@@ -738,6 +735,10 @@ static void pack_rings(void)
 
 static const struct unit_test tests[] = {
 	EACH_DEVICE,
+	{ "console: ports, and what is said of them", test_ports },
+	{ "console: drivers without ports, and with nonsense", test_ports_unknown },
+	{ "console: ports of a process before", test_ports_taken_over },
+	{ "console: ports that cannot be", test_ports_refused },
 	{ "from here on with packed rings:", pack_rings },
 	EACH_DEVICE,
 };

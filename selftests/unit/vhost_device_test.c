@@ -21,6 +21,7 @@
 #include "selftests/unit/vhost_mock.h"
 #include "userspace/vmm/memory.h"
 #include "userspace/vmm/vhost_device.h"
+#include "userspace/vmm/vhost_isolation.h"
 
 #define MEMORY		(4 << 20)
 #define SIZE		64
@@ -32,6 +33,9 @@
 
 static char path[64];
 static struct memory memory;
+static const struct vhost_isolation isolation = {
+	.ops = &vhost_share, .memory = &memory, .vm = -1,
+};
 static struct device *dev;
 static struct dev_vring ring;
 static struct vring_avail *avail;
@@ -90,7 +94,7 @@ static bool create(const char *type)
 		return false;
 	pthread_create(&server, NULL, serve, NULL);
 	dev = NULL;
-	return !vhost_device_create(vhost_type_find(type), path, &memory, &dev);
+	return !vhost_device_create(vhost_type_find(type), path, &isolation, &dev);
 }
 
 static void start(void)
@@ -358,7 +362,7 @@ static void test_create(void)
 	if (dev)	/* no MAC, no link status, no control queue, nothing of packed rings */
 		EXPECT(!(dev->ops->features(dev) & (1 << 5 | 1 << 16 | 1 << 17 | 1ULL << 34)));
 	destroy();
-	EXPECT(vhost_device_create(vhost_type_find("blk"), path, &memory, &dev) < 0);
+	EXPECT(vhost_device_create(vhost_type_find("blk"), path, &isolation, &dev) < 0);
 }
 
 static const struct unit_test tests[] = {

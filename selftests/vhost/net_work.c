@@ -12,11 +12,7 @@
  *	net_work serve		outside: the host's end
  *	net_work work SECONDS	in a guest that is up: the guest's end
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -24,20 +20,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "selftests/vhost/guest.h"
+#include "selftests/vhost/net.h"
 
-#define HOST_ADDRESS	"192.0.2.1"
-#define GUEST_ADDRESS	"192.0.2.2"
-#define NETMASK		"255.255.255.0"
-#define PORT		5000
 #define STREAMS		4
 #define PIECE_WORDS	8192
-#define CONNECT_TRIES	100
 
 /* @side: 0 for the guest */
 struct stream {
@@ -170,56 +161,11 @@ static void streams_run(unsigned int side)
 	printf(" end\n");
 }
 
-static struct sockaddr_in address_of(const char *text, uint16_t port)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
-
-	inet_pton(AF_INET, text, &address.sin_addr);
-	return address;
-}
-
-/* Gives an interface its address, and turns it on. */
-static int interface_set_up(const char *name, const char *address)
-{
-	const struct sockaddr_in own = address_of(address, 0), mask = address_of(NETMASK, 0);
-	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-	struct ifreq ifr = { 0 };
-	int err;
-
-	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
-	memcpy(&ifr.ifr_addr, &own, sizeof(own));
-	err = ioctl(fd, SIOCSIFADDR, &ifr);
-	memcpy(&ifr.ifr_addr, &mask, sizeof(mask));
-	err = err || ioctl(fd, SIOCSIFNETMASK, &ifr) || ioctl(fd, SIOCGIFFLAGS, &ifr);
-	ifr.ifr_flags |= IFF_UP;
-	err = err || ioctl(fd, SIOCSIFFLAGS, &ifr);
-	if (err)
-		printf("error: %s: %s\n", name, strerror(errno));
-	close(fd);
-	return err;
-}
-
-static int tap_make(const char *name)
-{
-	struct ifreq ifr = {
-		.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE,
-	};
-	int fd = open("/dev/net/tun", O_RDWR);
-
-	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
-	if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) || ioctl(fd, TUNSETPERSIST, 1)) {
-		printf("no tap: %s\n", strerror(errno));
-		return 1;
-	}
-	return interface_set_up(name, HOST_ADDRESS) ? 1 : 0;
-}
-
 static int serve(void)
 {
-	const struct sockaddr_in address = address_of(HOST_ADDRESS, PORT);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	int fd = net_listen();
 
-	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) || listen(fd, STREAMS))
+	if (fd < 0)
 		return 1;
 	for (unsigned int i = 0; i < STREAMS; i++) {
 		streams[i].fd = accept(fd, NULL, NULL);
@@ -233,24 +179,16 @@ static int serve(void)
 /* One after the other, so that both sides have the same order. */
 static bool stream_connect(struct stream *stream)
 {
-	const struct sockaddr_in address = address_of(HOST_ADDRESS, PORT);
-
-	for (int i = 0; i < CONNECT_TRIES; i++) {
-		stream->fd = socket(AF_INET, SOCK_STREAM, 0);
-		if (!connect(stream->fd, (const struct sockaddr *)&address, sizeof(address)))
-			return true;
-		close(stream->fd);
-		usleep(100000);
-	}
-	fail(stream, "connect");
-	return false;
+	stream->fd = net_connect();
+	if (stream->fd < 0)
+		fail(stream, "connect");
+	return stream->fd >= 0;
 }
 
 /* The guest's half. */
 static int work(unsigned int seconds)
 {
-	guest_wait_for("/sys/class/net/eth0");
-	interface_set_up("eth0", GUEST_ADDRESS);
+	net_guest_begin();
 	for (unsigned int i = 0; i < STREAMS; i++)
 		if (!stream_connect(&streams[i]))
 			return 1;
@@ -273,7 +211,7 @@ int main(int argc, char **argv)
 	if (getpid() == 1)
 		guest_run(argc > 1 ? atoi(argv[1]) : 10);
 	if (argc == 3 && !strcmp(argv[1], "tap"))
-		return tap_make(argv[2]);
+		return net_tap_make(argv[2], true);
 	if (argc == 2 && !strcmp(argv[1], "serve"))
 		return serve();
 	if (argc == 3 && !strcmp(argv[1], "work"))

@@ -26,6 +26,7 @@
 #include "userspace/vmm/options.h"
 #include "userspace/vmm/power.h"
 #include "userspace/vmm/vhost_device.h"
+#include "userspace/vmm/vhost_isolation.h"
 #include "userspace/vmm/virtio_pci.h"
 
 #define MACHINE_SIGNALLED	128
@@ -72,10 +73,13 @@ static int machine_add_disk(struct machine *machine, const struct options_disk *
 
 static int machine_add_socket(struct machine *machine, const struct options_socket *socket)
 {
+	const struct vhost_isolation isolation = {
+		.ops = socket->isolation, .memory = &machine->memory, .vm = machine->vm.fd,
+	};
 	struct device *dev;
 	int event, err;
 
-	err = vhost_device_create(socket->type, socket->path, &machine->memory, &dev);
+	err = vhost_device_create(socket->type, socket->path, &isolation, &dev);
 	if (err)
 		return err;
 	event = vhost_device_config_event(dev);

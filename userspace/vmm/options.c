@@ -11,6 +11,7 @@
 #include "userspace/lib/parse.h"
 #include "userspace/vmm/options.h"
 #include "userspace/vmm/vhost_device.h"
+#include "userspace/vmm/vhost_isolation.h"
 
 #define OPTIONS_NODE		"/dev/moat"
 #define OPTIONS_MEMORY		(256ULL << 20)
@@ -31,10 +32,10 @@ static const char options_help[] =
 "  --serial IN,OUT        descriptors of the serial port; 0,1 by default\n"
 "  --serial none          what it says is lost\n"
 "  --disk PATH[,ro]       a virtio block device; may be repeated\n"
-"  --device-socket TYPE,PATH,isolation=shared\n"
+"  --device-socket TYPE,PATH[,isolation=grant|shared]\n"
 "                         a virtio device that the vhost-user back end listening there serves; it\n"
-"                         sees all of the guest's memory. TYPE: blk, net, rng, console, fs, vsock;\n"
-"                         may be repeated\n"
+"                         sees what is in its requests (grant, the default), or all of the guest's\n"
+"                         memory (shared). TYPE: blk, net, rng, console, fs, vsock; may be repeated\n"
 "  --console FD | IN,OUT  a virtio console on these descriptors\n"
 "  --rng                  a virtio entropy source\n"
 "  --device NODE          node to use; MOAT_DEVICE or /dev/moat by default\n"
@@ -170,27 +171,38 @@ static int set_disk(struct options *options, char *value)
 	return 0;
 }
 
-/*
- * What a device may see is said, not taken for granted: isolation=grant, which is to be the
- * default, is not there yet.
- */
+/* "...,isolation=NAME" at the end, which is cut off; else isolation=grant. NULL: it names none. */
+static const struct vhost_isolation_ops *options_isolation(char *value)
+{
+	static const struct vhost_isolation_ops *const known[] = { &vhost_gate, &vhost_share };
+	char *isolation = strstr(value, ",isolation=");
+
+	if (!isolation)
+		return &vhost_gate;
+	*isolation = '\0';
+	isolation += strlen(",isolation=");
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (!strcmp(known[i]->name, isolation))
+			return known[i];
+	return NULL;
+}
+
 static int set_device_socket(struct options *options, char *value)
 {
-	static const char wanted[] = "give TYPE,PATH,isolation=shared with a TYPE of blk, net, rng, "
-				     "console, fs or vsock";
+	static const char wanted[] = "give TYPE,PATH or TYPE,PATH,isolation=grant or shared, with a "
+				     "TYPE of blk, net, rng, console, fs or vsock";
 	struct options_socket *socket = &options->socket[options->socket_count];
-	char *path = strchr(value, ','), *isolation = strstr(value, ",isolation=");
+	const struct vhost_isolation_ops *isolation = options_isolation(value);
+	char *path = strchr(value, ',');
 
 	if (options->socket_count == OPTIONS_SOCKETS)
 		return options_bad("device-socket", value, "one too many, 8 is the most");
-	if (path && (!isolation || !strcmp(isolation, ",isolation=grant")))
-		return options_bad("device-socket", value, "isolation=grant is not there yet: with "
-				   ",isolation=shared the device sees all of the guest's memory");
-	if (!path || isolation <= path + 1 || strcmp(isolation, ",isolation=shared"))
+	if (!path || !path[1] || !isolation)
 		return options_bad("device-socket", value, wanted);
 	*path = '\0';
-	*isolation = '\0';
-	*socket = (struct options_socket){ .type = vhost_type_find(value), .path = path + 1 };
+	*socket = (struct options_socket){
+		.type = vhost_type_find(value), .path = path + 1, .isolation = isolation,
+	};
 	if (!socket->type)
 		return options_bad("device-socket", value, wanted);
 	options->socket_count++;

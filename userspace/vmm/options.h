@@ -19,6 +19,7 @@ struct options_disk {
 struct options_socket {
 	const struct vhost_type *type;
 	const char *path;
+	const struct vhost_isolation_ops *isolation;
 };
 
 /* The command line of moat-vmm. Strings are the command line's own. */

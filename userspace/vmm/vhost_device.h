@@ -3,7 +3,7 @@
 #define VMM_VHOST_DEVICE_H
 
 struct device;
-struct memory;
+struct vhost_isolation;
 
 /* What --device-socket can name. */
 struct vhost_type;
@@ -15,14 +15,14 @@ const struct vhost_type *vhost_type_find(const char *name);
  * vhost_device_create - a virtio device whose queues another process serves
  * @path: where that process, the back end, listens; or /proc/self/fd/N, a connection to it, after
  *	the end of which there is no other. The string must stay
- * @memory: all of this the back end gets; must stay
+ * @isolation: @ops, @memory and @vm of it, which must stay: what the back end gets to see
  *
  * The back end must be there by now. Later it may go, and another come.
  *
  * Return: 0 or a negative errno, which has been said.
  */
 int vhost_device_create(const struct vhost_type *type, const char *path,
-			const struct memory *memory, struct device **ret);
+			const struct vhost_isolation *isolation, struct device **ret);
 
 /* An eventfd for virtio_pci_watch_config(), of the device's. */
 int vhost_device_config_event(const struct device *dev);
