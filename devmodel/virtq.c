@@ -104,14 +104,24 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *chain)
 	return some < 0 ? virtq_break(vq) : some;
 }
 
+bool virtq_is_new(const struct virtq *vq)
+{
+	return !vq->next_used && (vq->format != &virtq_packed_format || vq->packed.used_wrap);
+}
+
 void virtq_push_head(struct virtq *vq, uint16_t head, uint32_t written)
 {
-	vq->format->push(vq, head, written);
+	vq->format->push(vq, &(struct virtq_used){ head, written }, 1);
 }
 
 void virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t written)
 {
-	vq->format->push(vq, chain->head, written);
+	virtq_push_head(vq, chain->head, written);
+}
+
+void virtq_push_batch(struct virtq *vq, const struct virtq_used *used, unsigned int count)
+{
+	vq->format->push(vq, used, count);
 }
 
 bool virtq_should_notify(struct virtq *vq)

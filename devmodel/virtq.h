@@ -129,6 +129,9 @@ struct virtq_chain {
 int virtq_init(struct virtq *vq, const struct dev_memory *memory, const struct dev_vring *ring,
 	       uint64_t features);
 
+/* Has nothing been given back yet? Wrong once in many laps, when it is where it began. */
+bool virtq_is_new(const struct virtq *vq);
+
 /**
  * virtq_pop - take the next chain
  * Return: 1; 0 when there is none; -EPROTO when the queue is broken, which is reported by vq->err.
@@ -140,6 +143,18 @@ void virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t writ
 
 /* The same for a chain of which only the head was kept. */
 void virtq_push_head(struct virtq *vq, uint16_t head, uint32_t written);
+
+/* A chain that is given back, of which @written bytes at the front of the writable part are set. */
+struct virtq_used {
+	uint16_t head;
+	uint32_t written;
+};
+
+/*
+ * Give @count chains back, which are different ones and at least one, so that the driver sees none of
+ * them or all, as does who comes after a kill.
+ */
+void virtq_push_batch(struct virtq *vq, const struct virtq_used *used, unsigned int count);
 
 /* Was something pushed since this was last asked, and does the driver want to know of it? */
 bool virtq_should_notify(struct virtq *vq);

@@ -12,7 +12,7 @@
  * struct virtq_format - the ring of a queue, by its layout
  * @init: all else in @vq is set; 0 or a negative errno
  * @pop: 1; 0 when there is no chain; -EPROTO for what breaks the queue
- * @push: give back what was taken by that name
+ * @push: give back what was taken by these names, all at once
  * @wants_call: does the driver want an interrupt, now that next_used has come @news further? More
  *	than the queue's size: it cannot have said that it does not
  * @wants_kick: ask the driver for kicks, or for none
@@ -21,7 +21,7 @@
 struct virtq_format {
 	int (*init)(struct virtq *vq, const struct dev_vring *ring);
 	int (*pop)(struct virtq *vq, struct virtq_chain *chain);
-	void (*push)(struct virtq *vq, uint16_t head, uint32_t written);
+	void (*push)(struct virtq *vq, const struct virtq_used *used, unsigned int count);
 	bool (*wants_call)(const struct virtq *vq, uint32_t news);
 	void (*wants_kick)(struct virtq *vq, bool wanted);
 	bool (*waits)(const struct virtq *vq);

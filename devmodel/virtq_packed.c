@@ -15,9 +15,10 @@
  * written by then. A give-back counts once the used descriptor is in the ring. One that was under
  * way when the process died is thus completed or undone: it was, if the two halves of used differ;
  * and it counts, if the ring shows at the old index anything but a descriptor made available, which
- * is what it had there before. Either way the first entry that is then free is the only one which
- * may still be marked. The position to take from is not in the record: it is ahead of used by all
- * descriptors in flight.
+ * is what it had there before. Several chains that are given back together count together, by the
+ * first of them, whose descriptor comes last. Of what is then free, only the first entry may still
+ * be marked, or those up to the old first one. The position to take from is not in the record: it
+ * is ahead of used by all descriptors in flight.
  *
  * The links between entries are kept here as well; those in the record are read when it is taken
  * over, and not again.
@@ -106,37 +107,56 @@ static void record_set_used(struct virtq *vq, uint16_t old_index, bool old_wrap)
 	__atomic_store_n(&record->used.whole, used.whole, __ATOMIC_RELEASE);
 }
 
-/* Before the used descriptor is there; vq tells of the state after, but for what is free. */
-static void record_begin_give(struct virtq *vq, uint16_t id, uint16_t old_index, bool old_wrap)
+/* Before the used descriptors are there; vq tells of the state after, but for what is free. */
+static void record_begin_give(struct virtq *vq, const struct virtq_used *used, unsigned int count,
+			      uint16_t old_index, bool old_wrap)
 {
 	struct virtq_inflight_packed *record = vq->inflight;
 
-	record_link(vq, vq->packed.buffer[id].last, vq->packed.free);
-	vq->packed.free = vq->packed.buffer[id].first;
+	for (unsigned int i = 0; i < count; i++) {
+		record_link(vq, vq->packed.buffer[used[i].head].last, vq->packed.free);
+		vq->packed.free = vq->packed.buffer[used[i].head].first;
+	}
 	__atomic_store_n(&record->free_head, vq->packed.free, __ATOMIC_RELEASE);
 	record_set_used(vq, old_index, old_wrap);
 }
 
 /* And after that. */
-static void record_end_give(struct virtq *vq)
+static void record_end_give(struct virtq *vq, const struct virtq_used *used, unsigned int count)
 {
 	struct virtq_inflight_packed *record = vq->inflight;
 
-	__atomic_store_n(&record->desc[vq->packed.free].inflight, 0, __ATOMIC_RELEASE);
+	for (unsigned int i = 0; i < count; i++)
+		__atomic_store_n(&record->desc[vq->packed.buffer[used[i].head].first].inflight, 0,
+				 __ATOMIC_RELEASE);
 	__atomic_store_n(&record->old_free_head, vq->packed.free, __ATOMIC_RELEASE);
 	record_set_used(vq, vq->next_used, vq->packed.used_wrap);
 }
 
 /* The record: of a process before this one */
 
-/* Which entry is free first, and where the ring goes on. False: the record is spoilt. */
+/* What is free from @at on, up to @end, may still be marked. */
+static void record_unmark(struct virtq *vq, uint16_t at, uint16_t end)
+{
+	struct virtq_inflight_packed *record = vq->inflight;
+
+	for (unsigned int i = 0; i < vq->size && at < vq->size; i++) {
+		record->desc[at].inflight = 0;
+		if (at == end)
+			return;
+		at = __atomic_load_n(&record->desc[at].next, __ATOMIC_RELAXED);
+	}
+}
+
+/* Which entries are free, and where the ring goes on. False: the record is spoilt. */
 static bool record_settle(struct virtq *vq)
 {
 	struct virtq_inflight_packed *record = vq->inflight;
 	const union virtq_inflight_used used = {
 		.whole = __atomic_load_n(&record->used.whole, __ATOMIC_RELAXED),
 	};
-	uint16_t free = __atomic_load_n(&record->old_free_head, __ATOMIC_RELAXED);
+	const uint16_t old_free = __atomic_load_n(&record->old_free_head, __ATOMIC_RELAXED);
+	uint16_t free = old_free;
 
 	if (used.idx >= vq->size || used.old_idx >= vq->size)
 		return false;
@@ -148,8 +168,7 @@ static bool record_settle(struct virtq *vq)
 		vq->packed.used_wrap = used.wrap;
 		free = __atomic_load_n(&record->free_head, __ATOMIC_RELAXED);
 	}
-	if (free < vq->size)
-		record->desc[free].inflight = 0;
+	record_unmark(vq, free, old_free);
 	return true;
 }
 
@@ -364,26 +383,53 @@ static int packed_pop(struct virtq *vq, struct virtq_chain *chain)
 
 /* Giving them back */
 
-static void packed_push(struct virtq *vq, uint16_t id, uint32_t written)
+/* Return: its flags, which are for the caller to write: from then on it is used. */
+static uint16_t packed_write(struct virtq *vq, uint16_t index, bool wrap,
+			     const struct virtq_used *used)
 {
-	struct vring_packed_desc *desc = &vq->packed.ring[vq->next_used];
-	const unsigned int count = vq->packed.buffer[id].count;
+	struct vring_packed_desc *desc = &vq->packed.ring[index];
+
+	__atomic_store_n(&desc->id, used->head, __ATOMIC_RELAXED);
+	__atomic_store_n(&desc->len, used->written, __ATOMIC_RELAXED);
+	return (wrap ? PACKED_AVAIL | PACKED_USED : 0) |
+	       (used->written ? VRING_DESC_F_WRITE : 0);
+}
+
+/* The first one last: the driver looks at none behind one that is not used. */
+static void packed_write_all(struct virtq *vq, uint16_t index, bool wrap,
+			     const struct virtq_used *used, unsigned int count)
+{
+	const uint16_t first = index;
+	const uint16_t first_flags = packed_write(vq, index, wrap, used);
+
+	for (unsigned int i = 1; i < count; i++) {
+		uint16_t flags;
+
+		position_advance(vq, &index, &wrap, vq->packed.buffer[used[i - 1].head].count);
+		flags = packed_write(vq, index, wrap, &used[i]);
+		__atomic_store_n(&vq->packed.ring[index].flags, flags, __ATOMIC_RELEASE);
+	}
+	__atomic_store_n(&vq->packed.ring[first].flags, first_flags, __ATOMIC_RELEASE);
+}
+
+static void packed_push(struct virtq *vq, const struct virtq_used *used, unsigned int count)
+{
 	const uint16_t old_index = vq->next_used;
 	const bool old_wrap = vq->packed.used_wrap;
-	const uint16_t flags = (old_wrap ? PACKED_AVAIL | PACKED_USED : 0) |
-			       (written ? VRING_DESC_F_WRITE : 0);
+	unsigned int descs = 0;
 
-	vq->packed.buffer[id].count = 0;
-	vq->packed.taken -= count;
-	vq->unsignalled += count;
-	position_advance(vq, &vq->next_used, &vq->packed.used_wrap, count);
+	for (unsigned int i = 0; i < count; i++)
+		descs += vq->packed.buffer[used[i].head].count;
+	vq->packed.taken -= descs;
+	vq->unsignalled += descs;
+	position_advance(vq, &vq->next_used, &vq->packed.used_wrap, descs);
 	if (vq->inflight)
-		record_begin_give(vq, id, old_index, old_wrap);
-	__atomic_store_n(&desc->id, id, __ATOMIC_RELAXED);
-	__atomic_store_n(&desc->len, written, __ATOMIC_RELAXED);
-	__atomic_store_n(&desc->flags, flags, __ATOMIC_RELEASE);
+		record_begin_give(vq, used, count, old_index, old_wrap);
+	packed_write_all(vq, old_index, old_wrap, used, count);
 	if (vq->inflight)
-		record_end_give(vq);
+		record_end_give(vq, used, count);
+	for (unsigned int i = 0; i < count; i++)
+		vq->packed.buffer[used[i].head].count = 0;
 	if (vq->packed.resume)
 		*vq->packed.resume = position_pack(vq->next_used, vq->packed.used_wrap);
 }

@@ -6,20 +6,24 @@
  * Requests outlive a process that is killed by a record in memory that outlives it: a head is
  * marked once its chain is taken, and unmarked once it is in the device area. Between those two
  * stores lies the only moment in which the record is behind the ring; last_batch_head tells of
- * which head, and used_idx that it was so. The index to go on from is that of the device area, plus
- * the requests in flight.
+ * which head, and next of those given back with it; the difference of used_idx, of how many. The
+ * index to go on from is that of the device area, plus the requests in flight.
  */
 #include "devmodel/virtq_format.h"
 #include "devmodel/virtq_inflight.h"
 
-/* One that was given back just before the end may still be marked. */
+/* Those that were given back just before the end may still be marked. */
 static void inflight_settle(const struct virtq *vq, struct virtq_inflight_split *inflight)
 {
-	uint16_t last = __atomic_load_n(&inflight->last_batch_head, __ATOMIC_RELAXED);
+	uint16_t head = __atomic_load_n(&inflight->last_batch_head, __ATOMIC_RELAXED);
+	uint16_t count = vq->next_used - __atomic_load_n(&inflight->used_idx, __ATOMIC_RELAXED);
 
-	if (inflight->version == VIRTQ_INFLIGHT_VERSION && inflight->used_idx != vq->next_used &&
-	    last < vq->size)
-		inflight->desc[last].inflight = 0;
+	if (inflight->version != VIRTQ_INFLIGHT_VERSION || count > vq->size)
+		count = 0;
+	for (; count && head < vq->size; count--) {
+		inflight->desc[head].inflight = 0;
+		head = __atomic_load_n(&inflight->desc[head].next, __ATOMIC_RELAXED);
+	}
 	inflight->version = VIRTQ_INFLIGHT_VERSION;
 	inflight->desc_num = vq->size;
 	__atomic_store_n(&inflight->used_idx, vq->next_used, __ATOMIC_RELEASE);
@@ -51,11 +55,23 @@ static void inflight_mark(struct virtq *vq, uint16_t head)
 	__atomic_store_n(&desc->inflight, 1, __ATOMIC_RELEASE);
 }
 
-static void inflight_unmark(struct virtq *vq, uint16_t head)
+/* From the last one back. */
+static void inflight_link(struct virtq *vq, const struct virtq_used *used, unsigned int count)
 {
 	struct virtq_inflight_split *inflight = vq->inflight;
 
-	__atomic_store_n(&inflight->desc[head].inflight, 0, __ATOMIC_RELEASE);
+	for (unsigned int i = 1; i < count; i++)
+		__atomic_store_n(&inflight->desc[used[i].head].next, used[i - 1].head,
+				 __ATOMIC_RELAXED);
+	__atomic_store_n(&inflight->last_batch_head, used[count - 1].head, __ATOMIC_RELEASE);
+}
+
+static void inflight_unmark(struct virtq *vq, const struct virtq_used *used, unsigned int count)
+{
+	struct virtq_inflight_split *inflight = vq->inflight;
+
+	for (unsigned int i = 0; i < count; i++)
+		__atomic_store_n(&inflight->desc[used[i].head].inflight, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&inflight->used_idx, vq->next_used, __ATOMIC_RELEASE);
 }
 
@@ -182,21 +198,24 @@ static int split_pop(struct virtq *vq, struct virtq_chain *chain)
 	return 1;
 }
 
-static void split_push(struct virtq *vq, uint16_t head, uint32_t written)
+static void split_push(struct virtq *vq, const struct virtq_used *used, unsigned int count)
 {
-	struct virtq_inflight_split *inflight = vq->inflight;
-	struct vring_used *used = vq->split.used;
-	struct vring_used_elem *elem = &used->ring[vq->next_used & (vq->size - 1)];
+	struct vring_used *ring = vq->split.used;
 
-	__atomic_store_n(&elem->id, head, __ATOMIC_RELAXED);
-	__atomic_store_n(&elem->len, written, __ATOMIC_RELAXED);
-	if (inflight)
-		__atomic_store_n(&inflight->last_batch_head, head, __ATOMIC_RELAXED);
-	vq->next_used++;
-	vq->unsignalled++;
-	__atomic_store_n(&used->idx, vq->next_used, __ATOMIC_RELEASE);
-	if (inflight)
-		inflight_unmark(vq, head);
+	for (unsigned int i = 0; i < count; i++) {
+		const uint16_t at = vq->next_used + i;
+		struct vring_used_elem *elem = &ring->ring[at & (vq->size - 1)];
+
+		__atomic_store_n(&elem->id, used[i].head, __ATOMIC_RELAXED);
+		__atomic_store_n(&elem->len, used[i].written, __ATOMIC_RELAXED);
+	}
+	if (vq->inflight)
+		inflight_link(vq, used, count);
+	vq->next_used += count;
+	vq->unsignalled += count;
+	__atomic_store_n(&ring->idx, vq->next_used, __ATOMIC_RELEASE);
+	if (vq->inflight)
+		inflight_unmark(vq, used, count);
 }
 
 /* The field behind the driver area's ring: the driver wants to be told when that index is used. */

@@ -130,6 +130,18 @@ static int control_streams_start(struct console *console, uint64_t features,
 			     console_has_control(console) ? &rings[CONSOLE_RING_CONTROL] : none);
 }
 
+/* Has the driver got anything back from a device, this one or one before it? */
+static bool console_has_begun(const struct console *console)
+{
+	bool is_new = virtq_is_new(&console->to_driver.vq) &&
+		      virtq_is_new(&console->from_driver.vq);
+
+	for (unsigned int i = 0; i < console->ports; i++)
+		is_new &= virtq_is_new(&console->port[i].in.vq) &&
+			  virtq_is_new(&console->port[i].out.vq);
+	return !is_new;
+}
+
 static int console_start(struct device *dev, const struct dev_memory *memory, uint64_t features,
 			 const struct dev_vring *rings)
 {
@@ -143,7 +155,7 @@ static int console_start(struct device *dev, const struct dev_memory *memory, ui
 				    &rings[port_ring(i)]);
 	if (err)
 		return err;
-	control_start(console, features);
+	control_start(console, features, console_has_begun(console));
 	return worker_start(&console->worker, "console", console_run, console);
 }
 

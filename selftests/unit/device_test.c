@@ -740,9 +740,7 @@ static void test_ports_taken_over(void)
 		close(far_end[i]);
 	device->ops->destroy(device);
 	ports_make();
-	ring[CONTROL_OUT].next_avail = used_seen[CONTROL_OUT];
-	EXPECT(!device->ops->start(device, &memory, features, ring));
-	ring[CONTROL_OUT].next_avail = 0;
+	start_again(features);
 	EXPECT(write(far_end[1], "hello", 5) == 5 && port_hears(1, TIMEOUT_MS));
 	EXPECT(control_hears_all());
 	ports_end();
@@ -784,7 +782,11 @@ static void pack_rings(void)
 	{ "console: input waits for room", test_console_in }, \
 	{ "console: output waits for the reader", test_console_out }, \
 	{ "console: goes on without a reader", test_console_host_gone }, \
-	{ "console: stops while the reader sleeps", test_console_stop_while_blocked }
+	{ "console: stops while the reader sleeps", test_console_stop_while_blocked }, \
+	{ "console: ports, and what is said of them", test_ports }, \
+	{ "console: drivers without ports, and with nonsense", test_ports_unknown }, \
+	{ "console: ports of a process before", test_ports_taken_over }, \
+	{ "console: ports that cannot be", test_ports_refused }
 
 static const struct unit_test tests[] = {
 	EACH_DEVICE,

@@ -104,15 +104,20 @@ static void fuzz_pop(void)
 	fuzz.held[fuzz.held_count++] = fuzz.chain.head;
 }
 
-static void fuzz_push(uint8_t which)
+/* As many as there are of @count, together. */
+static void fuzz_push(uint8_t which, unsigned int count)
 {
-	unsigned int at;
+	struct virtq_used used[4];
+	unsigned int given = 0;
 
-	if (!fuzz.held_count)
-		return;
-	at = which % fuzz.held_count;
-	virtq_push_head(&fuzz.vq, fuzz.held[at], which);
-	fuzz.held[at] = fuzz.held[--fuzz.held_count];
+	for (; given < count && fuzz.held_count; given++) {
+		const unsigned int at = which % fuzz.held_count;
+
+		used[given] = (struct virtq_used){ fuzz.held[at], which };
+		fuzz.held[at] = fuzz.held[--fuzz.held_count];
+	}
+	if (given)
+		virtq_push_batch(&fuzz.vq, used, given);
 }
 
 static bool fuzz_begin(void)
@@ -159,7 +164,7 @@ static bool fuzz_step(fuzz_offer *offer)
 		fuzz_pop();
 		break;
 	case 1:
-		fuzz_push(step >> 3);
+		fuzz_push(step >> 3, 1 + (step >> 6));
 		break;
 	case 2:
 		virtq_notify(&fuzz.vq);

@@ -192,6 +192,24 @@ static void put_table(uint64_t table, unsigned int index, struct vring_packed_de
 		*(char *)ring_at(table + index * sizeof(desc) + i) = ((char *)&desc)[i];
 }
 
+/* The driver sees those given back together in the order of the list. */
+static void test_together(void)
+{
+	static const struct virtq_used used[] = { { 5, 0 }, { 2, 0 }, { 0, 0 } };
+
+	for (unsigned int at = 0; at < 2 * SIZE; at++) {
+		begin_at(0, at % SIZE, at / SIZE);
+		put_chain(1, 2);
+		put_chain(3, 0);
+		put_chain(2, 5);
+		EXPECT(pops(2, 1) && pops(0, 3) && pops(5, 2));
+		virtq_push_batch(&vq, used, 3);
+		EXPECT(used_is(2, 5, 0) && used_is(1, 2, 0) && used_is(3, 0, 0));
+		EXPECT(resume == (driver.seen | driver.seen_wrap << 15));
+		end();
+	}
+}
+
 static void test_indirect(void)
 {
 	const uint64_t tables[] = { RING_DATA + 256, RING_TOUCHING - 24 };
@@ -627,6 +645,76 @@ static void test_inflight_killed_while_giving(void)
 	}
 }
 
+/*
+ * The same of two chains at once, whose entries begin at @first and end at @last, and whose used
+ * descriptors begin at @index.
+ */
+static void state_of_gives(const struct state *before, const struct state *after,
+			   const uint16_t *first, const uint16_t *last, unsigned int index,
+			   unsigned int stores)
+{
+	const size_t place = index * sizeof(struct vring_packed_desc);
+	struct state state = *before;
+
+	for (unsigned int i = 0; i < 2; i++)
+		if (stores > i)
+			COPY(desc[last[i]].next);
+	if (stores > 2)
+		COPY(record.free_head);
+	if (stores > 3)
+		COPY(record.used.idx), COPY(record.used.wrap);
+	if (stores > 4)
+		memcpy(state.ring, after->ring, sizeof(state.ring));
+	if (stores == 5)		/* but for the first of them */
+		memcpy(state.ring + place, before->ring + place, sizeof(struct vring_packed_desc));
+	for (unsigned int i = 0; i < 2; i++)
+		if (stores > 6 + i)
+			COPY(desc[first[i]].inflight);
+	if (stores > 8)
+		COPY(record.old_free_head);
+	if (stores > 9)
+		COPY(record.used);
+	state_load(&state);
+}
+
+static void test_inflight_killed_while_giving_several(void)
+{
+	static const struct virtq_used used[] = { { 1, 0 }, { 0, 0 } };
+
+	for (unsigned int at = 0; at < 2 * SIZE * 11; at++) {
+		const unsigned int stores = at % 11, index = at / 11 % SIZE;
+		struct state before, after;
+		uint16_t first[2], last[2];
+
+		inflight_begin(index, at / 11 / SIZE);
+		put_chain(2, 3);
+		put_chain(1, 0);
+		put_chain(3, 1);
+		EXPECT(pops(3, 2) && pops(0, 1) && pops(1, 3));
+		for (unsigned int i = 0; i < 2; i++) {
+			first[i] = vq.packed.buffer[used[i].head].first;
+			last[i] = vq.packed.buffer[used[i].head].last;
+		}
+		state_save(&before);
+		virtq_push_batch(&vq, used, 2);
+		state_save(&after);
+		state_of_gives(&before, &after, first, last, index, stores);
+		EXPECT(stores <= 5 || (used_is(3, 1, 0) && used_is(1, 0, 0)));
+		inflight_next();
+		EXPECT(pops(3, 2));
+		EXPECT(stores > 5 || (pops(0, 1) && pops(1, 3)));
+		EXPECT(virtq_pop(&vq, &chain) == 0);
+		if (stores <= 5) {
+			virtq_push_batch(&vq, used, 2);
+			EXPECT(used_is(3, 1, 0) && used_is(1, 0, 0));
+		}
+		virtq_push_head(&vq, 3, 0);
+		EXPECT(used_is(2, 3, 0));
+		use(SIZE);
+		end();
+	}
+}
+
 /* A record of another ring, or that was declared void, counts for nothing. */
 static void test_inflight_of_another(void)
 {
@@ -777,6 +865,7 @@ static const struct unit_test tests[] = {
 	{ "a chain is read, written and given back", test_plain },
 	{ "chains of all lengths, lap after lap", test_laps },
 	{ "chains are given back in any order", test_out_of_order },
+	{ "chains are given back together", test_together },
 	{ "indirect tables", test_indirect },
 	{ "malformed indirect tables are refused", test_refuses_indirect },
 	{ "malformed chains are refused", test_refuses_chains },
@@ -791,6 +880,7 @@ static const struct unit_test tests[] = {
 	{ "killed while taking, nothing is lost", test_inflight_killed_while_taking },
 	{ "killed while taking, and the ring says otherwise", test_inflight_taking_undone },
 	{ "killed while giving back, once is enough", test_inflight_killed_while_giving },
+	{ "killed while giving several back", test_inflight_killed_while_giving_several },
 	{ "a record that is of another ring, or void", test_inflight_of_another },
 	{ "a spoilt record breaks the queue", test_inflight_spoilt },
 	{ "random records", test_inflight_random },
