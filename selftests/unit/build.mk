@@ -78,8 +78,13 @@ $(B)/unit/vhost_user_fuzz: selftests/unit/vhost_user_fuzz.c $(VHOST_USER_SRC) $(
 	@mkdir -p $(@D)
 	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
 
-# The sandbox, and moat-blk in it; without sanitizers, which make system calls of their own.
-UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/moat_blk_test
+# The sandbox, and moat-blk and the launcher in it; without sanitizers, which make system calls of their own.
+UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/moat_blk_test $(B)/unit/confine_test
+
+$(B)/unit/confine_test: selftests/unit/confine_test.c userspace/vmm/confine.c $(SANDBOX_OBJ) $(LIB_OBJS) \
+		selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $(filter %.c %.o,$^) -pthread $(SANDBOX_LIBS)
 
 $(B)/unit/sandbox_test: selftests/unit/sandbox_test.c userspace/lib/sandbox.c userspace/lib/sandbox.h \
 		selftests/unit/unit.h
@@ -127,6 +132,15 @@ $(addprefix $(B)/unit/,vhost_client_test vhost_device_test vring_track_test): $(
 		$(LIB_SRCS)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
+
+# The supervisor of devices, and programs that it starts.
+UNIT_TESTS += $(B)/unit/supervisor_test
+SUPERVISOR_SRC := $(addprefix userspace/vmm/,supervisor.c wards.c program.c) userspace/lib/sandbox.c
+
+$(B)/unit/supervisor_test: selftests/unit/supervisor_test.c $(SUPERVISOR_SRC) $(LIB_SRCS) \
+		$(addprefix userspace/vmm/,supervisor.h wards.h program.h options.h) selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) $(SANDBOX_LIBS)
 
 # All fuzzers, to be started by hand.
 .PHONY: fuzz

@@ -22,6 +22,16 @@ void memory_finish(struct memory *memory);
 /* Where [gpa, gpa + len) is in this process; NULL unless all of it is RAM of one region. */
 void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t len);
 
+/**
+ * memory_load - copy a file into RAM
+ * @gpa: where to; with @len, RAM of one region
+ *
+ * The kernel does it, page for page, with no page fault here. Not once others have the memory.
+ *
+ * Return: 0 or a negative errno; -ENODATA where the file ends first.
+ */
+int memory_load(const struct memory *memory, uint64_t gpa, uint64_t len, int fd, uint64_t offset);
+
 /* End of the RAM below the PCI hole. */
 uint64_t memory_low_end(const struct memory *memory);
 

@@ -5,20 +5,33 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define OPTIONS_DISKS	16
-#define OPTIONS_SOCKETS	8
+#include <sys/types.h>
 
-struct vhost_type;
+#define OPTIONS_DEVICES	24
 
-struct options_disk {
+/**
+ * enum options_isolation - what of the guest's memory a device gets to see
+ * @ISOLATION_NONE: it is a thread of the launcher's
+ * @ISOLATION_SHARED: a process that sees all of it
+ * @ISOLATION_GRANT: a process that sees what the guest puts into requests
+ */
+enum options_isolation { ISOLATION_NONE, ISOLATION_SHARED, ISOLATION_GRANT };
+
+/**
+ * struct options_device - a device that can be a process
+ * @type: as vhost_type_find() knows it
+ * @path: of a disk; the name of a tap; or where a back end listens. /proc/self/fd/N: a descriptor
+ * @listens: the last
+ * @mac: of a network device; NULL: any
+ */
+struct options_device {
+	const char *type;
 	const char *path;
+	const char *mac;
+	enum options_isolation isolation;
+	bool listens;
 	bool read_only;
-};
-
-/* A device that another process is, and where it listens. */
-struct options_socket {
-	const struct vhost_type *type;
-	const char *path;
+	bool direct;
 };
 
 /* The command line of moat-vmm. Strings are the command line's own. */
@@ -35,10 +48,10 @@ struct options {
 	int console_in;		/* -1: no console */
 	int console_out;
 	bool rng;
-	unsigned int disk_count;
-	struct options_disk disk[OPTIONS_DISKS];
-	unsigned int socket_count;
-	struct options_socket socket[OPTIONS_SOCKETS];
+	uid_t uid;		/* -1: stays */
+	gid_t gid;
+	unsigned int device_count;
+	struct options_device device[OPTIONS_DEVICES];
 };
 
 /**
