@@ -122,7 +122,7 @@ clean:
 help:
 	@echo 'make             moat.ko for the running kernel (or KVER=, KDIR=), and the programs'
 	@echo 'make module      moat.ko only;   make modules-lab: for both of the lab'"'"'s kernels'
-	@echo 'make programs    moat-vmm, vmctl and moat-blk, in build/bin'
+	@echo 'make programs    moat-vmm, vmctl and the device programs, in build/bin'
 	@echo 'make deps        installs what this takes from Debian, and fetches the lab'
 	@echo 'make demo        boots a Linux guest on Moat: on this machine, else in the lab (HOST=amd, intel)'
 	@echo 'make check       all tests'

@@ -46,8 +46,8 @@ struct dev_memory {
 
 /**
  * struct dev_vring - one split virtqueue, as the driver set it up
- * @size: entries, a power of two from 1 to the device's queue_size_max; 0: not enabled, and nothing
- *	else in here means anything
+ * @size: entries, a power of two from 1 to VIRTQ_SIZE_MAX; 0: not enabled, and nothing else in here
+ *	means anything
  * @next_avail: index into the driver area that the device takes first
  * @desc: guest-physical address of the descriptor table
  * @avail: ... of the driver area
@@ -90,7 +90,7 @@ struct device {
  * @name: for messages and thread names, as "blk"
  * @virtio_id: the device ID of the standard, as 2 for a block device
  * @queue_count: queues that the device has, at least 1
- * @queue_size_max: the most entries in a queue, a power of two
+ * @queue_size_max: the most entries in a queue that a transport is to offer, where it can
  * @config_size: bytes of device-specific configuration, may be 0
  * @features: feature bits offered: the device's own, and of the ring's those that its queue code
  *	handles. VIRTIO_F_VERSION_1 is the transport's to add. Never changes

@@ -509,6 +509,14 @@ static const struct file_operations control_fops = {
 	.llseek = noop_llseek,
 };
 
+/* Who maps a file may want to know how long it is. */
+static loff_t map_llseek(struct file *file, loff_t offset, int whence)
+{
+	struct moat_window *w = file->private_data;
+
+	return fixed_size_llseek(file, offset, whence, (loff_t)w->pages << PAGE_SHIFT);
+}
+
 static int map_release(struct inode *inode, struct file *file)
 {
 	window_put(file->private_data);
@@ -519,7 +527,7 @@ static const struct file_operations map_fops = {
 	.owner = THIS_MODULE,
 	.mmap = map_mmap,
 	.release = map_release,
-	.llseek = noop_llseek,
+	.llseek = map_llseek,
 };
 
 static struct moat_window *window_alloc(struct moat_vm *vm, u32 pages)

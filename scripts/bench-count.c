@@ -7,10 +7,11 @@
  * counter, of user or of kernel addresses. VMRUN, and the instruction behind it, tell the guest's
  * part from the host's; the control block, whose address is in RAX, then says why the guest was
  * left. What the emulator does at VMRUN and #VMEXIT itself is no instruction. A repeated string
- * instruction counts once each time round, as it does for the TSC under --icount.
+ * instruction counts once each time round, as it does for the TSC under --icount; how many of all are such
+ * rounds is told too, as a CPU of silicon counts none of them.
  *
- * The stretch begins and ends with two no-operations that nobody else uses: selftests/bench_boot.c
- * executes them.
+ * A stretch begins and ends with two no-operations that nobody else uses: selftests/bench_boot.c and
+ * bench_disk.c execute them. There can be several, one after the other, numbered from 0.
  *
  * The interface is version 7 of QEMU's (11.1); it is declared here, as Debian ships no header. An
  * emulator of another version refuses to load this.
@@ -65,6 +66,7 @@ EXPORT int qemu_plugin_version = 7;
 
 #define MAX_CPUS	64
 #define MAX_SITES	8	/* of VMRUN */
+#define MAX_STRETCHES	32
 #define MAX_CODES	0x402
 #define CODE_OTHER	0x401
 #define VMCB_EXIT_CODE	0x70
@@ -74,7 +76,7 @@ static const uint8_t vmrun[] = { 0x0f, 0x01, 0xd8 };
 static const uint8_t mark_begin[] = { 0x0f, 0x1f, 0x84, 0x00, 0x4d, 0x4f, 0x41, 0x54 };
 static const uint8_t mark_end[] = { 0x0f, 0x1f, 0x84, 0x00, 0x4e, 0x4f, 0x41, 0x54 };
 
-enum { USER, KERNEL, KINDS };
+enum { USER, KERNEL, STRING, KINDS };	/* STRING: of the others, rounds of repeated string instructions */
 
 /* As of a moment. */
 struct counts {
@@ -83,9 +85,15 @@ struct counts {
 
 static struct counter counters[KINDS];
 static const uint8_t *sites[MAX_SITES];	/* behind each VMRUN, in the emulator's memory */
-static struct counts entered[MAX_CPUS], guest, before, total;
-static bool in_guest[MAX_CPUS], counting, complete;
-static uint64_t exits[MAX_CODES];
+/* What a stretch cost. */
+struct stretch {
+	struct counts guest, total;
+	uint64_t exits[MAX_CODES];
+};
+
+static struct counts entered[MAX_CPUS], before;
+static bool in_guest[MAX_CPUS], counting;
+static struct stretch stretches[MAX_STRETCHES], *current = stretches;
 static const char *out_path = "counts";
 
 static struct counts counts_of(unsigned int cpu)
@@ -172,29 +180,31 @@ static void on_vmexit(unsigned int cpu, void *data)
 	in_guest[cpu] = false;
 	if (!counting)
 		return;
-	counts_add(&guest, counts_of(cpu), entered[cpu]);
-	exits[exit_code_read()]++;
+	counts_add(&current->guest, counts_of(cpu), entered[cpu]);
+	current->exits[exit_code_read()]++;
 }
 
 static void on_begin(unsigned int cpu, void *data)
 {
-	(void)cpu, (void)data;
-	memset(&guest, 0, sizeof(guest));
-	memset(&total, 0, sizeof(total));
-	memset(exits, 0, sizeof(exits));
+	(void)data;
+	if (current == stretches + MAX_STRETCHES)
+		return;
+	memset(current, 0, sizeof(*current));
 	before = counts_of_all();
+	entered[cpu % MAX_CPUS] = counts_of(cpu);	/* where a guest says so */
 	counting = true;
-	complete = false;
 }
 
 static void on_end(unsigned int cpu, void *data)
 {
-	(void)cpu, (void)data;
+	(void)data;
 	if (!counting)
 		return;
-	counts_add(&total, counts_of_all(), before);
+	counts_add(&current->total, counts_of_all(), before);
+	if (cpu < MAX_CPUS && in_guest[cpu])
+		counts_add(&current->guest, counts_of(cpu), entered[cpu]);
 	counting = false;
-	complete = true;
+	current++;
 }
 
 static void site_add(const uint8_t *behind)
@@ -217,6 +227,17 @@ static bool site_is(const uint8_t *at)
 	return false;
 }
 
+static bool insn_repeats(const uint8_t *bytes)
+{
+	bool repeats = false;
+	uint8_t op;
+
+	for (; *bytes == 0xf2 || *bytes == 0xf3 || *bytes == 0x66 || *bytes >> 4 == 4; bytes++)
+		repeats |= *bytes >> 4 == 0xf;
+	op = *bytes & ~1;
+	return repeats && (op == 0xa4 || op == 0xa6 || op == 0xaa || op == 0xac || op == 0xae);
+}
+
 static void insn_translate(struct qemu_plugin_insn *insn)
 {
 	const uint8_t *at = qemu_plugin_insn_haddr(insn);
@@ -226,6 +247,9 @@ static void insn_translate(struct qemu_plugin_insn *insn)
 	qemu_plugin_insn_data(insn, bytes, sizeof(bytes));
 	qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, OP_ADD,
 							    counters[kernel ? KERNEL : USER], 1);
+	if (insn_repeats(bytes))
+		qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, OP_ADD,
+								    counters[STRING], 1);
 	if (kernel && !memcmp(bytes, vmrun, sizeof(vmrun))) {
 		site_add(at + sizeof(vmrun));
 		qemu_plugin_register_vcpu_insn_exec_cb(insn, on_vmrun, 0, NULL);
@@ -247,21 +271,32 @@ static void on_translate(struct qemu_plugin_tb *tb, void *data)
 		insn_translate(qemu_plugin_tb_get_insn(tb, i));
 }
 
-/* Lines "NAME FIGURE", an exit's name being its code; nothing where the stretch has no end. */
+static void stretch_print(FILE *out, const struct stretch *s)
+{
+	unsigned int i, number = s - stretches;
+
+	fprintf(out, "%u guest %" PRIu64 "\n", number, s->guest.n[USER] + s->guest.n[KERNEL]);
+	fprintf(out, "%u host_user %" PRIu64 "\n", number, s->total.n[USER] - s->guest.n[USER]);
+	fprintf(out, "%u host_kernel %" PRIu64 "\n", number,
+		s->total.n[KERNEL] - s->guest.n[KERNEL]);
+	fprintf(out, "%u host_string %" PRIu64 "\n", number,
+		s->total.n[STRING] - s->guest.n[STRING]);
+	for (i = 0; i < MAX_CODES; i++)
+		if (s->exits[i])
+			fprintf(out, "%u exit_%#x %" PRIu64 "\n", number, i, s->exits[i]);
+}
+
+/* Lines "STRETCH NAME FIGURE", an exit's name being its code; none of a stretch without an end. */
 static void on_exit_of_qemu(void *data)
 {
-	FILE *out = complete ? fopen(out_path, "w") : NULL;
-	unsigned int i;
+	FILE *out = current == stretches ? NULL : fopen(out_path, "w");
+	const struct stretch *s;
 
 	(void)data;
 	if (!out)
 		return;
-	fprintf(out, "guest %" PRIu64 "\n", guest.n[USER] + guest.n[KERNEL]);
-	fprintf(out, "host_user %" PRIu64 "\n", total.n[USER] - guest.n[USER]);
-	fprintf(out, "host_kernel %" PRIu64 "\n", total.n[KERNEL] - guest.n[KERNEL]);
-	for (i = 0; i < MAX_CODES; i++)
-		if (exits[i])
-			fprintf(out, "exit_%#x %" PRIu64 "\n", i, exits[i]);
+	for (s = stretches; s < current; s++)
+		stretch_print(out, s);
 	fclose(out);
 }
 

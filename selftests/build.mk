@@ -9,7 +9,7 @@ include selftests/vhost/build.mk
 LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs state exits mmio interrupts lapic \
 	irqchip pit irqfd ioeventfd x2apic pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
 	stress scale hostile window
-LAB_SH := module_reload vmctl_run vmctl_disk vmctl_vhost vmctl_supervisor vmctl_errors
+LAB_SH := module_reload vmctl_run vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_errors
 
 LAB_DIR := $(B)/selftests
 LAB_CFLAGS := -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none \
@@ -18,7 +18,7 @@ LAB_LDFLAGS := -static -no-pie -Wl,-z,noexecstack -pthread
 LAB_LIB := $(LAB_DIR)/lib/guest.o $(LAB_DIR)/lib/payload.o $(LAB_DIR)/lib/tap.o $(LAB_DIR)/lib/writer.o
 
 LAB_TESTS += $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_SH))
-LAB_HELPERS := bench_boot bench_exits bench_irqchip spin
+LAB_HELPERS := bench_boot bench_disk bench_exits bench_net bench_irqchip spin
 
 $(LAB_DIR)/%.o: selftests/%.c
 	@mkdir -p $(@D)
@@ -57,9 +57,11 @@ LAB_TESTS += $(LAB_DIR)/node_fuzz.sh
 # The emulated Intel host is slower, has one CPU, and takes its time where tests measure theirs: what
 # races for some seconds is left to the other.
 INTEL_TESTS := $(addprefix $(LAB_DIR)/,$(filter-out dirty_log dirty_ring irqfd ioeventfd pv_eoi stress \
-	module_reload vmctl_disk vmctl_vhost vmctl_supervisor,$(LAB_C) $(LAB_SH)))
+	module_reload vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack,$(LAB_C) $(LAB_SH)))
 
 # A script that runs another program of the tests has it built.
+$(LAB_DIR)/vmctl_attack: $(LAB_DIR)/vhost/attack_device $(LAB_DIR)/vhost/attack_guest
 $(LAB_DIR)/module_reload: $(LAB_DIR)/spin $(LAB_DIR)/exits
+$(LAB_DIR)/vmctl_devices: $(LAB_DIR)/vhost/net_work $(B)/bin/moat-net $(B)/bin/moat-rng
 
 -include $(wildcard $(LAB_DIR)/*.d $(LAB_DIR)/lib/*.d $(LAB_DIR)/fuzz/*.d)

@@ -84,10 +84,9 @@ refused() {
 	tap_is "$?" 125 "refused: $2"
 	tap_has "$OUT" "$1" "and why"
 }
-refused "direct takes ,isolation=shared" "a disk past the page cache, in the launcher" --disk "$IMAGE,direct"
-refused "isolation=grant is not there yet" "isolation=grant" --disk "$IMAGE,isolation=grant"
+refused "direct takes ,isolation=grant" "a disk past the page cache, in the launcher" --disk "$IMAGE,direct"
 refused "give PATH" "an isolation that is none" --disk "$IMAGE,isolation=full"
-refused "isolation=grant is not there yet" "a tap that is not said to see all" --net tap0
+refused "give TAP" "a tap with an isolation that is none" --net tap0,isolation=full
 refused "--uid and --gid go together" "a user and no group" --uid 65534
 
 mkdir "$WORK/bin"
@@ -126,7 +125,7 @@ done
 for w in 1 2 3 4; do sha256sum </source$w; done
 umount /mnt || exit 22
 '
-start "$GUEST" --cpus 2 --uid 65534 --gid 65534 --disk "$IMAGE,isolation=shared"
+start "$GUEST" --cpus 2 --uid 65534 --gid 65534 --disk "$IMAGE,isolation=grant"
 KILLED=0
 wait_for came_to "round 1"
 USERS=$(for p in moat-vmm moat-blk; do sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' "/proc/$(part $p)/status"; done)

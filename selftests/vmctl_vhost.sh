@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR GPL-2.0
 #
-# A guest's disk served by another process, over vhost-user: QEMU's storage daemon, as Debian has it.
-# The daemon is killed again and again while the guest writes; the guest notices nothing, and the file
-# system is sound and holds what was written.
+# A guest's disk served by another process, over vhost-user: QEMU's storage daemon, as Debian has it,
+# behind the gate (isolation=grant) and with all of memory (isolation=shared). The daemon is killed again
+# and again while the guest writes; the guest notices nothing, and the file system is sound and holds
+# what was written.
 
 . selftests/lib/tap.sh
 
@@ -32,7 +33,6 @@ BACKEND=
 trap 'backend_kill; rm -rf "$WORK"' EXIT
 IMAGE=$WORK/disk.img
 SOCKET=$WORK/socket
-SHARED=blk,$SOCKET,isolation=shared
 
 # Reads are held up, and writes overtake them: what is in flight when it dies is not what came last.
 backend_start() {
@@ -68,10 +68,9 @@ refused() {
 	tap_is "$?" 125 "refused: $3"
 	tap_has "$OUT" "$2" "and why"
 }
-refused "blk,$SOCKET" "isolation=grant is not there yet" "a device that is not said to see all"
-refused "blk,$SOCKET,isolation=grant" "isolation=grant is not there yet" "one that is said not to"
+refused "blk,$SOCKET,isolation=some" "grant or shared" "an isolation that is none"
 refused "tape,$SOCKET,isolation=shared" "blk, net" "a type that is none"
-refused "$SHARED" "cannot connect" "a back end that is not there"
+refused "blk,$SOCKET" "cannot connect" "a back end that is not there"
 
 # The guest's half: eight writers and readers at once, round by round, and at the end all is read
 # from the disk.
@@ -110,32 +109,36 @@ returned() { grep -c 'a back end is there again' "$WORK/err"; }
 # shellcheck disable=SC2317
 has_returned() { [ "$(returned)" -ge "$1" ]; }
 
-backend_start
-timeout -k 5 200 vmctl run --cpus 2 --device-socket "$SHARED" -- sh -c "$GUEST" \
-	>"$WORK/out" 2>"$WORK/err" </dev/null &
-GUEST_PID=$!
-KILLED=0
-wait_for came_to 1
-while [ -e "/proc/$GUEST_PID" ] && ! came_to 11 && [ "$KILLED" -lt 30 ]; do
-	backend_kill
+killed_again_and_again() {
 	backend_start
-	KILLED=$((KILLED + 1))
-	wait_for has_returned "$KILLED"
-	sleep "$((KILLED % 2)).$((KILLED * 3 % 10))"
-done
-wait "$GUEST_PID"
-tap_is "$?" 0 "the guest writes, and reads the same, from a disk whose server dies $KILLED times"
-tap_is "$(returned)" "$KILLED" "the launcher says so each time"
-said
-backend_kill
-CHECK=$(e2fsck -fn "$IMAGE" 2>&1)
-tap_ok $? "e2fsck -fn finds nothing" "$CHECK"
-SUMS=$(for w in 1 2 3 4 5 6 7 8; do debugfs -R "cat /file3.$w" "$IMAGE" 2>/dev/null | sha256sum; done)
-tap_is "$SUMS" "$(grep -v round "$WORK/out")" "the files are what the guest wrote"
+	timeout -k 5 200 vmctl run --cpus 2 --device-socket "blk,$SOCKET,isolation=$1" -- sh -c "$GUEST" \
+		>"$WORK/out" 2>"$WORK/err" </dev/null &
+	GUEST_PID=$!
+	KILLED=0
+	wait_for came_to 1
+	while [ -e "/proc/$GUEST_PID" ] && ! came_to 11 && [ "$KILLED" -lt 30 ]; do
+		backend_kill
+		backend_start
+		KILLED=$((KILLED + 1))
+		wait_for has_returned "$KILLED"
+		sleep "$((KILLED % 2)).$((KILLED * 3 % 10))"
+	done
+	wait "$GUEST_PID"
+	tap_is "$?" 0 "$1: the guest writes, and reads the same, from a disk whose server dies $KILLED times"
+	tap_is "$(returned)" "$KILLED" "$1: the launcher says so each time"
+	said
+	backend_kill
+	CHECK=$(e2fsck -fn "$IMAGE" 2>&1)
+	tap_ok $? "$1: e2fsck -fn finds nothing" "$CHECK"
+	SUMS=$(for w in 1 2 3 4 5 6 7 8; do debugfs -R "cat /file3.$w" "$IMAGE" 2>/dev/null | sha256sum; done)
+	tap_is "$SUMS" "$(grep -v round "$WORK/out")" "$1: the files are what the guest wrote"
+}
+killed_again_and_again shared
+killed_again_and_again grant
 
 # A driver that resets the device, and sets it up again, finds it as a new machine does.
 backend_start
-OUT=$(timeout -k 5 100 vmctl run --cpus 2 --device-socket "$SHARED" -- sh -c '
+OUT=$(timeout -k 5 100 vmctl run --cpus 2 --device-socket "blk,$SOCKET" -- sh -c '
 device=$(basename "$(readlink /sys/block/vda/device)")
 mkdir -p /mnt && mount -t ext4 -o ro /dev/vda /mnt && sha256sum </mnt/file3.1 && umount /mnt || exit 20
 echo "$device" >/sys/bus/virtio/drivers/virtio_blk/unbind && [ ! -e /dev/vda ] || exit 21
@@ -161,7 +164,7 @@ directory() {
 	server=$!
 	disown
 	for _ in $(seq 100); do [ -S "$WORK/fs" ] && break; sleep 0.1; done
-	OUT=$(timeout -k 5 100 vmctl run --device-socket "fs,$WORK/fs,isolation=shared" -- sh -c \
+	OUT=$(timeout -k 5 100 vmctl run --device-socket "fs,$WORK/fs" -- sh -c \
 		'mkdir -p /mnt && mount -t virtiofs host /mnt && sha256sum </mnt/file && cp /mnt/file /mnt/copy' \
 		2>"$WORK/err" </dev/null)
 	kill -KILL "$server" 2>/dev/null

@@ -60,7 +60,6 @@ static int blk_start(struct device *dev, const struct dev_memory *memory, uint64
 
 	blk->memory = *memory;
 	blk->disk.write_through = !(features >> VIRTIO_BLK_F_FLUSH & 1);
-	blk->disk.buffered = blk->disk.direct_fd < 0;
 	for (unsigned int i = 0; i < blk->ops.queue_count; i++) {
 		int err;
 

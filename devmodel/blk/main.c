@@ -2,7 +2,6 @@
 /* moat-blk: a disk for one machine, by the vhost-user protocol. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +12,7 @@
 #include <unistd.h>
 
 #include "devmodel/blk/blk.h"
-#include "devmodel/vhost_user/server.h"
-#include "userspace/lib/array.h"
+#include "devmodel/vhost_user/program.h"
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
 #include "userspace/lib/parse.h"
@@ -33,16 +31,14 @@ static const char help[] =
 "  --queues N              queues, each with a thread; 1 by default, at most 16\n"
 "  --serial TEXT           what the guest reads as serial number, 20 bytes at most\n"
 "  --bytes-per-second N    the most that it may move; N may end in K, M or G\n"
-"  --ops-per-second N      the most requests\n"
-SERVER_HELP
-"  --help                  this text\n"
-"\n"
+"  --ops-per-second N      the most requests\n";
+
+static const char notes[] =
 "SIGHUP: look at the size of the disk once more, and tell the guest. SIGTERM: end.\n";
 
-enum { BLK_DISK = 1, BLK_READ_ONLY, BLK_DIRECT, BLK_QUEUES, BLK_SERIAL, BLK_BYTES, BLK_OPS, BLK_HELP };
+enum { BLK_DISK = 1, BLK_READ_ONLY, BLK_DIRECT, BLK_QUEUES, BLK_SERIAL, BLK_BYTES, BLK_OPS };
 
-static const struct option long_options[] = {
-	SERVER_LONG_OPTIONS,
+static const struct option options[] = {
 	{ "disk", required_argument, NULL, BLK_DISK },
 	{ "read-only", no_argument, NULL, BLK_READ_ONLY },
 	{ "direct", no_argument, NULL, BLK_DIRECT },
@@ -50,7 +46,6 @@ static const struct option long_options[] = {
 	{ "serial", required_argument, NULL, BLK_SERIAL },
 	{ "bytes-per-second", required_argument, NULL, BLK_BYTES },
 	{ "ops-per-second", required_argument, NULL, BLK_OPS },
-	{ "help", no_argument, NULL, BLK_HELP },
 	{ 0 },
 };
 
@@ -64,12 +59,11 @@ struct arguments {
 	const char *path;
 	bool direct;
 	struct blk_options disk;
-	struct server_options server;
 };
 
-/* 0 or -EINVAL. */
-static int take_option(struct arguments *arguments, int option, const char *value)
+static int take_option(void *to, int option, const char *value)
 {
+	struct arguments *arguments = to;
 	struct blk_options *disk = &arguments->disk;
 	uint64_t queues;
 
@@ -96,31 +90,17 @@ static int take_option(struct arguments *arguments, int option, const char *valu
 	case BLK_OPS:
 		return parse_uint(value, 1, UINT64_MAX, &disk->ops_per_second) ? -EINVAL : 0;
 	}
-	return server_option(&arguments->server, option, value);
+	return -EINVAL;
 }
 
-/* 0; 1 where the help was all; -EINVAL. */
-static int take_options(struct arguments *arguments, int argc, char **argv)
+static int check_options(const void *from)
 {
-	int index, option;
+	const struct arguments *arguments = from;
 
-	while ((option = getopt_long(argc, argv, "", long_options, &index)) != -1) {
-		if (option == BLK_HELP) {
-			fputs(help, stdout);
-			return 1;
-		}
-		if (option == '?')
-			return -EINVAL;
-		if (take_option(arguments, option, optarg)) {
-			log_error("--%s cannot be %s", long_options[index].name, optarg);
-			return -EINVAL;
-		}
-	}
-	if (optind != argc || !arguments->path) {
-		log_error("it takes --disk, and nothing but options: see --help");
-		return -EINVAL;
-	}
-	return server_check(&arguments->server);
+	if (arguments->path)
+		return 0;
+	log_error("it takes --disk: see --help");
+	return -EINVAL;
 }
 
 /*
@@ -174,26 +154,30 @@ static int open_disk(struct arguments *arguments)
 	return 0;
 }
 
-int main(int argc, char **argv)
+static int open_device(void *from, struct device **ret)
 {
-	struct arguments arguments = {
-		.disk = { .direct_fd = -1, .queues = 1 }, .server = SERVER_OPTIONS,
-	};
-	struct device *dev;
-	int err;
+	struct arguments *arguments = from;
+	int err = open_disk(arguments);
 
-	log_name("moat-blk", NULL);
-	err = take_options(&arguments, argc, argv);
 	if (err)
-		return err > 0 ? 0 : 2;
-	if (open_disk(&arguments))
-		return 1;
-	err = blk_create(&arguments.disk, &dev);
-	if (err) {
-		log_error("%s cannot be a disk: %s%s", arguments.path, strerror(-err),
+		return err;
+	err = blk_create(&arguments->disk, ret);
+	if (err)
+		log_error("%s cannot be a disk: %s%s", arguments->path, strerror(-err),
 			  err == -ENOSYS || err == -EPERM ?
 			  "; it takes io_uring, which this host does not allow" : "");
-		return 1;
-	}
-	return server_run(&arguments.server, dev, blk_resize, blk_calls);
+	return err;
+}
+
+static const struct program program = {
+	.name = "moat-blk", .help = help, .notes = notes, .options = options,
+	.take = take_option, .check = check_options, .open = open_device,
+	.refresh = blk_resize, .calls = blk_calls,
+};
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments = { .disk = { .direct_fd = -1, .queues = 1 } };
+
+	return program_main(&program, &arguments, argc, argv);
 }

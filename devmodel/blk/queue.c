@@ -9,8 +9,8 @@
  * file system cannot make by itself are written, and without VIRTIO_BLK_F_FLUSH, which is how a
  * driver asks for durability, each write is durable before it is completed.
  *
- * Memory that is not the kernel's to pin, as the windows of Moat's, refuses O_DIRECT by EFAULT:
- * from then on nothing is tried directly. EINVAL is of one request, whose pieces are not aligned.
+ * O_DIRECT refuses memory that is not the kernel's to pin, as the windows of Moat's, by EFAULT, and pieces
+ * that are not aligned by EINVAL. Either is of one request.
  *
  * The io_uring is made before the process gives up its rights, and can do no more than the steps
  * here, on the disk's two descriptors.
@@ -89,8 +89,7 @@ static void request_issue(struct blk_queue *queue, struct blk_request *request)
 static void request_step(struct blk_queue *queue, struct blk_request *request, enum blk_step step)
 {
 	request->step = step;
-	request->direct = step <= BLK_WRITE &&
-			  !__atomic_load_n(&queue->disk->buffered, __ATOMIC_RELAXED);
+	request->direct = step <= BLK_WRITE && queue->disk->direct_fd >= 0;
 	request_issue(queue, request);
 }
 
@@ -137,8 +136,6 @@ static bool request_refused(struct blk_queue *queue, struct blk_request *request
 {
 	if (!request->direct || (result != -EFAULT && result != -EINVAL))
 		return false;
-	if (result == -EFAULT)
-		__atomic_store_n(&queue->disk->buffered, true, __ATOMIC_RELAXED);
 	request->direct = false;
 	request_issue(queue, request);
 	return true;

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "devmodel/blk/limit.h"
+#include "devmodel/limit.h"
 #include "devmodel/virtq.h"
 #include "devmodel/worker.h"
 
@@ -31,7 +31,6 @@
 /**
  * struct blk_disk - what the queues of a disk share
  * @sectors: changes when the file is resized; read by atomic loads
- * @buffered: O_DIRECT is not there, or has turned out not to be possible; set by any queue
  * @write_through: the driver has no way to ask for durability
  */
 struct blk_disk {
@@ -39,10 +38,9 @@ struct blk_disk {
 	int direct_fd;
 	uint64_t sectors;
 	bool read_only;
-	bool buffered;
 	bool write_through;
 	char id[VIRTIO_BLK_ID_BYTES];
-	struct blk_limit limit;
+	struct limit limit;
 };
 
 /* What the host's kernel is asked to do for a request, now. */

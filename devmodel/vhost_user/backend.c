@@ -331,8 +331,8 @@ static int set_vring_num(struct backend *backend, struct message *msg)
 
 	if (!ring)
 		return -EPROTO;
-	if (!state.num || (state.num & (state.num - 1)) ||
-	    state.num > backend->dev->ops->queue_size_max)
+	/* No message tells of queue_size_max, so front ends take it for as large as can be. */
+	if (!state.num || (state.num & (state.num - 1)) || state.num > VIRTQ_SIZE_MAX)
 		return message_bad(msg, "a size that the ring cannot have");
 	backend_stop(backend);
 	ring->size = state.num;
@@ -506,8 +506,7 @@ static int set_config(struct backend *backend, struct message *msg)
 static int inflight_check_area(const struct backend *backend, struct message *msg,
 			       const struct vhost_user_inflight *area)
 {
-	if (area->num_queues > backend->ring_count ||
-	    area->queue_size > backend->dev->ops->queue_size_max)
+	if (area->num_queues > backend->ring_count || area->queue_size > VIRTQ_SIZE_MAX)
 		return message_bad(msg, "more queues, or larger ones, than there are");
 	return 0;
 }

@@ -20,7 +20,6 @@
 #include "devmodel/vhost_user/server.h"
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
-#include "userspace/lib/parse.h"
 #include "userspace/lib/sandbox.h"
 
 /* A front end that stops in the middle of a message is dropped. */
@@ -61,54 +60,6 @@ struct server {
 	int peer;
 	int signals;
 };
-
-static int option_number(const char *value, uint64_t max, uint64_t *ret_number)
-{
-	return parse_uint(value, 0, max, ret_number) ? -EINVAL : 0;
-}
-
-int server_option(struct server_options *options, int option, const char *value)
-{
-	uint64_t number = 0;
-	int err = 0;
-
-	switch (option) {
-	case SERVER_SOCKET:
-		options->socket = value;
-		break;
-	case SERVER_FD:
-		err = option_number(value, INT32_MAX, &number);
-		options->fd = number;
-		break;
-	case SERVER_ONCE:
-		options->once = true;
-		break;
-	case SERVER_UID:
-		err = option_number(value, UINT32_MAX - 1, &number);
-		options->uid = number;
-		break;
-	case SERVER_GID:
-		err = option_number(value, UINT32_MAX - 1, &number);
-		options->gid = number;
-		break;
-	default:
-		err = -EINVAL;
-	}
-	return err;
-}
-
-int server_check(const struct server_options *options)
-{
-	if (!options->socket == (options->fd < 0)) {
-		log_error("it takes one of --socket and --fd: see --help");
-		return -EINVAL;
-	}
-	if ((options->uid == (uid_t)-1) != (options->gid == (gid_t)-1)) {
-		log_error("--uid and --gid go together");
-		return -EINVAL;
-	}
-	return 0;
-}
 
 /* Return: a socket that listens at @path, where one of a process before this may be; or an errno. */
 static int server_listen(const char *path)

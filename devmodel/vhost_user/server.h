@@ -25,30 +25,6 @@ struct server_options {
 	gid_t gid;
 };
 
-#define SERVER_OPTIONS	{ .fd = -1, .uid = -1, .gid = -1 }
-
-/* For getopt_long(); server_option() takes them. */
-enum { SERVER_SOCKET = 0x100, SERVER_FD, SERVER_ONCE, SERVER_UID, SERVER_GID };
-
-#define SERVER_LONG_OPTIONS \
-	{ "socket", required_argument, NULL, SERVER_SOCKET }, \
-	{ "fd", required_argument, NULL, SERVER_FD }, \
-	{ "once", no_argument, NULL, SERVER_ONCE }, \
-	{ "uid", required_argument, NULL, SERVER_UID }, \
-	{ "gid", required_argument, NULL, SERVER_GID }
-
-#define SERVER_HELP \
-"  --socket PATH           listen there for front ends, one at a time\n" \
-"  --fd N                  the same on a socket that was handed over, listening or connected\n" \
-"  --once                  end when the first front end does\n" \
-"  --uid N, --gid N        serve as that user and group; by default the caller's\n"
-
-/* Return: 0; -EINVAL for a value that is none, or an option that is none of these. */
-int server_option(struct server_options *options, int option, const char *value);
-
-/* Do the options make sense together? Says so where not. 0 or -EINVAL. */
-int server_check(const struct server_options *options);
-
 /**
  * server_run - serve a device, in a sandbox, until told to end
  * @refresh: called on SIGHUP; returns 1 where the device's configuration has changed by it, which

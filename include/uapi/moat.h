@@ -27,7 +27,7 @@
  * @control: out: a descriptor for MOAT_WINDOW_CHANGE. When it is closed for the last time, all that the
  *	window shows is taken back, and it shows nothing any more.
  * @map: out: a descriptor that can only be mapped: shared, without PROT_EXEC, from offset 0 to @pages
- *	pages. For a device's process, say. The mapping is not inherited by a child, is not in core
+ *	pages; its length is what lseek() to its end tells. For a device's process, say. The mapping is not inherited by a child, is not in core
  *	dumps, and can only be unmapped as a whole. What is touched where the window shows nothing, or
  *	written where it shows something to be read, is SIGBUS to whoever does; a system call that is
  *	given such an address ends with EFAULT, and none can keep hold of a page.

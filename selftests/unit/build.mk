@@ -44,12 +44,15 @@ $(B)/unit/virtq_fuzz: selftests/unit/virtq_fuzz.c devmodel/virtq.c $(VIRTQ_HDR)
 # Devices over their rings; what vmctl and moat-init say to each other; the reader of programs.
 UNIT_TESTS += $(B)/unit/device_test $(B)/unit/channel_test $(B)/unit/elf_test
 DEVICE_TEST_SRC := selftests/unit/device_test.c $(wildcard devmodel/*.c) userspace/lib/thread.c \
-	userspace/lib/fd.c userspace/lib/parse.c $(addprefix devmodel/blk/,blk.c limit.c queue.c)
+	userspace/lib/fd.c userspace/lib/parse.c \
+	$(addprefix devmodel/,blk/blk.c blk/queue.c console/console.c console/control.c console/stream.c \
+	rng/rng.c)
+DEVICE_TEST_HDR := $(addprefix selftests/unit/,unit.h device_driver.h)
 CHANNEL_TEST_SRC := selftests/unit/channel_test.c userspace/init/channel.c userspace/init/stream.c \
 	userspace/lib/fd.c userspace/lib/parse.c
 ELF_TEST_SRC := selftests/unit/elf_test.c userspace/vmctl/elf.c userspace/lib/fd.c userspace/lib/parse.c
 
-$(B)/unit/device_test: $(DEVICE_TEST_SRC) $(wildcard devmodel/*.h devmodel/blk/*.h) selftests/unit/unit.h
+$(B)/unit/device_test: $(DEVICE_TEST_SRC) $(wildcard devmodel/*.h devmodel/*/*.h) $(DEVICE_TEST_HDR)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(DEVICE_TEST_SRC) $(URING)
 
@@ -61,6 +64,20 @@ $(B)/unit/channel_test: $(CHANNEL_TEST_SRC) $(wildcard userspace/init/*.h) inclu
 $(B)/unit/elf_test: $(ELF_TEST_SRC) userspace/vmctl/elf.h selftests/unit/unit.h
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(ELF_TEST_SRC)
+
+# The network device, with a socket for a tap; chains given back together.
+UNIT_TESTS += $(B)/unit/net_test $(B)/unit/virtq_batch_test
+
+$(B)/unit/net_test: selftests/unit/net_test.c $(wildcard devmodel/*.[ch] devmodel/net/*.h) \
+		$(addprefix devmodel/net/,net.c queue.c rx.c tx.c) $(DEVICE_TEST_HDR)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) userspace/lib/thread.c \
+		userspace/lib/fd.c userspace/lib/parse.c
+
+$(B)/unit/virtq_batch_test: selftests/unit/virtq_batch_test.c devmodel/virtq.c devmodel/virtq_batch.c \
+		devmodel/virtq_batch.h $(VIRTQ_HDR)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
 
 # vhost-user back ends, and front ends that break each rule.
 UNIT_TESTS += $(B)/unit/vhost_user_test
@@ -78,8 +95,9 @@ $(B)/unit/vhost_user_fuzz: selftests/unit/vhost_user_fuzz.c $(VHOST_USER_SRC) $(
 	@mkdir -p $(@D)
 	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
 
-# The sandbox, and moat-blk and the launcher in it; without sanitizers, which make system calls of their own.
-UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/moat_blk_test $(B)/unit/confine_test
+# The sandbox, and each device program and the launcher in it; without sanitizers, which make system calls of their own.
+PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_net_test moat_rng_test)
+UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/confine_test $(PROGRAM_TESTS)
 
 $(B)/unit/confine_test: selftests/unit/confine_test.c userspace/vmm/confine.c $(SANDBOX_OBJ) $(LIB_OBJS) \
 		selftests/unit/unit.h
@@ -91,7 +109,8 @@ $(B)/unit/sandbox_test: selftests/unit/sandbox_test.c userspace/lib/sandbox.c us
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $(filter %.c,$^) $(SANDBOX_LIBS)
 
-$(B)/unit/moat_blk_test: selftests/unit/moat_blk_test.c $(VHOST_USER_HDR) $(B)/bin/moat-blk
+$(PROGRAM_TESTS): $(B)/unit/moat_%_test: selftests/unit/moat_%_test.c selftests/unit/program_front.h \
+		$(VHOST_USER_HDR) $(B)/bin/moat-%
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $<
 
@@ -119,16 +138,20 @@ $(B)/unit/decode_fuzz: selftests/unit/decode_fuzz.c selftests/unit/emulate_world
 
 # The vhost-user front end, against a back end that misbehaves.
 UNIT_TESTS += $(B)/unit/vhost_client_test $(B)/unit/vhost_device_test $(B)/unit/vring_track_test
-VHOST_HDR := include/moat/vhost_user.h $(wildcard userspace/vmm/v*.h userspace/vmm/memory.h) devmodel/device.h \
+GATE_SRC := $(addprefix userspace/vmm/,vhost_gate.c gate_request.c runs.c shadow.c window.c) devmodel/virtq.c
+VHOST_HDR := include/moat/vhost_user.h $(wildcard userspace/vmm/*.h) devmodel/device.h \
 	selftests/unit/unit.h selftests/unit/vhost_mock.h
 
 $(B)/unit/vhost_client_test: $(addprefix selftests/unit/,vhost_client_test.c vhost_mock.c) \
 		userspace/vmm/vhost_user.c
 $(B)/unit/vhost_device_test: $(addprefix selftests/unit/,vhost_device_test.c vhost_mock.c) \
 		$(addprefix userspace/vmm/,vhost_device.c vhost_share.c vhost_user.c vring_track.c \
-		memory.c)
+		memory.c) $(GATE_SRC)
+UNIT_TESTS += $(B)/unit/vhost_gate_test
+$(B)/unit/vhost_gate_test: $(addprefix selftests/unit/,vhost_gate_test.c vhost_mock.c) \
+		$(addprefix userspace/vmm/,vhost_user.c memory.c) $(GATE_SRC)
 $(B)/unit/vring_track_test: selftests/unit/vring_track_test.c userspace/vmm/vring_track.c
-$(addprefix $(B)/unit/,vhost_client_test vhost_device_test vring_track_test): $(VHOST_HDR) \
+$(addprefix $(B)/unit/,vhost_client_test vhost_device_test vhost_gate_test vring_track_test): $(VHOST_HDR) \
 		$(LIB_SRCS)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)

@@ -3,123 +3,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
-#include <poll.h>
+#include <linux/virtio_console.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devmodel/blk/blk.h"
-#include "devmodel/console.h"
-#include "devmodel/rng.h"
-#include "devmodel/virtq.h"
-#include "selftests/unit/unit.h"
+#include "devmodel/console/console.h"
+#include "devmodel/rng/rng.h"
+#include "selftests/unit/device_driver.h"
 
-#define MEMORY_SIZE	0x100000
-#define QUEUE_STRIDE	0x10000
-#define QUEUES		2
-#define SIZE		16
-#define AREA_AVAIL	0x1000
-#define AREA_USED	0x2000
-#define AREA_DATA	0x4000
-#define TIMEOUT_MS	5000
-#define QUIET_MS	100
 #define DISK_SECTORS	64
 #define STREAM_BYTES	300000
-
-static struct dev_memory memory = { .count = 1 };
-static struct dev_vring ring[QUEUES];
-static struct device *device;
-static uint16_t used_seen[QUEUES];
-
-static void *at(unsigned int queue, unsigned int offset)
-{
-	return (char *)memory.region[0].hva + queue * QUEUE_STRIDE + offset;
-}
-
-static void start(uint64_t features)
-{
-	memset(memory.region[0].hva, 0, MEMORY_SIZE);
-	for (unsigned int i = 0; i < QUEUES; i++) {
-		uint64_t base = i * QUEUE_STRIDE;
-
-		ring[i].size = SIZE;
-		ring[i].desc = base;
-		ring[i].avail = base + AREA_AVAIL;
-		ring[i].used = base + AREA_USED;
-		used_seen[i] = 0;
-	}
-	EXPECT(!device->ops->start(device, &memory, features, ring));
-}
-
-static void stop(void)
-{
-	device->ops->stop(device);
-}
-
-static void begin(void)
-{
-	memory.region[0].size = MEMORY_SIZE;
-	memory.region[0].hva = malloc(MEMORY_SIZE);
-	for (unsigned int i = 0; i < QUEUES; i++) {
-		ring[i].kick = eventfd(0, EFD_NONBLOCK);
-		ring[i].call = eventfd(0, EFD_NONBLOCK);
-		ring[i].err = eventfd(0, EFD_NONBLOCK);
-	}
-}
-
-static void end(void)
-{
-	device->ops->destroy(device);
-	for (unsigned int i = 0; i < QUEUES; i++) {
-		close(ring[i].kick);
-		close(ring[i].call);
-		close(ring[i].err);
-	}
-	free(memory.region[0].hva);
-}
-
-/* Puts @desc at @index, and makes @head available where it is the chain's last. */
-static void put(unsigned int queue, uint16_t index, uint32_t offset, uint32_t len, uint16_t flags)
-{
-	struct vring_desc *desc = at(queue, index * sizeof(*desc));
-
-	*desc = (struct vring_desc){
-		.addr = queue * QUEUE_STRIDE + offset, .len = len, .flags = flags,
-		.next = index + 1,
-	};
-}
-
-static void kick(unsigned int queue, uint16_t head)
-{
-	struct vring_avail *avail = at(queue, AREA_AVAIL);
-
-	avail->ring[avail->idx % SIZE] = head;
-	__atomic_store_n(&avail->idx, avail->idx + 1, __ATOMIC_SEQ_CST);
-	eventfd_write(ring[queue].kick, 1);
-}
-
-/* Waits for a completion, whose length is returned; -1 where none comes. */
-static int64_t complete(unsigned int queue, int timeout)
-{
-	struct vring_avail *avail = at(queue, AREA_AVAIL);
-	struct vring_used *used = at(queue, AREA_USED);
-	struct pollfd wait = { .fd = ring[queue].call, .events = POLLIN };
-	eventfd_t count;
-
-	__atomic_store_n(&avail->ring[SIZE], used_seen[queue], __ATOMIC_SEQ_CST);
-	while (__atomic_load_n(&used->idx, __ATOMIC_SEQ_CST) == used_seen[queue]) {
-		if (poll(&wait, 1, timeout) <= 0)
-			return -1;
-		eventfd_read(ring[queue].call, &count);
-	}
-	return used->ring[used_seen[queue]++ % SIZE].len;
-}
 
 /* blk */
 
@@ -378,14 +277,6 @@ static void test_blk_queues(void)
 	blk_end();
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
-}
-
 /* 40 requests of which 100 fit in a second, after a burst of a tenth of one. */
 static void test_blk_limits(void)
 {
@@ -626,6 +517,195 @@ static void test_console_stop_while_blocked(void)
 	console_end();
 }
 
+/* console, with ports */
+
+#define PORTS	3
+
+enum { CONTROL_IN = 2, CONTROL_OUT = 3 };
+
+static int far_end[PORTS];
+
+static void ports_make(void)
+{
+	struct console_end ends[PORTS] = { { .name = NULL }, { .name = "agent" }, { .name = "log" } };
+
+	for (unsigned int i = 0; i < PORTS; i++) {
+		int fds[2];
+
+		EXPECT(!socketpair(AF_UNIX, SOCK_STREAM, 0, fds));
+		ends[i].in = fds[0];
+		ends[i].out = fds[0];
+		far_end[i] = fds[1];
+	}
+	EXPECT(!console_create_ports(ends, PORTS, &device));
+}
+
+static void ports_begin(uint64_t features)
+{
+	begin();
+	ports_make();
+	start(features);
+}
+
+static void ports_end(void)
+{
+	stop();
+	end();
+	for (unsigned int i = 0; i < PORTS; i++)
+		close(far_end[i]);
+}
+
+static void control_say(uint32_t id, uint16_t event, uint16_t value)
+{
+	const struct virtio_console_control said = { .id = id, .event = event, .value = value };
+
+	memcpy(at(CONTROL_OUT, AREA_DATA), &said, sizeof(said));
+	put(CONTROL_OUT, 0, AREA_DATA, sizeof(said), 0);
+	kick(CONTROL_OUT, 0);
+	EXPECT(complete(CONTROL_OUT, TIMEOUT_MS) == 0);
+}
+
+/* Is that the next thing that the device says? With @name behind it. */
+static bool control_hears(uint32_t id, uint16_t event, uint16_t value, const char *name)
+{
+	struct virtio_console_control said;
+	int64_t len;
+
+	put(CONTROL_IN, 0, AREA_DATA, 64, VRING_DESC_F_WRITE);
+	kick(CONTROL_IN, 0);
+	len = complete(CONTROL_IN, TIMEOUT_MS);
+	memcpy(&said, at(CONTROL_IN, AREA_DATA), sizeof(said));
+	return len == (int64_t)(sizeof(said) + strlen(name)) && said.id == id &&
+	       said.event == event && said.value == value &&
+	       !memcmp(at(CONTROL_IN, AREA_DATA + sizeof(said)), name, strlen(name));
+}
+
+static bool control_hears_all(void)
+{
+	bool all = true;
+
+	for (unsigned int i = 0; i < PORTS; i++)
+		all &= control_hears(i, VIRTIO_CONSOLE_PORT_ADD, 1, "");
+	return all;
+}
+
+/* What is written to the other end arrives in a port's ring. */
+static bool port_hears(unsigned int port, int timeout)
+{
+	const unsigned int queue = port ? 2 + 2 * port : 0;
+
+	put(queue, 0, AREA_DATA, 16, VRING_DESC_F_WRITE);
+	kick(queue, 0);
+	return complete(queue, timeout) == 5 && !memcmp(at(queue, AREA_DATA), "hello", 5);
+}
+
+static bool port_says(unsigned int port)
+{
+	const unsigned int queue = port ? 3 + 2 * port : 1;
+	char got[8];
+
+	memcpy(at(queue, AREA_DATA), "world", 5);
+	put(queue, 0, AREA_DATA, 5, 0);
+	kick(queue, 0);
+	return complete(queue, TIMEOUT_MS) == 0 &&
+	       recv(far_end[port], got, sizeof(got), 0) == 5 && !memcmp(got, "world", 5);
+}
+
+static void test_ports(void)
+{
+	const uint64_t multiport = 1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
+	struct virtio_console_config config;
+
+	ports_begin(VIRTQ_FEATURES | multiport);
+	EXPECT(device->ops->features(device) & multiport && device->ops->queue_count == 8);
+	device->ops->config_read(device, 0, &config, sizeof(config));
+	EXPECT(config.max_nr_ports == PORTS);
+	control_say(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+	EXPECT(control_hears_all());
+	control_say(0, VIRTIO_CONSOLE_PORT_READY, 1);
+	EXPECT(control_hears(0, VIRTIO_CONSOLE_CONSOLE_PORT, 1, ""));
+	EXPECT(control_hears(0, VIRTIO_CONSOLE_PORT_OPEN, 1, ""));
+	control_say(1, VIRTIO_CONSOLE_PORT_READY, 1);
+	EXPECT(control_hears(1, VIRTIO_CONSOLE_PORT_NAME, 1, "agent"));
+	EXPECT(control_hears(1, VIRTIO_CONSOLE_PORT_OPEN, 1, ""));
+	/* Until the guest has a port open, there is nobody to hear. */
+	for (unsigned int i = 0; i < PORTS; i++) {
+		EXPECT(write(far_end[i], "hello", 5) == 5);
+		EXPECT(port_says(i));
+		EXPECT(!port_hears(i, QUIET_MS));
+		control_say(i, VIRTIO_CONSOLE_PORT_OPEN, 1);
+		EXPECT(complete(i ? 2 + 2 * i : 0, TIMEOUT_MS) == 5);
+		EXPECT(write(far_end[i], "hello", 5) == 5 && port_hears(i, TIMEOUT_MS));
+	}
+	control_say(2, VIRTIO_CONSOLE_PORT_OPEN, 0);
+	EXPECT(write(far_end[2], "hello", 5) == 5 && !port_hears(2, QUIET_MS));
+	/* The host's end is gone: the guest is told, and other ports go on. */
+	shutdown(far_end[1], SHUT_RDWR);
+	EXPECT(!port_hears(1, QUIET_MS));
+	EXPECT(control_hears(1, VIRTIO_CONSOLE_PORT_OPEN, 0, ""));
+	EXPECT(port_says(0));
+	ports_end();
+}
+
+/* A driver that knows nothing of ports has the first; one that talks nonsense gets no answer. */
+static void test_ports_unknown(void)
+{
+	ports_begin(VIRTQ_FEATURES);
+	EXPECT(write(far_end[0], "hello", 5) == 5 && port_hears(0, TIMEOUT_MS) && port_says(0));
+	stop();
+	start(VIRTQ_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT);
+	control_say(PORTS, VIRTIO_CONSOLE_PORT_READY, 1);
+	control_say(UINT32_MAX, VIRTIO_CONSOLE_PORT_OPEN, 1);
+	control_say(0, 99, 1);
+	put(CONTROL_OUT, 0, AREA_DATA, 7, 0);
+	kick(CONTROL_OUT, 0);
+	EXPECT(complete(CONTROL_OUT, TIMEOUT_MS) == 0);
+	for (unsigned int i = 0; i < 100; i++)
+		control_say(2, VIRTIO_CONSOLE_PORT_READY, 1);
+	EXPECT(control_hears(2, VIRTIO_CONSOLE_PORT_NAME, 1, "log"));
+	/* No room for all of what is said. */
+	put(CONTROL_IN, 0, AREA_DATA, 3, VRING_DESC_F_WRITE);
+	kick(CONTROL_IN, 0);
+	EXPECT(complete(CONTROL_IN, TIMEOUT_MS) == 3);
+	put(CONTROL_IN, 0, AREA_DATA, 64, VRING_DESC_F_WRITE);
+	kick(CONTROL_IN, 0);
+	EXPECT(complete(CONTROL_IN, QUIET_MS) < 0);
+	ports_end();
+}
+
+/* A process that finds the conversation begun tells of all ports anew, and takes them for open. */
+static void test_ports_taken_over(void)
+{
+	const uint64_t features = VIRTQ_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
+
+	ports_begin(features);
+	control_say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+	stop();
+	for (unsigned int i = 0; i < PORTS; i++)
+		close(far_end[i]);
+	device->ops->destroy(device);
+	ports_make();
+	ring[CONTROL_OUT].next_avail = used_seen[CONTROL_OUT];
+	EXPECT(!device->ops->start(device, &memory, features, ring));
+	ring[CONTROL_OUT].next_avail = 0;
+	EXPECT(write(far_end[1], "hello", 5) == 5 && port_hears(1, TIMEOUT_MS));
+	EXPECT(control_hears_all());
+	ports_end();
+}
+
+static void test_ports_refused(void)
+{
+	const struct console_end ends[CONSOLE_PORTS_MAX + 1] = { { .name = "", .in = 0, .out = 1 } };
+	const struct console_end long_name = { .name = "a name of exactly 32 characters.", .in = 0 };
+	const struct console_end closed[2] = { { .in = 0, .out = 1 }, { .in = 0, .out = -1 } };
+
+	EXPECT(console_create_ports(ends, 0, &device) == -EINVAL);
+	EXPECT(console_create_ports(ends, CONSOLE_PORTS_MAX + 1, &device) == -EINVAL);
+	EXPECT(console_create_ports(ends, 1, &device) == -EINVAL);
+	EXPECT(console_create_ports(&long_name, 1, &device) == -EINVAL);
+	EXPECT(console_create_ports(closed, 2, &device) == -EBADF);
+}
+
 static const struct unit_test tests[] = {
 	{ "blk: reads, writes, flushes", test_blk_transfers },
 	{ "blk: sectors past the end are refused", test_blk_bounds },
@@ -645,6 +725,10 @@ static const struct unit_test tests[] = {
 	{ "console: output waits for the reader", test_console_out },
 	{ "console: goes on without a reader", test_console_host_gone },
 	{ "console: stops while the reader sleeps", test_console_stop_while_blocked },
+	{ "console: ports, and what is said of them", test_ports },
+	{ "console: drivers without ports, and with nonsense", test_ports_unknown },
+	{ "console: ports of a process before", test_ports_taken_over },
+	{ "console: ports that cannot be", test_ports_refused },
 };
 
 int main(void)

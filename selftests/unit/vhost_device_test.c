@@ -22,6 +22,7 @@
 #include "userspace/lib/fd.h"
 #include "userspace/vmm/memory.h"
 #include "userspace/vmm/vhost_device.h"
+#include "userspace/vmm/vhost_isolation.h"
 
 #define MEMORY		(4 << 20)
 #define SIZE		64
@@ -33,6 +34,9 @@
 
 static char path[64];
 static struct memory memory;
+static const struct vhost_isolation isolation = {
+	.ops = &vhost_share, .memory = &memory, .vm = -1,
+};
 static struct device *dev;
 static struct dev_vring ring;
 static struct vring_avail *avail;
@@ -99,7 +103,7 @@ static bool create(const char *type)
 		return false;
 	pthread_create(&server, NULL, serve, NULL);
 	dev = NULL;
-	return !vhost_device_create(vhost_type_find(type), &origin, &memory, &dev);
+	return !vhost_device_create(vhost_type_find(type), &origin, &isolation, &dev);
 }
 
 static void start(void)
@@ -384,7 +388,7 @@ static void test_create(void)
 	if (dev)	/* no MAC, no link status, no control queue, nothing of packed rings */
 		EXPECT(!(dev->ops->features(dev) & (1 << 5 | 1 << 16 | 1 << 17 | 1ULL << 34)));
 	destroy();
-	EXPECT(vhost_device_create(vhost_type_find("blk"), &origin, &memory, &dev) < 0);
+	EXPECT(vhost_device_create(vhost_type_find("blk"), &origin, &isolation, &dev) < 0);
 }
 
 static const struct unit_test tests[] = {

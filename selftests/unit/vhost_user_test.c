@@ -73,7 +73,7 @@ static void fake_stop(struct device *dev)
 }
 
 static const struct device_ops fake_ops = {
-	.name = "fake", .queue_count = QUEUES, .queue_size_max = QUEUE_SIZE,
+	.name = "fake", .queue_count = QUEUES, .queue_size_max = QUEUE_SIZE / 4,
 	.config_size = CONFIG_SIZE, .features = fake_features, .config_read = fake_config_read,
 	.start = fake_start, .stop = fake_stop,
 };

@@ -6,15 +6,30 @@
 VHOST_DIR := $(B)/selftests/vhost
 
 # As the guest's process 1 it stands alone.
-$(VHOST_DIR)/disk_work: selftests/vhost/disk_work.c
+$(VHOST_DIR)/%_work: selftests/vhost/%_work.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static -pthread -o $@ $<
 
+$(VHOST_DIR)/attack_guest: selftests/vhost/attack_guest.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -static -o $@ $<
+
+# Nothing that it gets is closed.
+$(VHOST_DIR)/attack_device: selftests/vhost/attack_device.c $(B)/obj/devmodel.a $(LIB_OBJS) $(SANDBOX_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Wl,--wrap=close -o $@ $^ -pthread $(URING) $(SANDBOX_LIBS)
+
 # What the script says of itself is where it is.
-$(VHOST_DIR)/blk_restart: selftests/vhost/blk_restart.sh $(VHOST_DIR)/disk_work $(B)/bin/moat-blk
+$(VHOST_DIR)/%: selftests/vhost/%.sh selftests/vhost/lib.sh
 	ln -sf $(CURDIR)/$< $@
 	@touch -h $@
 
-UNIT_TESTS += $(VHOST_DIR)/blk_restart
+$(VHOST_DIR)/blk_restart: $(VHOST_DIR)/disk_work $(B)/bin/moat-blk
+$(VHOST_DIR)/attack: $(VHOST_DIR)/attack_device $(VHOST_DIR)/attack_guest
+$(VHOST_DIR)/console_serve: $(VHOST_DIR)/console_work $(B)/bin/moat-console
+$(VHOST_DIR)/net_restart: $(VHOST_DIR)/net_work $(B)/bin/moat-net
+$(VHOST_DIR)/rng_serve: $(VHOST_DIR)/rng_work $(B)/bin/moat-rng
+
+UNIT_TESTS += $(addprefix $(VHOST_DIR)/,attack blk_restart console_serve net_restart rng_serve)
 
 -include $(wildcard $(VHOST_DIR)/*.d)

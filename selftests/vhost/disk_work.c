@@ -21,17 +21,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/reboot.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "selftests/vhost/guest.h"
 
 #define SECTOR		512
 #define WORDS		(SECTOR / sizeof(uint64_t))
 #define WORKERS		6
 #define PIECE_MAX	(128 << 10)
-#define MODULES_MAX	16
 
 struct worker {
 	pthread_t thread;
@@ -175,33 +173,13 @@ static int disk_verify(const char *path, char **rounds)
 	return errors > 0;
 }
 
-static void guest_load(void)
-{
-	char path[32];
-
-	for (int i = 0; i < MODULES_MAX; i++) {
-		int fd;
-
-		snprintf(path, sizeof(path), "/modules/%02d.ko", i);
-		fd = open(path, O_RDONLY);
-		if (fd >= 0 && syscall(SYS_finit_module, fd, "", 0))
-			printf("error: %s: %s\n", path, strerror(errno));
-		close(fd);
-	}
-}
-
 static void guest_run(unsigned int seconds)
 {
-	mount("dev", "/dev", "devtmpfs", 0, NULL);
-	mount("sys", "/sys", "sysfs", 0, NULL);
-	guest_load();
-	for (int i = 0; i < 100 && access("/dev/vda", F_OK); i++)
-		usleep(100000);
+	guest_begin();
+	guest_wait_for("/dev/vda");
 	printf("working\n");
 	disk_work("/dev/vda", seconds);
-	fflush(stdout);
-	sync();
-	reboot(RB_AUTOBOOT);
+	guest_end();
 }
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -98,12 +99,12 @@ bool fd_take_event(int fd)
 	return preadv2(fd, &iov, 1, -1, RWF_NOWAIT) == sizeof(count);
 }
 
-/* There is no write that never waits: this one would only if filled between the two calls. */
+/* There is no write that never waits: this one would if it was made blocking, and filled, between the two. */
 void fd_signal_event(int fd)
 {
-	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	int on = 1;
 
-	if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT))
+	if (!ioctl(fd, FIONBIO, &on))
 		eventfd_write(fd, 1);
 }
 

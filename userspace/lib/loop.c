@@ -10,9 +10,9 @@
 
 #define LOOP_BATCH	16
 
-static int loop_watch(struct loop *loop, int fd, void *data)
+static int loop_watch(struct loop *loop, int fd, uint32_t events, void *data)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = data };
+	struct epoll_event event = { .events = events, .data.ptr = data };
 
 	return epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
@@ -30,7 +30,7 @@ int loop_init(struct loop *loop)
 		err = -errno;
 		goto close_epoll;
 	}
-	err = loop_watch(loop, loop->stop, NULL);
+	err = loop_watch(loop, loop->stop, EPOLLIN, NULL);
 	if (err)
 		goto close_stop;
 	return 0;
@@ -44,7 +44,17 @@ close_epoll:
 
 int loop_add(struct loop *loop, struct loop_source *source)
 {
-	return loop_watch(loop, source->fd, source);
+	return loop_watch(loop, source->fd, EPOLLIN, source);
+}
+
+int loop_add_edge(struct loop *loop, struct loop_source *source)
+{
+	return loop_watch(loop, source->fd, EPOLLIN | EPOLLET, source);
+}
+
+void loop_remove(struct loop *loop, struct loop_source *source)
+{
+	epoll_ctl(loop->epoll, EPOLL_CTL_DEL, source->fd, NULL);
 }
 
 static void *loop_run(void *arg)

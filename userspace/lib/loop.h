@@ -18,6 +18,12 @@ struct loop {
 
 int loop_init(struct loop *loop);
 int loop_add(struct loop *loop, struct loop_source *source);
+
+/* Called once for each time that it becomes ready, or more is there: an eventfd need not be read. */
+int loop_add_edge(struct loop *loop, struct loop_source *source);
+
+/* Its handler may still be called for what was ready before. */
+void loop_remove(struct loop *loop, struct loop_source *source);
 int loop_start(struct loop *loop, const char *name);
 
 /* Ends the thread, which has run its last handler on return; fine when it was not started. */

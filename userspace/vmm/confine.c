@@ -11,7 +11,7 @@
 #include <linux/kvm.h>
 #include <malloc.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -39,6 +39,7 @@ static const struct sandbox_call confine_ioctls[] = {
 	{ SYS_ioctl, 0, "which one that is", 2, WHOLE, KVM_SET_GSI_ROUTING },
 	{ SYS_ioctl, 0, "an interrupt from here", 2, WHOLE, KVM_SIGNAL_MSI },
 	{ SYS_ioctl, 0, "a doorbell", 2, WHOLE, KVM_IOEVENTFD },
+	{ SYS_ioctl, 0, "that no write waits for an eventfd that a device has too", 2, WHOLE, FIONBIO },
 	{ SYS_ioctl, 0, "a window for a device", 2, WHOLE, MOAT_CREATE_WINDOW },
 	{ SYS_ioctl, 0, "what is seen in it", 2, WHOLE, MOAT_WINDOW_CHANGE },
 	{ 0 },
@@ -56,6 +57,7 @@ static const struct sandbox_call confine_calls[] = {
 	{ SYS_io_uring_enter, 0, "disks, by rings that were made and restricted before", 0, 0, 0 },
 	{ SYS_getrandom, 0, "the guest's entropy", 0, 0, 0 },
 	{ SYS_poll, 0, "waiting", 0, 0, 0 },
+	{ SYS_sched_yield, 0, "the gate gives way, for more requests to come", 0, 0, 0 },
 	{ SYS_epoll_create1, 0, "waiting, a device's thread", 0, 0, 0 },
 	{ SYS_epoll_ctl, 0, "the same", 0, 0, 0 },
 	{ SYS_epoll_wait, 0, "the same", 0, 0, 0 },

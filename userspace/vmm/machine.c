@@ -18,9 +18,9 @@
 #include <unistd.h>
 
 #include "devmodel/blk/blk.h"
-#include "devmodel/console.h"
+#include "devmodel/console/console.h"
 #include "devmodel/device.h"
-#include "devmodel/rng.h"
+#include "devmodel/rng/rng.h"
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
 #include "userspace/vmm/acpi.h"
@@ -31,6 +31,7 @@
 #include "userspace/vmm/power.h"
 #include "userspace/vmm/supervisor.h"
 #include "userspace/vmm/vhost_device.h"
+#include "userspace/vmm/vhost_isolation.h"
 #include "userspace/vmm/virtio_pci.h"
 
 #define MACHINE_SIGNALLED	128
@@ -94,11 +95,14 @@ static int machine_open_disk(const struct options_device *disk, struct device **
 
 static int machine_add_process(struct machine *machine, struct supervisor_link *link)
 {
+	const struct vhost_isolation isolation = {
+		.ops = link->device->isolation, .memory = &machine->memory, .vm = machine->vm.fd,
+	};
 	struct device *dev;
 	int event, err;
 
-	err = vhost_device_create(vhost_type_find(link->device->type), &link->origin,
-				  &machine->memory, &dev);
+	err = vhost_device_create(vhost_type_find(link->device->type), &link->origin, &isolation,
+				  &dev);
 	if (err)
 		return err;
 	event = vhost_device_config_event(dev);
@@ -321,7 +325,7 @@ static int machine_open_files(struct machine *machine, const struct options *opt
 	};
 	err = boot_open(&machine->boot);
 	for (unsigned int i = 0; i < options->device_count && !err; i++)
-		if (options->device[i].isolation == ISOLATION_NONE)
+		if (!options->device[i].isolation)
 			err = machine_open_disk(&options->device[i], &machine->disk[i]);
 	if (err) {
 		machine_close_files(machine);
@@ -330,7 +334,7 @@ static int machine_open_files(struct machine *machine, const struct options *opt
 	machine_close_handed(options->kernel);
 	machine_close_handed(options->initrd);
 	for (unsigned int i = 0; i < options->device_count; i++)
-		if (options->device[i].isolation == ISOLATION_NONE)
+		if (!options->device[i].isolation)
 			machine_close_handed(options->device[i].path);
 	return 0;
 }

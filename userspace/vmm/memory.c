@@ -91,6 +91,15 @@ int memory_load(const struct memory *memory, uint64_t gpa, uint64_t len, int fd,
 	return 0;
 }
 
+uint64_t memory_gpa(const struct memory *memory, const void *hva)
+{
+	const struct dev_region *region = memory->map.region;
+
+	while ((uintptr_t)hva - (uintptr_t)region->hva >= region->size)
+		region++;
+	return region->gpa + ((const char *)hva - (const char *)region->hva);
+}
+
 uint64_t memory_low_end(const struct memory *memory)
 {
 	return memory->map.region[0].size;

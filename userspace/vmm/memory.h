@@ -22,6 +22,9 @@ void memory_finish(struct memory *memory);
 /* Where [gpa, gpa + len) is in this process; NULL unless all of it is RAM of one region. */
 void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t len);
 
+/* The other way, for what is in there. */
+uint64_t memory_gpa(const struct memory *memory, const void *hva);
+
 /**
  * memory_load - copy a file into RAM
  * @gpa: where to; with @len, RAM of one region

@@ -11,6 +11,7 @@
 #include "userspace/lib/parse.h"
 #include "userspace/vmm/options.h"
 #include "userspace/vmm/vhost_device.h"
+#include "userspace/vmm/vhost_isolation.h"
 
 #define OPTIONS_NODE		"/dev/moat"
 #define OPTIONS_MEMORY		(256ULL << 20)
@@ -18,7 +19,7 @@
 #define OPTIONS_MEMORY_MAX	(1ULL << 40)
 #define OPTIONS_PAGE		4096
 /* Of a disk whose isolation is not said. */
-#define OPTIONS_DISK_ISOLATION	ISOLATION_NONE
+#define OPTIONS_DISK_ISOLATION	NULL
 #define OPTIONS_CPUS_MAX	255	/* an interrupt message can name no more APIC ids */
 
 static const char options_help[] =
@@ -32,15 +33,16 @@ static const char options_help[] =
 "  --cpus N               virtual CPUs, 1 by default\n"
 "  --serial IN,OUT        descriptors of the serial port; 0,1 by default\n"
 "  --serial none          what it says is lost\n"
-"  --disk PATH[,ro][,direct][,isolation=shared]\n"
-"                         a virtio block device. With isolation=shared it is a process, moat-blk,\n"
-"                         which sees all of the guest's memory, and is started again where it ends;\n"
-"                         direct: past the host's page cache, which takes a process\n"
-"  --net TAP[,mac=MAC],isolation=shared\n"
+"  --disk PATH[,ro][,direct][,isolation=grant|shared]\n"
+"                         a virtio block device. With an isolation it is a process, moat-blk, which\n"
+"                         sees what is in its requests (grant), or all of the guest's memory (shared),\n"
+"                         and is started again where it ends. direct: past the host's page cache,\n"
+"                         which takes a process\n"
+"  --net TAP[,mac=MAC][,isolation=grant|shared]\n"
 "                         a virtio network device on a tap, by its name, that moat-net serves\n"
-"  --device-socket TYPE,PATH,isolation=shared\n"
-"                         a virtio device that the vhost-user back end listening there serves; it\n"
-"                         sees all of the guest's memory. TYPE: blk, net, rng, console, fs, vsock\n"
+"  --device-socket TYPE,PATH[,isolation=grant|shared]\n"
+"                         a virtio device that the vhost-user back end listening there serves.\n"
+"                         TYPE: blk, net, rng, console, fs, vsock\n"
 "  --console FD | IN,OUT  a virtio console on these descriptors\n"
 "  --rng                  a virtio entropy source\n"
 "  --device NODE          node to use; MOAT_DEVICE or /dev/moat by default\n"
@@ -206,8 +208,14 @@ static bool take_mac(struct options_device *device, const char *value)
 
 static bool take_isolation(struct options_device *device, const char *value)
 {
-	device->isolation = !strcmp(value, "grant") ? ISOLATION_GRANT : ISOLATION_SHARED;
-	return device->isolation == ISOLATION_GRANT || !strcmp(value, "shared");
+	static const struct vhost_isolation_ops *const known[] = { &vhost_gate, &vhost_share };
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (!strcmp(known[i]->name, value)) {
+			device->isolation = known[i];
+			return true;
+		}
+	return false;
 }
 
 /* A word; or, with an = at its end, a name that has a value behind it. */
@@ -265,19 +273,6 @@ static struct options_device *options_add(struct options *options, const char *o
 	return &options->device[options->device_count++];
 }
 
-/*
- * What a process may see is said, not taken for granted: isolation=grant, which is to be the
- * default, is not there yet.
- */
-static int options_isolation(const struct options_device *device, const char *option,
-			     const char *value)
-{
-	if (device->isolation != ISOLATION_GRANT)
-		return 0;
-	return options_bad(option, value, "isolation=grant is not there yet: with "
-			   ",isolation=shared the device sees all of the guest's memory");
-}
-
 static int set_disk(struct options *options, char *value)
 {
 	struct options_device *device = options_add(options, "disk", value, (struct options_device){
@@ -287,31 +282,31 @@ static int set_disk(struct options *options, char *value)
 	if (!device)
 		return -EINVAL;
 	if (take_suffixes(device, value, disk_suffixes))
-		return options_bad("disk", value, "give PATH[,ro][,direct][,isolation=shared]");
-	if (device->direct && device->isolation == ISOLATION_NONE)
-		return options_bad("disk", value, "direct takes ,isolation=shared too");
-	return options_isolation(device, "disk", value);
+		return options_bad("disk", value, "give PATH[,ro][,direct][,isolation=grant or shared]");
+	if (device->direct && !device->isolation)
+		return options_bad("disk", value, "direct takes ,isolation=grant or shared too");
+	return 0;
 }
 
 static int set_net(struct options *options, char *value)
 {
 	struct options_device *device = options_add(options, "net", value, (struct options_device){
-		.type = "net", .isolation = ISOLATION_GRANT,
+		.type = "net", .isolation = &vhost_gate,
 	});
 
 	if (!device)
 		return -EINVAL;
 	if (take_suffixes(device, value, net_suffixes))
-		return options_bad("net", value, "give TAP[,mac=MAC],isolation=shared");
-	return options_isolation(device, "net", value);
+		return options_bad("net", value, "give TAP[,mac=MAC][,isolation=grant or shared]");
+	return 0;
 }
 
 static int set_device_socket(struct options *options, char *value)
 {
-	static const char wanted[] = "give TYPE,PATH,isolation=shared with a TYPE of blk, net, rng, "
-				     "console, fs or vsock";
+	static const char wanted[] = "give TYPE,PATH or TYPE,PATH,isolation=grant or shared, with a "
+				     "TYPE of blk, net, rng, console, fs or vsock";
 	struct options_device *device = options_add(options, "device-socket", value,
-		(struct options_device){ .listens = true, .isolation = ISOLATION_GRANT });
+		(struct options_device){ .listens = true, .isolation = &vhost_gate });
 	char *path = strchr(value, ',');
 
 	if (!device)
@@ -324,7 +319,7 @@ static int set_device_socket(struct options *options, char *value)
 	device->type = value;
 	if (!vhost_type_find(value))
 		return options_bad("device-socket", value, wanted);
-	return options_isolation(device, "device-socket", value);
+	return 0;
 }
 
 static const struct {

@@ -9,13 +9,7 @@
 
 #define OPTIONS_DEVICES	24
 
-/**
- * enum options_isolation - what of the guest's memory a device gets to see
- * @ISOLATION_NONE: it is a thread of the launcher's
- * @ISOLATION_SHARED: a process that sees all of it
- * @ISOLATION_GRANT: a process that sees what the guest puts into requests
- */
-enum options_isolation { ISOLATION_NONE, ISOLATION_SHARED, ISOLATION_GRANT };
+struct vhost_isolation_ops;
 
 /**
  * struct options_device - a device that can be a process
@@ -23,12 +17,13 @@ enum options_isolation { ISOLATION_NONE, ISOLATION_SHARED, ISOLATION_GRANT };
  * @path: of a disk; the name of a tap; or where a back end listens. /proc/self/fd/N: a descriptor
  * @listens: the last
  * @mac: of a network device; NULL: any
+ * @isolation: what of the guest's memory it gets to see; NULL: it is a thread of the launcher's
  */
 struct options_device {
 	const char *type;
 	const char *path;
 	const char *mac;
-	enum options_isolation isolation;
+	const struct vhost_isolation_ops *isolation;
 	bool listens;
 	bool read_only;
 	bool direct;

@@ -168,7 +168,7 @@ static int supervisor_connect(struct supervisor *supervisor, int *far)
 		struct supervisor_link *link = &supervisor->link[i];
 
 		far[i] = -1;
-		if (link->device->isolation == ISOLATION_NONE || link->origin.last)
+		if (!link->device->isolation || link->origin.last)
 			continue;
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
 			return -errno;

@@ -3,7 +3,7 @@
  * A virtio device whose queues a vhost-user back end serves. What is here is the life of the back
  * end: it is set up when the driver is ready, its configuration is copied, and when it dies its
  * successor is set up in the same way. What of the machine it gets to see, and how the requests in
- * flight come to the successor, is vhost_share.c's part, and is to be a gate's for isolation=grant.
+ * flight come to the successor, is the isolation's part (vhost_isolation.h).
  *
  * A back end may do what it likes. It gets a bounded time for each step; one that fails is dropped,
  * and tried again later and later, while the guest's requests stay in their rings.
@@ -31,7 +31,7 @@
 #include "userspace/lib/log.h"
 #include "userspace/lib/loop.h"
 #include "userspace/vmm/vhost_device.h"
-#include "userspace/vmm/vhost_share.h"
+#include "userspace/vmm/vhost_isolation.h"
 #include "userspace/vmm/vhost_user.h"
 #include "userspace/vmm/vring_track.h"
 
@@ -39,12 +39,6 @@
 #define VHOST_STEP_MS		5000
 #define VHOST_RETRY_MIN_MS	20
 #define VHOST_RETRY_MAX_MS	2000
-
-/* The device's own bits, and of the ring's those that split rings in shared memory can have. */
-#define VHOST_OWN_FEATURES	(0xffffffULL | 0x3fffULL << 50)
-#define VHOST_RING_FEATURES	(1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
-				 1ULL << VIRTIO_RING_F_EVENT_IDX | \
-				 1ULL << VIRTIO_F_VERSION_1)
 
 /* Of a network device: what needs no control queue; and what is told by the configuration. */
 #define VHOST_NET_FEATURES	0x1fffbULL
@@ -59,6 +53,7 @@
  * @needs_config: is of no use without
  * @features: of the device's own, those that can work here
  * @config_features: of these, those that cannot without a configuration
+ * @failure: how a request is failed
  */
 struct vhost_type {
 	const char *name;
@@ -69,24 +64,29 @@ struct vhost_type {
 	bool needs_config;
 	uint64_t features;
 	uint64_t config_features;
+	enum vhost_failure failure;
 };
 
 static const struct vhost_type vhost_types[] = {
-	{ "blk",	VIRTIO_ID_BLOCK,	0, 1,	60,	true,	~0ULL,	0 },
+	{ "blk",	VIRTIO_ID_BLOCK,	0, 1,	60,	true,	~0ULL,	0,
+	  VHOST_FAIL_BLK },
 	{ "net",	VIRTIO_ID_NET,		2, 2,	12,	false,	VHOST_NET_FEATURES,
-	  VHOST_NET_CONFIG },
-	{ "rng",	VIRTIO_ID_RNG,		1, 1,	0,	false,	~0ULL,	0 },
+	  VHOST_NET_CONFIG, VHOST_FAIL_EMPTY },
+	{ "rng",	VIRTIO_ID_RNG,		1, 1,	0,	false,	~0ULL,	0,
+	  VHOST_FAIL_EMPTY },
 	{ "console",	VIRTIO_ID_CONSOLE,	2, 2,	12,	false,	VHOST_CONSOLE_CONFIG,
-	  VHOST_CONSOLE_CONFIG },
-	{ "fs",		VIRTIO_ID_FS,		0, 2,	40,	true,	~0ULL,	0 },
-	{ "vsock",	VIRTIO_ID_VSOCK,	3, 2,	8,	true,	~0ULL,	0 },
+	  VHOST_CONSOLE_CONFIG, VHOST_FAIL_EMPTY },
+	{ "fs",		VIRTIO_ID_FS,		0, 2,	40,	true,	~0ULL,	0,
+	  VHOST_FAIL_FS },
+	{ "vsock",	VIRTIO_ID_VSOCK,	3, 2,	8,	true,	~0ULL,	0,
+	  VHOST_FAIL_EMPTY },
 };
 
 /**
  * struct vhost_device - the device
  * @user: the connection
  * @origin: where it comes from
- * @share: the queues
+ * @isolation: the queues
  * @socket, @requests: wait for the connection's two descriptors, while they are there
  * @timer: the time to try again
  * @retry_ms: how long to wait until then
@@ -102,7 +102,7 @@ struct vhost_device {
 	const struct vhost_type *type;
 	struct vhost_origin *origin;
 	struct vhost_user user;
-	struct vhost_share share;
+	struct vhost_isolation *isolation;
 	struct loop loop;
 	struct loop_source socket;
 	struct loop_source requests;
@@ -156,6 +156,7 @@ static void vhost_try_later(struct vhost_device *device)
  */
 static void vhost_lose(struct vhost_device *device)
 {
+	device->isolation->ops->lost(device->isolation);
 	if (clock_ms() - device->since > VHOST_RETRY_MAX_MS)
 		device->retry_ms = VHOST_RETRY_MIN_MS;
 	device->since = INT64_MAX;
@@ -163,13 +164,25 @@ static void vhost_lose(struct vhost_device *device)
 	vhost_try_later(device);
 }
 
-static uint64_t vhost_offers(const struct vhost_device *device)
+/* The back end does what it must not. */
+static void vhost_lose_blamed(void *owner)
 {
-	uint64_t own = device->type->features;
+	struct vhost_device *device = owner;
+
+	vhost_lose(device);
+	device->isolation->ops->blame(device->isolation);
+}
+
+/* What a driver can have, with the back end that is there. */
+static uint64_t vhost_offers(const struct vhost_device *device,
+			     const struct vhost_isolation_ops *isolation)
+{
+	const uint64_t offered = device->user.features;
+	uint64_t own = device->type->features & VHOST_OWN_FEATURES;
 
 	if (!device->ops.config_size)
 		own &= ~device->type->config_features;
-	return device->user.features & (VHOST_RING_FEATURES | (VHOST_OWN_FEATURES & own));
+	return isolation->ring_features(offered) | (offered & own);
 }
 
 /* Copy the configuration. Does it differ from the copy before? */
@@ -195,17 +208,15 @@ static int vhost_read_config(struct vhost_device *device, bool *ret_changed)
 /* A successor has to have what the driver was promised. */
 static int vhost_compare(const struct vhost_device *device)
 {
-	const char *lacks = NULL;
+	const struct vhost_isolation *isolation = device->isolation;
+	const char *lacks = isolation->ops->lacks(isolation, &device->user);
 
-	if (device->features & ~device->user.features)
+	if (device->features & ~vhost_offers(device, isolation->ops))
 		lacks = "features";
 	else if (device->ops.config_size &&
 		 !vhost_user_has(&device->user, VHOST_USER_PROTOCOL_F_CONFIG))
 		lacks = "a configuration";
-	else if (!device->share.tracked &&
-		 !vhost_user_has(&device->user, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD))
-		lacks = "a region for requests in flight";
-	else if (!device->type->queues && device->user.queues < device->share.count)
+	else if (!device->type->queues && device->user.queues < isolation->count)
 		lacks = "queues";
 	if (!lacks)
 		return 0;
@@ -228,7 +239,8 @@ static int vhost_watch(struct vhost_device *device)
 /* A successor is there. */
 static int vhost_return(struct vhost_device *device)
 {
-	unsigned int outstanding = vhost_share_outstanding(&device->share);
+	struct vhost_isolation *isolation = device->isolation;
+	unsigned int outstanding = isolation->ops->outstanding(isolation);
 	bool changed;
 	int err = vhost_user_negotiate(&device->user);
 
@@ -236,8 +248,8 @@ static int vhost_return(struct vhost_device *device)
 		err = vhost_compare(device);
 	if (!err)
 		err = vhost_read_config(device, &changed);
-	if (!err && device->share.running)
-		err = vhost_share_serve(&device->share, &device->user);
+	if (!err && isolation->running)
+		err = isolation->ops->serve(isolation, &device->user);
 	if (!err)
 		err = vhost_watch(device);
 	if (err)
@@ -276,9 +288,14 @@ static void vhost_socket_ready(struct loop_source *source)
 {
 	struct vhost_device *device = (struct vhost_device *)((char *)source -
 				       offsetof(struct vhost_device, socket));
+	int result = 0;
 
 	pthread_mutex_lock(&device->lock);
-	if (vhost_is_up(device) && vhost_user_check(&device->user))
+	if (vhost_is_up(device))
+		result = vhost_user_check(&device->user);
+	if (result == -EPROTO)
+		vhost_lose_blamed(device);
+	else if (result)
 		vhost_lose(device);
 	pthread_mutex_unlock(&device->lock);
 }
@@ -343,12 +360,13 @@ static int vhost_start(struct device *dev, const struct dev_memory *memory, uint
 		       const struct dev_vring *rings)
 {
 	struct vhost_device *device = (struct vhost_device *)dev;
+	struct vhost_isolation *isolation = device->isolation;
 
-	(void)memory;	/* the back end gets descriptors of the same */
+	(void)memory;	/* the isolation has it */
 	pthread_mutex_lock(&device->lock);
-	vhost_share_start(&device->share, features, rings);
+	isolation->ops->start(isolation, features, rings);
 	vhost_user_begin(&device->user, VHOST_STEP_MS);
-	if (vhost_is_up(device) && vhost_share_serve(&device->share, &device->user))
+	if (vhost_is_up(device) && isolation->ops->serve(isolation, &device->user))
 		vhost_lose(device);
 	pthread_mutex_unlock(&device->lock);
 	return 0;
@@ -360,7 +378,7 @@ static void vhost_stop(struct device *dev)
 
 	pthread_mutex_lock(&device->lock);
 	vhost_user_begin(&device->user, VHOST_STEP_MS);
-	if (vhost_share_stop(&device->share, &device->user))
+	if (device->isolation->ops->stop(device->isolation, &device->user))
 		vhost_lose(device);
 	pthread_mutex_unlock(&device->lock);
 }
@@ -371,7 +389,8 @@ static void vhost_destroy(struct device *dev)
 
 	loop_finish(&device->loop);
 	vhost_user_disconnect(&device->user);
-	vhost_share_finish(&device->share);
+	if (device->isolation)
+		device->isolation->ops->destroy(device->isolation);
 	fd_close(device->timer.fd);
 	fd_close(device->config_event);
 	pthread_mutex_destroy(&device->config_lock);
@@ -396,14 +415,11 @@ static int vhost_init(struct vhost_device *device)
 		return -errno;
 	err = loop_add(&device->loop, &device->timer);
 	if (!err)
-		err = vhost_share_init(&device->share, &device->loop);
-	if (!err)
 		err = vhost_watch(device);
 	return err ? err : loop_start(&device->loop, device->ops.name);
 }
 
-static struct vhost_device *vhost_alloc(const struct vhost_type *type, struct vhost_origin *origin,
-					 const struct memory *memory)
+static struct vhost_device *vhost_alloc(const struct vhost_type *type, struct vhost_origin *origin)
 {
 	struct vhost_device *device = calloc(1, sizeof(*device));
 
@@ -417,9 +433,6 @@ static struct vhost_device *vhost_alloc(const struct vhost_type *type, struct vh
 	device->type = type;
 	device->origin = origin;
 	device->user = (struct vhost_user){ .name = origin->name, .socket = -1, .requests = -1 };
-	device->share = (struct vhost_share){
-		.name = origin->name, .memory = memory, .lock = &device->lock, .inflight = -1,
-	};
 	device->socket.ready = vhost_socket_ready;
 	device->requests.ready = vhost_requests_ready;
 	device->timer = (struct loop_source){ .fd = -1, .ready = vhost_timer_ready };
@@ -447,10 +460,11 @@ static unsigned int vhost_queues(const struct vhost_type *type, const struct vho
 }
 
 /* The device is what its first back end is. */
-static int vhost_adopt(struct vhost_device *device)
+static int vhost_adopt(struct vhost_device *device, const struct vhost_isolation *wanted)
 {
 	const struct vhost_type *type = device->type;
 	unsigned int queues = vhost_queues(type, &device->user);
+	struct vhost_isolation setup = *wanted;
 
 	if (!queues)
 		return -ENOTSUP;
@@ -462,14 +476,18 @@ static int vhost_adopt(struct vhost_device *device)
 	};
 	if (vhost_user_has(&device->user, VHOST_USER_PROTOCOL_F_CONFIG))
 		device->ops.config_size = type->config_size;
-	device->features = vhost_offers(device);
-	device->share.count = type->queues ? type->served : queues;
-	device->share.tracked = !vhost_user_has(&device->user,
-						VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
-	return 0;
+	device->features = vhost_offers(device, wanted->ops);
+	setup.name = device->origin->name;
+	setup.loop = &device->loop;
+	setup.lock = &device->lock;
+	setup.lose = vhost_lose_blamed;
+	setup.owner = device;
+	setup.count = type->queues ? type->served : queues;
+	setup.failure = type->failure;
+	return wanted->ops->create(&setup, &device->user, &device->isolation);
 }
 
-static int vhost_first(struct vhost_device *device)
+static int vhost_first(struct vhost_device *device, const struct vhost_isolation *wanted)
 {
 	int err, fd = device->origin->connect(device->origin);
 	bool changed;
@@ -480,7 +498,7 @@ static int vhost_first(struct vhost_device *device)
 	vhost_user_begin(&device->user, VHOST_STEP_MS);
 	err = vhost_user_negotiate(&device->user);
 	if (!err)
-		err = vhost_adopt(device);
+		err = vhost_adopt(device, wanted);
 	if (!err)
 		err = vhost_read_config(device, &changed);
 	if (err)
@@ -493,16 +511,16 @@ static int vhost_first(struct vhost_device *device)
 }
 
 int vhost_device_create(const struct vhost_type *type, struct vhost_origin *origin,
-			const struct memory *memory, struct device **ret)
+			const struct vhost_isolation *isolation, struct device **ret)
 {
-	struct vhost_device *device = vhost_alloc(type, origin, memory);
+	struct vhost_device *device = vhost_alloc(type, origin);
 	int err = -ENOMEM;
 
 	if (!device) {
 		log_error("%s: %s", origin->name, strerror(ENOMEM));
 		return err;
 	}
-	err = vhost_first(device);
+	err = vhost_first(device, isolation);
 	if (err)
 		vhost_destroy(&device->dev);
 	else

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 struct device;
-struct memory;
+struct vhost_isolation;
 
 /* What --device-socket can name. */
 struct vhost_type;
@@ -29,14 +29,14 @@ struct vhost_origin {
 /**
  * vhost_device_create - a virtio device whose queues another process serves
  * @origin: of that process, the back end; called by one thread at a time. Must stay
- * @memory: all of this the back end gets; must stay
+ * @isolation: @ops, @memory and @vm of it, which must stay: what the back end gets to see
  *
  * The back end must be there by now. Later it may go, and another come.
  *
  * Return: 0 or a negative errno, which has been said.
  */
 int vhost_device_create(const struct vhost_type *type, struct vhost_origin *origin,
-			const struct memory *memory, struct device **ret);
+			const struct vhost_isolation *isolation, struct device **ret);
 
 /* An eventfd for virtio_pci_watch_config(), of the device's. */
 int vhost_device_config_event(const struct device *dev);

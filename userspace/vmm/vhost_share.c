@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
+ * isolation=shared: what a back end gets to see of a machine is all of its memory, and the driver's own
+ * rings.
+ *
  * The back end gets the transport's own eventfds, so that no request passes here. Guest memory goes
  * by guest-physical addresses on the wire: it learns none of this process's.
  *
@@ -8,6 +11,8 @@
  * back end's calls come here first, on eventfds of our own, and go on to the transport's.
  */
 #include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
@@ -16,13 +21,31 @@
 #include "userspace/lib/log.h"
 #include "userspace/lib/loop.h"
 #include "userspace/vmm/memory.h"
-#include "userspace/vmm/vhost_share.h"
+#include "userspace/vmm/vhost_isolation.h"
 #include "userspace/vmm/vhost_user.h"
 #include "userspace/vmm/vring_track.h"
 
 /* What a back end may ask for to keep a request in, with something for each queue. */
 #define SHARE_INFLIGHT_EACH	64ULL
 #define SHARE_INFLIGHT_QUEUE	4096ULL
+
+/* Those of the ring that split rings in shared memory can have, if the back end has. */
+#define SHARE_RING_FEATURES	(1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
+				 1ULL << VIRTIO_RING_F_EVENT_IDX | \
+				 1ULL << VIRTIO_F_VERSION_1)
+
+/**
+ * struct vhost_share - the queues
+ * @tracked: the back end keeps no region for requests in flight
+ * @inflight: the region, of @inflight_size bytes; or -1
+ */
+struct vhost_share {
+	struct vhost_isolation base;
+	bool tracked;
+	int inflight;
+	uint64_t inflight_size;
+	struct vhost_queue *queue;
+};
 
 /**
  * struct vhost_queue - a queue as the transport gave it
@@ -39,7 +62,7 @@ struct vhost_queue {
 
 static int share_set_memory(const struct vhost_share *share, struct vhost_user *user)
 {
-	const struct dev_memory *map = &share->memory->map;
+	const struct dev_memory *map = &share->base.memory->map;
 	struct vhost_user_map region[VHOST_USER_REGIONS_MAX];
 	uint64_t offset = 0;
 
@@ -50,7 +73,7 @@ static int share_set_memory(const struct vhost_share *share, struct vhost_user *
 			.size = map->region[i].size,
 			.user = map->region[i].gpa,
 			.offset = offset,
-			.fd = share->memory->fd,
+			.fd = share->base.memory->fd,
 		};
 		offset += region[i].size;
 	}
@@ -61,15 +84,15 @@ static int share_set_memory(const struct vhost_share *share, struct vhost_user *
 
 static int share_make_inflight(struct vhost_share *share, struct vhost_user *user)
 {
-	const uint64_t most = share->count * (SHARE_INFLIGHT_EACH * VRING_TRACK_SIZE_MAX +
+	const uint64_t most = share->base.count * (SHARE_INFLIGHT_EACH * VRING_TRACK_SIZE_MAX +
 					      SHARE_INFLIGHT_QUEUE);
 	uint64_t size;
-	int err = vhost_user_get_inflight(user, share->count, VRING_TRACK_SIZE_MAX, &size);
+	int err = vhost_user_get_inflight(user, share->base.count, VRING_TRACK_SIZE_MAX, &size);
 
 	if (err)
 		return err;
 	if (!size || size > most) {
-		log_error("%s: the back end wants %llu bytes to keep requests in", share->name,
+		log_error("%s: the back end wants %llu bytes to keep requests in", share->base.name,
 			  (unsigned long long)size);
 		return -EPROTO;
 	}
@@ -87,7 +110,7 @@ static int share_set_inflight(struct vhost_share *share, struct vhost_user *user
 	if (share->inflight < 0)
 		err = share_make_inflight(share, user);
 	return err ? err : vhost_user_set_inflight(user, share->inflight, share->inflight_size,
-						   share->count, VRING_TRACK_SIZE_MAX);
+						   share->base.count, VRING_TRACK_SIZE_MAX);
 }
 
 static void share_drop_inflight(struct vhost_share *share)
@@ -99,19 +122,20 @@ static void share_drop_inflight(struct vhost_share *share)
 /* The transport has found both rings to be memory. */
 static struct vring_avail *queue_avail(const struct vhost_queue *queue)
 {
-	return memory_at(queue->share->memory, queue->ring.avail, 6 + 2 * queue->ring.size);
+	return memory_at(queue->share->base.memory, queue->ring.avail, 6 + 2 * queue->ring.size);
 }
 
 static struct vring_used *queue_used(const struct vhost_queue *queue)
 {
-	return memory_at(queue->share->memory, queue->ring.used, 6 + 8 * queue->ring.size);
+	return memory_at(queue->share->base.memory, queue->ring.used, 6 + 8 * queue->ring.size);
 }
 
-unsigned int vhost_share_outstanding(const struct vhost_share *share)
+static unsigned int share_outstanding(const struct vhost_isolation *isolation)
 {
+	const struct vhost_share *share = (const struct vhost_share *)isolation;
 	unsigned int sum = 0;
 
-	for (unsigned int i = 0; i < share->count && share->running; i++) {
+	for (unsigned int i = 0; i < share->base.count && share->base.running; i++) {
 		const struct vhost_queue *queue = &share->queue[i];
 
 		if (queue->ring.size)
@@ -128,12 +152,12 @@ static void queue_called(struct loop_source *source)
 
 	if (!fd_take_event(source->fd))
 		return;
-	pthread_mutex_lock(queue->share->lock);
-	if (queue->share->running && queue->ring.size) {
+	pthread_mutex_lock(queue->share->base.lock);
+	if (queue->share->base.running && queue->ring.size) {
 		vring_track_update(&queue->track);
 		fd_signal_event(queue->ring.call);
 	}
-	pthread_mutex_unlock(queue->share->lock);
+	pthread_mutex_unlock(queue->share->base.lock);
 }
 
 /*
@@ -165,7 +189,7 @@ static int share_set_queue(struct vhost_share *share, struct vhost_user *user, u
 	if (!ring->size)
 		return 0;
 	if (queue->served && queue_resume(queue, &vring.base)) {
-		log_error("%s: queue %u does not show which requests are in flight", share->name,
+		log_error("%s: queue %u does not show which requests are in flight", share->base.name,
 			  index);
 		fd_signal_event(ring->err);
 		queue->ring.size = 0;
@@ -182,30 +206,40 @@ static void queue_nudge(const struct vhost_queue *queue)
 	fd_signal_event(queue->ring.call);
 }
 
-int vhost_share_serve(struct vhost_share *share, struct vhost_user *user)
+static int share_serve(struct vhost_isolation *isolation, struct vhost_user *user)
 {
-	int err = vhost_user_set_features(user, share->features);
+	struct vhost_share *share = (struct vhost_share *)isolation;
+	int err = vhost_user_set_features(user, share->base.features);
 
 	if (!err)
 		err = share_set_memory(share, user);
 	if (!err)
 		err = share_set_inflight(share, user);
-	for (unsigned int i = 0; i < share->count && !err; i++)
+	for (unsigned int i = 0; i < share->base.count && !err; i++)
 		err = share_set_queue(share, user, i);
-	for (unsigned int i = 0; i < share->count && !err; i++)
+	for (unsigned int i = 0; i < share->base.count && !err; i++)
 		if (share->queue[i].ring.size)
 			err = vhost_user_enable_vring(user, i, true);
 	if (!err)
 		err = vhost_user_sync(user);
-	for (unsigned int i = 0; i < share->count && !err; i++)
+	for (unsigned int i = 0; i < share->base.count && !err; i++)
 		if (share->queue[i].ring.size)
 			queue_nudge(&share->queue[i]);
 	return err;
 }
 
-void vhost_share_start(struct vhost_share *share, uint64_t features, const struct dev_vring *rings)
+/* All is where it outlives the back end; which request it may have died of, is not known. */
+static void share_lost(struct vhost_isolation *isolation)
 {
-	for (unsigned int i = 0; i < share->count; i++) {
+	(void)isolation;
+}
+
+static void share_start(struct vhost_isolation *isolation, uint64_t features,
+			const struct dev_vring *rings)
+{
+	struct vhost_share *share = (struct vhost_share *)isolation;
+
+	for (unsigned int i = 0; i < share->base.count; i++) {
 		struct vhost_queue *queue = &share->queue[i];
 
 		queue->ring = rings[i];
@@ -214,48 +248,96 @@ void vhost_share_start(struct vhost_share *share, uint64_t features, const struc
 			vring_track_init(&queue->track, queue_avail(queue), queue_used(queue),
 					 queue->ring.size, queue->ring.next_avail);
 	}
-	share->features = features;
-	share->running = true;
+	share->base.features = features;
+	share->base.running = true;
 }
 
-int vhost_share_stop(struct vhost_share *share, struct vhost_user *user)
+static int share_stop(struct vhost_isolation *isolation, struct vhost_user *user)
 {
+	struct vhost_share *share = (struct vhost_share *)isolation;
 	uint16_t base;
 	int err = 0;
 
-	for (unsigned int i = 0; i < share->count && user->socket >= 0 && !err; i++)
+	for (unsigned int i = 0; i < share->base.count && user->socket >= 0 && !err; i++)
 		if (share->queue[i].ring.size)
 			err = vhost_user_stop_vring(user, i, &base);
-	share->running = false;
+	share->base.running = false;
 	share_drop_inflight(share);
 	return err;
 }
 
-int vhost_share_init(struct vhost_share *share, struct loop *loop)
+/* A queue's own call, where rings are tracked. */
+static int queue_watch(struct vhost_queue *queue)
 {
-	int err = 0;
-
-	share->inflight = -1;
-	share->queue = calloc(share->count, sizeof(*share->queue));
-	if (!share->queue)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < share->count; i++)
-		share->queue[i] = (struct vhost_queue){
-			.source = { .fd = -1, .ready = queue_called }, .share = share,
-		};
-	for (unsigned int i = 0; i < share->count && share->tracked && !err; i++) {
-		struct loop_source *source = &share->queue[i].source;
-
-		source->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		err = source->fd < 0 ? -errno : loop_add(loop, source);
-	}
-	return err;
+	queue->source.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (queue->source.fd < 0)
+		return -errno;
+	return loop_add(queue->share->base.loop, &queue->source);
 }
 
-void vhost_share_finish(struct vhost_share *share)
+static void share_destroy(struct vhost_isolation *isolation)
 {
-	for (unsigned int i = 0; i < share->count && share->queue; i++)
+	struct vhost_share *share = (struct vhost_share *)isolation;
+
+	for (unsigned int i = 0; i < share->base.count && share->queue; i++)
 		fd_close(share->queue[i].source.fd);
 	free(share->queue);
 	share_drop_inflight(share);
+	free(share);
 }
+
+static int share_create(const struct vhost_isolation *setup, const struct vhost_user *user,
+			struct vhost_isolation **ret)
+{
+	struct vhost_share *share = calloc(1, sizeof(*share));
+	int err = 0;
+
+	if (!share)
+		return -ENOMEM;
+	share->base = *setup;
+	share->inflight = -1;
+	share->tracked = !vhost_user_has(user, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD);
+	share->queue = calloc(share->base.count, sizeof(*share->queue));
+	if (!share->queue)
+		err = -ENOMEM;
+	for (unsigned int i = 0; i < share->base.count && share->queue; i++)
+		share->queue[i] = (struct vhost_queue){
+			.source = { .fd = -1, .ready = queue_called }, .share = share,
+		};
+	for (unsigned int i = 0; i < share->base.count && share->tracked && !err; i++)
+		err = queue_watch(&share->queue[i]);
+	if (err)
+		share_destroy(&share->base);
+	else
+		*ret = &share->base;
+	return err;
+}
+
+static uint64_t share_ring_features(uint64_t offered)
+{
+	return offered & SHARE_RING_FEATURES;
+}
+
+static const char *share_lacks(const struct vhost_isolation *isolation,
+			       const struct vhost_user *user)
+{
+	const struct vhost_share *share = (const struct vhost_share *)isolation;
+
+	if (!share->tracked && !vhost_user_has(user, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD))
+		return "a region for requests in flight";
+	return NULL;
+}
+
+const struct vhost_isolation_ops vhost_share = {
+	.name = "shared",
+	.ring_features = share_ring_features,
+	.create = share_create,
+	.destroy = share_destroy,
+	.lacks = share_lacks,
+	.start = share_start,
+	.serve = share_serve,
+	.lost = share_lost,
+	.blame = share_lost,
+	.stop = share_stop,
+	.outstanding = share_outstanding,
+};

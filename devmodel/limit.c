@@ -6,7 +6,7 @@
  */
 #include <time.h>
 
-#include "devmodel/blk/limit.h"
+#include "devmodel/limit.h"
 
 #define NS_PER_MS	1000000ULL
 #define NS_PER_SECOND	1000000000ULL
@@ -21,7 +21,7 @@ static uint64_t limit_now(void)
 	return now.tv_sec * NS_PER_SECOND + now.tv_nsec;
 }
 
-static void rate_take(struct blk_rate *rate, uint64_t now, uint64_t amount)
+static void rate_take(struct limit_rate *rate, uint64_t now, uint64_t amount)
 {
 	if (!rate->per_second)
 		return;
@@ -30,21 +30,21 @@ static void rate_take(struct blk_rate *rate, uint64_t now, uint64_t amount)
 	rate->paid_at += amount * NS_PER_SECOND / rate->per_second;
 }
 
-static uint64_t rate_wait(const struct blk_rate *rate, uint64_t now)
+static uint64_t rate_wait(const struct limit_rate *rate, uint64_t now)
 {
 	return rate->paid_at > now ? rate->paid_at - now : 0;
 }
 
-void limit_init(struct blk_limit *limit, uint64_t bytes_per_second, uint64_t ops_per_second)
+void limit_init(struct limit *limit, uint64_t bytes_per_second, uint64_t ops_per_second)
 {
-	*limit = (struct blk_limit){
+	*limit = (struct limit){
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.bytes.per_second = bytes_per_second,
 		.ops.per_second = ops_per_second,
 	};
 }
 
-int limit_wait(struct blk_limit *limit)
+int limit_wait(struct limit *limit)
 {
 	uint64_t now, bytes, ops, ms;
 
@@ -60,7 +60,7 @@ int limit_wait(struct blk_limit *limit)
 }
 
 /* @bytes fit in 32 bits, as those of a chain do: the product cannot overflow. */
-void limit_take(struct blk_limit *limit, uint64_t bytes)
+void limit_take(struct limit *limit, uint64_t bytes)
 {
 	uint64_t now;
 

@@ -7,7 +7,7 @@
 #include <sys/random.h>
 
 #include "devmodel/device.h"
-#include "devmodel/rng.h"
+#include "devmodel/rng/rng.h"
 #include "devmodel/virtq.h"
 #include "devmodel/worker.h"
 
