@@ -75,9 +75,14 @@ $(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
 
-# The sandbox, and each device program in it; without sanitizers, which make system calls of their own.
+# The sandbox, and each device program and the launcher in it; without sanitizers, which make system calls of their own.
 PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_net_test moat_rng_test)
-UNIT_TESTS += $(B)/unit/sandbox_test $(PROGRAM_TESTS)
+UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/confine_test $(PROGRAM_TESTS)
+
+$(B)/unit/confine_test: selftests/unit/confine_test.c userspace/vmm/confine.c $(SANDBOX_OBJ) $(LIB_OBJS) \
+		selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $(filter %.c %.o,$^) -pthread $(SANDBOX_LIBS)
 
 $(B)/unit/sandbox_test: selftests/unit/sandbox_test.c userspace/lib/sandbox.c userspace/lib/sandbox.h \
 		selftests/unit/unit.h
@@ -125,6 +130,15 @@ $(addprefix $(B)/unit/,vhost_client_test vhost_device_test vhost_gate_test vring
 		$(LIB_SRCS)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
+
+# The supervisor of devices, and programs that it starts.
+UNIT_TESTS += $(B)/unit/supervisor_test
+SUPERVISOR_SRC := $(addprefix userspace/vmm/,supervisor.c wards.c program.c) userspace/lib/sandbox.c
+
+$(B)/unit/supervisor_test: selftests/unit/supervisor_test.c $(SUPERVISOR_SRC) $(LIB_SRCS) \
+		$(addprefix userspace/vmm/,supervisor.h wards.h program.h options.h) selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) $(SANDBOX_LIBS)
 
 # Fuzzers, by clang's libFuzzer. Another NAME takes NAME_fuzz.c, NAME_corpus with inputs to begin with, and
 # here its name and FUZZ_NAME, what it is made of beside that. make check executes the inputs; make fuzz
