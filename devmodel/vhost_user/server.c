@@ -133,6 +133,8 @@ static int server_open_signals(struct server *server)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	/* Whoever reads what the device writes may go. */
+	signal(SIGPIPE, SIG_IGN);
 	server->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return server->signals < 0 ? -errno : 0;
 }
@@ -251,13 +253,13 @@ int server_run(const struct server_options *options, struct device *dev,
 		.dev = dev, .refresh = refresh, .once = options->once,
 		.listener = -1, .peer = -1, .signals = -1,
 	};
+	const bool failed = server_init(&server, options) || server_confine(options, calls);
 
-	if (server_init(&server, options) || server_confine(options, calls))
-		return 1;
-	if (server.peer >= 0)
+	if (!failed && server.peer >= 0)
 		server_attach(&server);
-	while (!server_turn(&server))
+	while (!failed && !server_turn(&server))
 		;
 	backend_destroy(server.backend);
-	return 0;
+	dev->ops->destroy(dev);
+	return failed;
 }

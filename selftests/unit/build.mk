@@ -36,7 +36,7 @@ UNIT_TESTS += $(B)/unit/device_test $(B)/unit/channel_test $(B)/unit/elf_test
 DEVICE_TEST_SRC := selftests/unit/device_test.c $(wildcard devmodel/*.c) userspace/lib/thread.c \
 	userspace/lib/fd.c userspace/lib/parse.c \
 	$(addprefix devmodel/,blk/blk.c blk/queue.c console/console.c console/control.c console/stream.c \
-	rng/rng.c)
+	balloon/balloon.c rng/rng.c)
 DEVICE_TEST_HDR := $(addprefix selftests/unit/,unit.h device_driver.h)
 CHANNEL_TEST_SRC := selftests/unit/channel_test.c userspace/init/channel.c userspace/init/stream.c \
 	userspace/lib/fd.c userspace/lib/parse.c

@@ -14,6 +14,7 @@
 
 #include "devmodel/blk/blk.h"
 #include "devmodel/console/console.h"
+#include "devmodel/balloon/balloon.h"
 #include "devmodel/rng/rng.h"
 #include "selftests/unit/device_driver.h"
 
@@ -387,6 +388,60 @@ static void test_blk_direct(void)
 	blk_end();
 }
 
+/* balloon */
+
+/* In memory that can have holes. How many of its pages from @first on are there? */
+static unsigned int pages_present(unsigned int first, unsigned int count)
+{
+	unsigned char present[MEMORY_SIZE / 4096];
+	unsigned int sum = 0;
+
+	mincore((char *)memory.region[0].hva + first * 4096, count * 4096, present);
+	for (unsigned int i = 0; i < count; i++)
+		sum += present[i] & 1;
+	return sum;
+}
+
+static void test_balloon(void)
+{
+	uint32_t *number, config[2] = { 0 };
+	void *heap;
+
+	begin();
+	heap = memory.region[0].hva;
+	memory.region[0].hva = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	EXPECT(!balloon_create(77, &device));
+	device->ops->config_read(device, 0, config, 8);
+	EXPECT(config[0] == 77 && device->ops->config_size == 8);
+	config[1] = 5;
+	device->ops->config_write(device, 4, &config[1], 4);
+	device->ops->config_write(device, 0, &config[1], 4);
+	device->ops->config_read(device, 0, config, 8);
+	EXPECT(config[0] == 77 && config[1] == 5);
+	start(0);
+	memset(at(4, 0), 0x5a, 0x40000);	/* pages 64 to 127 */
+	number = at(0, AREA_DATA);
+	memcpy(number, (uint32_t[]){ 70, 71, 72, 90, 0xffffffff, 0x40000, 100 }, 28);
+	put(0, 0, AREA_DATA, 28, 0);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) == 0);
+	EXPECT(pages_present(64, 64) == 59 && pages_present(70, 3) == 0);
+	EXPECT(!pages_present(90, 1) && !pages_present(100, 1) && *(char *)at(4, 0x6000) == 0);
+	put(2, 0, 0x38800, 0x3000, VRING_DESC_F_WRITE);		/* half of 122, 123 and 124, half of 125 */
+	((struct vring_desc *)at(2, 0))->addr = 122 * 4096 + 2048;
+	kick(2, 0);
+	EXPECT(complete(2, TIMEOUT_MS) == 0);
+	EXPECT(!pages_present(123, 2) && pages_present(122, 1) && pages_present(125, 1));
+	put(1, 0, AREA_DATA, 28, 0);
+	kick(1, 0);
+	EXPECT(complete(1, TIMEOUT_MS) == 0);
+	stop();
+	munmap(memory.region[0].hva, MEMORY_SIZE);
+	memory.region[0].hva = heap;
+	end();
+}
+
 /* rng */
 
 static void test_rng(void)
@@ -733,6 +788,7 @@ static void pack_rings(void)
 
 static const struct unit_test tests[] = {
 	EACH_DEVICE,
+	{ "balloon: what is given up is there no more", test_balloon },
 	{ "console: ports, and what is said of them", test_ports },
 	{ "console: drivers without ports, and with nonsense", test_ports_unknown },
 	{ "console: ports of a process before", test_ports_taken_over },
