@@ -43,7 +43,7 @@
 
 /**
  * struct backend_ring - a ring, as far as the front end has told
- * @next_avail, @next_used: where the ring goes on, while it is not running, as struct dev_vring has it
+ * @next_avail, @next_used: where the ring goes on while it is not running, as in struct dev_vring
  * @has_addr: @addr is set
  * @kick: -1 until it comes
  * @call: always open, if only to something of our own

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
  * The memory in which requests in flight are recorded. The front end keeps it while a back end is
- * gone, and hands it to the next one. What is in it is the queue code's (devmodel/virtq_inflight.h).
+ * gone, and hands it to the next one. What is in it is told in devmodel/virtq_inflight.h.
  */
 #ifndef DEVMODEL_VHOST_USER_INFLIGHT_H
 #define DEVMODEL_VHOST_USER_INFLIGHT_H

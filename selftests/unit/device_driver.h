@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* A driver for tests of devices: its rings, split or packed, in memory of the test, and its one device. */
+/* A driver for tests of devices: its rings, split or packed, in the test's memory; its one device. */
 #ifndef MOAT_DEVICE_DRIVER_H
 #define MOAT_DEVICE_DRIVER_H
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * For libFuzzer: the back end of vhost-user. The input is one message after the other: request,
- * number of descriptors (and whether a reply is asked for), length, payload. Behind is a device that
- * takes what is in its rings and gives it back; guest memory is a file that begins with the input,
- * and so is the record of requests in flight. No descriptor may stay open.
+ * number of descriptors (and whether a reply is asked for), length, payload. Behind is a device
+ * that takes what is in its rings and gives it back; guest memory is a file that begins with the
+ * input, and so is the record of requests in flight. No descriptor may stay open.
  */
 #include <errno.h>
 #include <stdbool.h>

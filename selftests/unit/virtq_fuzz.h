@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
  * What the fuzzers of the queue code have in common: a device, its driver, its front end, and a
- * program for them, the input. Its first bytes set the queue up; then each byte is a step, and
- * takes its arguments from those that follow. The driver may write anywhere in the ring's region; the
+ * program for them, the input. Its first bytes set the queue up; then each byte is a step, and takes
+ * its arguments from those that follow. The driver may write anywhere in the ring's region; the
  * front end, in the record of requests in flight; and the device's process may die and be followed
  * by another.
  *
- * What must hold, beside that no sanitizer complains: a chain's pieces lie in memory, heads that the
- * device is given are below the ring's size, and of a packed ring it holds none twice.
+ * What must hold, beside that no sanitizer complains: a chain's pieces lie in memory, heads that
+ * the device is given are below the ring's size, and of a packed ring it holds none twice.
  */
 #ifndef MOAT_VIRTQ_FUZZ_H
 #define MOAT_VIRTQ_FUZZ_H
