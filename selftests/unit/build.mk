@@ -79,6 +79,17 @@ $(B)/unit/virtq_batch_test: selftests/unit/virtq_batch_test.c devmodel/virtq.c d
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
 
+# The file system: requests kept to the rules and not, in a tree of the test's.
+UNIT_TESTS += $(B)/unit/fs_test
+FS_SRC := $(addprefix devmodel/fs/,change.c files.c look.c request.c table.c tree.c) devmodel/virtq.c
+FS_HDR := $(wildcard devmodel/fs/*.h) devmodel/virtq.h devmodel/device.h \
+	$(addprefix selftests/unit/,unit.h fs_client.h)
+
+$(B)/unit/fs_test: selftests/unit/fs_test.c devmodel/fs/fs.c devmodel/worker.c userspace/lib/thread.c \
+		$(FS_SRC) $(FS_HDR)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
+
 # vhost-user back ends, and front ends that break each rule.
 UNIT_TESTS += $(B)/unit/vhost_user_test
 VHOST_USER_SRC := $(addprefix devmodel/vhost_user/,backend.c inflight.c message.c regions.c) devmodel/virtq.c \
@@ -96,7 +107,7 @@ $(B)/unit/vhost_user_fuzz: selftests/unit/vhost_user_fuzz.c $(VHOST_USER_SRC) $(
 	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
 
 # The sandbox, and each device program in it; without sanitizers, which make system calls of their own.
-PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_net_test moat_rng_test)
+PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_fs_test moat_net_test moat_rng_test)
 UNIT_TESTS += $(B)/unit/sandbox_test $(PROGRAM_TESTS)
 
 $(B)/unit/sandbox_test: selftests/unit/sandbox_test.c userspace/lib/sandbox.c userspace/lib/sandbox.h \
@@ -108,6 +119,8 @@ $(PROGRAM_TESTS): $(B)/unit/moat_%_test: selftests/unit/moat_%_test.c selftests/
 		$(VHOST_USER_HDR) $(B)/bin/moat-%
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $<
+
+$(B)/unit/moat_fs_test: selftests/unit/fs_client.h
 
 # Instruction decoder, emulator (by hand, and against this machine's CPU), page-table walker.
 UNIT_TESTS += $(B)/unit/decode_test $(B)/unit/emulate_test $(B)/unit/emulate_native_test $(B)/unit/walk_test
