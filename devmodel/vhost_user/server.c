@@ -120,13 +120,15 @@ static int server_open_signals(struct server *server)
 	return server->signals < 0 ? -errno : 0;
 }
 
-static int server_confine(const struct server_options *options, const struct sandbox_call *calls)
+static int server_confine(const struct server_options *options)
 {
-	const struct sandbox sandbox = {
-		.uid = options->uid, .gid = options->gid, .calls = { server_calls, sandbox_libc, calls },
-	};
+	struct sandbox sandbox = options->sandbox;
 	const char *step;
-	int err = sandbox_enter(&sandbox, &step);
+	int err;
+
+	sandbox_allow(&sandbox, server_calls);
+	sandbox_allow(&sandbox, sandbox_libc);
+	err = sandbox_enter(&sandbox, &step);
 
 	if (err < 0)
 		log_error("no sandbox: %s: %s", step, strerror(-err));
@@ -228,13 +230,13 @@ static int server_init(struct server *server, const struct server_options *optio
 }
 
 int server_run(const struct server_options *options, struct device *dev,
-	       int (*refresh)(struct device *dev), const struct sandbox_call *calls)
+	       int (*refresh)(struct device *dev))
 {
 	struct server server = {
 		.dev = dev, .refresh = refresh, .once = options->once,
 		.listener = -1, .peer = -1, .signals = -1,
 	};
-	const bool failed = server_init(&server, options) || server_confine(options, calls);
+	const bool failed = server_init(&server, options) || server_confine(options);
 
 	if (!failed && server.peer >= 0)
 		server_attach(&server);

@@ -64,6 +64,17 @@ $(B)/unit/net_test: selftests/unit/net_test.c $(wildcard devmodel/*.[ch] devmode
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) userspace/lib/thread.c \
 		userspace/lib/fd.c userspace/lib/parse.c
 
+# The file system: requests kept to the rules and not, in a tree of the test's.
+UNIT_TESTS += $(B)/unit/fs_test
+FS_SRC := $(addprefix devmodel/fs/,change.c files.c look.c request.c table.c tree.c) $(VIRTQ_SRC)
+FS_HDR := $(wildcard devmodel/fs/*.h) $(VIRTQ_HDR) \
+	selftests/unit/fs_client.h
+
+$(B)/unit/fs_test: selftests/unit/fs_test.c devmodel/fs/fs.c devmodel/worker.c userspace/lib/thread.c \
+		$(FS_SRC) $(FS_HDR)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
+
 # vhost-user back ends, and front ends that break each rule.
 UNIT_TESTS += $(B)/unit/vhost_user_test
 VHOST_USER_SRC := $(addprefix devmodel/vhost_user/,backend.c inflight.c message.c regions.c) $(VIRTQ_SRC) \
@@ -76,7 +87,7 @@ $(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
 
 # The sandbox, and each device program and the launcher in it; without sanitizers, which make system calls of their own.
-PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_net_test moat_rng_test)
+PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_fs_test moat_net_test moat_rng_test)
 UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/confine_test $(PROGRAM_TESTS)
 
 $(B)/unit/confine_test: selftests/unit/confine_test.c userspace/vmm/confine.c $(SANDBOX_OBJ) $(LIB_OBJS) \
@@ -93,6 +104,8 @@ $(PROGRAM_TESTS): $(B)/unit/moat_%_test: selftests/unit/moat_%_test.c selftests/
 		$(VHOST_USER_HDR) $(B)/bin/moat-%
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $<
+
+$(B)/unit/moat_fs_test: selftests/unit/fs_client.h
 
 # Instruction decoder, emulator (by hand, and against this machine's CPU), page-table walker.
 UNIT_TESTS += $(B)/unit/decode_test $(B)/unit/emulate_test $(B)/unit/emulate_native_test $(B)/unit/walk_test

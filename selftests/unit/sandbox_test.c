@@ -2,12 +2,15 @@
 /* What a process can still do once it is in its sandbox: each attempt by a child of its own. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,15 +31,20 @@ static const struct sandbox_call calls[] = {
 	{ SYS_mmap, 0, "test", 3, PROT_EXEC, 0 },
 	{ SYS_clone, 0, "test", 1, CLONE_THREAD, CLONE_THREAD },
 	{ SYS_openat, EACCES, "test", 0, 0, 0 },
+	{ SYS_openat2, 0, "test", 0, 0, 0 },
 	{ SYS_exit_group, 0, "test", 0, 0, 0 },
 	{ 0 },
 };
+
+/* What the root is; NULL: empty. */
+static const struct sandbox_tree *tree;
+static int self;
 
 /* The exit status of @attempt within the sandbox; minus the signal that it died of. */
 static int attempt_status(int (*attempt)(void))
 {
 	const uid_t uid = getuid() ? (uid_t)-1 : SOMEBODY;
-	const struct sandbox sandbox = { .uid = uid, .gid = uid, .calls = { calls } };
+	const struct sandbox sandbox = { .uid = uid, .gid = uid, .tree = tree, .calls = { calls } };
 	const char *step = "";
 	pid_t pid = fork();
 	int status;
@@ -112,6 +120,40 @@ static int do_look_for_files(void)
 	       syscall(SYS_stat, "/tmp", buf) == 0 || syscall(SYS_stat, "/../etc", buf) == 0;
 }
 
+static bool opens(int dir, const char *path, int flags)
+{
+	struct open_how how = { .flags = flags, .mode = flags & O_CREAT ? 0644 : 0 };
+
+	return syscall(SYS_openat2, dir, path, &how, sizeof(how)) >= 0;
+}
+
+/* The tree is all that there is; no link leads anywhere, and nothing can be made. */
+static int do_look_at_tree(void)
+{
+	if (!opens(AT_FDCWD, "/file", O_RDONLY) || !opens(AT_FDCWD, "/../dir", O_RDONLY | O_DIRECTORY))
+		return 1;
+	if (opens(AT_FDCWD, "/etc", O_PATH) || opens(AT_FDCWD, "/proc", O_PATH))
+		return 2;
+	if (opens(AT_FDCWD, "/link", O_RDONLY) || errno != ELOOP)
+		return 3;
+	return opens(AT_FDCWD, "/new", O_WRONLY | O_CREAT) || errno != EROFS ? 4 : 0;
+}
+
+static int do_write_in_tree(void)
+{
+	return opens(AT_FDCWD, "/new", O_WRONLY | O_CREAT) && opens(AT_FDCWD, "/new", O_RDWR) ? 0 : 1;
+}
+
+/* What there is of /proc are own descriptors. */
+static int do_look_at_self_fd(void)
+{
+	if (!opens(self, "2", O_PATH) || !opens(self, "..", O_PATH))
+		return 1;
+	return opens(self, "../stat", O_PATH) || opens(self, "../fd", O_PATH) ||
+	       opens(self, "../../self", O_PATH) || opens(self, "../root", O_PATH) ||
+	       opens(self, "9999", O_PATH) ? 2 : 0;
+}
+
 static void test_allowed(void)
 {
 	EXPECT(attempt_status(do_nothing) == 0);
@@ -142,12 +184,39 @@ static void test_empty_root(void)
 	EXPECT(getuid() || attempt_status(do_look_for_files) == 0);
 }
 
+/* With a user namespace, it takes one: where there is none, the process cannot begin. */
+static void test_tree(void)
+{
+	char path[] = "/tmp/moat-sandbox.XXXXXX";
+	struct sandbox_tree with = { .path = path, .ret_self = &self };
+
+	EXPECT(mkdtemp(path) && !chmod(path, 0777));
+	EXPECT(!chdir(path) && !mkdir("dir", 0755) && !symlink("file", "link"));
+	close(open("file", O_WRONLY | O_CREAT, 0644));
+	tree = &with;
+	if (!getuid() || attempt_status(do_nothing) != 99) {
+		EXPECT(attempt_status(do_look_at_tree) == 0);
+		EXPECT(attempt_status(do_look_at_self_fd) == 0);
+		with.writable = true;
+		EXPECT(attempt_status(do_write_in_tree) == 0);
+	}
+	with.path = "none";
+	EXPECT(attempt_status(do_nothing) == 99);
+	tree = NULL;
+	unlink("file");
+	unlink("link");
+	unlink("new");
+	rmdir("dir");
+	rmdir(path);
+}
+
 static const struct unit_test tests[] = {
 	{ "what is listed is allowed", test_allowed },
 	{ "no user, groups, capabilities, or new ones", test_nobody },
 	{ "what is not listed kills", test_killed },
 	{ "what is listed to fail fails", test_refused },
 	{ "the root is empty", test_empty_root },
+	{ "the root is a directory of the host's, and no more", test_tree },
 };
 
 int main(void)

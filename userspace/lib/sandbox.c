@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * In this order, since each step needs what the next ones take away: an empty root, identity and
- * capabilities, no_new_privs, and the filter of system calls.
+ * In this order, since each step needs what the next ones take away: an empty root, or one that is a
+ * directory of the host's, identity and capabilities, no_new_privs, and the filter of system calls.
  */
 #include <cap-ng.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -41,14 +43,35 @@ const struct sandbox_call sandbox_libc[] = {
 	{ 0 },
 };
 
-static int root_mount(void)
+static int root_mount_empty(void)
 {
 	const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("none", SANDBOX_ROOT, "tmpfs", flags, "mode=555,nr_inodes=1,size=4k"))
+	return mount("none", SANDBOX_ROOT, "tmpfs", flags, "mode=555,nr_inodes=1,size=4k") ? -errno : 0;
+}
+
+/* All below comes along: a user namespace may not look under what is mounted there. */
+static int root_mount_tree(const struct sandbox_tree *tree)
+{
+	struct mount_attr attr = {
+		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
+			    MOUNT_ATTR_NOSYMFOLLOW | (tree->writable ? 0 : MOUNT_ATTR_RDONLY),
+	};
+
+	*tree->ret_self = open_tree(AT_FDCWD, "/proc/self/fd", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (*tree->ret_self < 0)
+		return -errno;
+	if (mount(tree->path, SANDBOX_ROOT, NULL, MS_BIND | MS_REC, NULL) ||
+	    mount_setattr(AT_FDCWD, SANDBOX_ROOT, AT_RECURSIVE, &attr, sizeof(attr)))
 		return -errno;
 	return 0;
+}
+
+static int root_mount(const struct sandbox_tree *tree)
+{
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return -errno;
+	return tree ? root_mount_tree(tree) : root_mount_empty();
 }
 
 /* The old root goes on top of the new one, and away. */
@@ -60,17 +83,46 @@ static int root_pivot(void)
 	return 0;
 }
 
-/* 1: the host lets us have no root of our own. */
-static int sandbox_root(void)
+static int write_text(const char *path, const char *text)
 {
-	const int mounts = CLONE_NEWNS | (geteuid() ? CLONE_NEWUSER : 0);
+	int fd = open(path, O_WRONLY | O_CLOEXEC), err;
+
+	if (fd < 0)
+		return -errno;
+	err = dprintf(fd, "%s", text) < 0 ? -errno : 0;
+	close(fd);
+	return err;
+}
+
+/* In a namespace of its own, the user is known by the number it had, so that files show their owner. */
+static int root_map_user(uid_t uid, gid_t gid)
+{
+	char users[32], groups[32];
+	int err;
+
+	snprintf(users, sizeof(users), "%u %u 1", uid, uid);
+	snprintf(groups, sizeof(groups), "%u %u 1", gid, gid);
+	err = write_text("/proc/self/setgroups", "deny");
+	if (!err)
+		err = write_text("/proc/self/uid_map", users);
+	return err ? err : write_text("/proc/self/gid_map", groups);
+}
+
+/* 1: the host lets us have no root of our own. */
+static int sandbox_root(const struct sandbox_tree *tree)
+{
+	const uid_t uid = geteuid();
+	const gid_t gid = getegid();
+	const int mounts = CLONE_NEWNS | (uid ? CLONE_NEWUSER : 0);
 	int err;
 
 	if (unshare(mounts | CLONE_NEWNET | CLONE_NEWIPC) && unshare(mounts))
-		return 1;
-	err = root_mount();
+		return tree ? -errno : 1;
+	err = uid && tree ? root_map_user(uid, gid) : 0;
+	if (!err)
+		err = root_mount(tree);
 	if (err)
-		return err == -EPERM || err == -EACCES ? 1 : err;
+		return !tree && (err == -EPERM || err == -EACCES) ? 1 : err;
 	return root_pivot();
 }
 
@@ -96,7 +148,7 @@ static int sandbox_become(const struct sandbox *sandbox, int *ret_bare)
 
 	if (prctl(PR_GET_PDEATHSIG, &death, 0, 0, 0))
 		return -errno;
-	*ret_bare = sandbox_root();
+	*ret_bare = sandbox_root(sandbox->tree);
 	if (*ret_bare < 0)
 		return *ret_bare;
 	err = sandbox_identity(sandbox->uid, sandbox->gid);
@@ -149,11 +201,21 @@ static int filter_load(const struct sandbox *sandbox, uint32_t otherwise)
 	return err;
 }
 
+void sandbox_allow(struct sandbox *sandbox, const struct sandbox_call *calls)
+{
+	unsigned int i = 0;
+
+	while (sandbox->calls[i])
+		i++;
+	sandbox->calls[i] = calls;
+}
+
 int sandbox_enter(const struct sandbox *sandbox, const char **ret_step)
 {
 	int bare = 0, err;
 
-	*ret_step = "an empty root, user, groups and capabilities";
+	*ret_step = sandbox->tree ? "a root of its own, user, groups and capabilities" :
+				  "an empty root, user, groups and capabilities";
 	/* What libcap-ng reads of /proc, it reads now. */
 	capng_get_caps_process();
 	err = sandbox_become(sandbox, &bare);
