@@ -8,6 +8,7 @@
  * second, what is in a file from its opening on, while its size and its time do not change.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -161,26 +162,55 @@ int files_reply_attributes(struct request *request, const struct entry *node)
 	return 0;
 }
 
+static int files_enter(struct files *files, int fd, const struct stat *st, struct fuse_entry_out *ret)
+{
+	*ret = (struct fuse_entry_out){
+		.entry_valid = FILES_VALID_SECONDS, .attr_valid = FILES_VALID_SECONDS,
+	};
+	files_attributes(st, &ret->attr);
+	return table_enter(&files->nodes, fd, st, &ret->nodeid);
+}
+
 int files_tell(struct files *files, int fd, struct fuse_entry_out *ret)
 {
 	struct stat st;
 	int err;
 
-	*ret = (struct fuse_entry_out){
-		.entry_valid = FILES_VALID_SECONDS, .attr_valid = FILES_VALID_SECONDS,
-	};
-	if (fstat(fd, &st)) {
-		err = -errno;
+	if (!fstat(fd, &st))
+		return files_enter(files, fd, &st, ret);
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+/*
+ * Where another file system is mounted there is an empty directory. As the guest knows a directory by one
+ * name only, each of these is another one: its number comes from its place.
+ */
+static int files_tell_mount(struct files *files, int dir, const char *name,
+			    struct fuse_entry_out *ret)
+{
+	int fd = fcntl(*files->empty, F_DUPFD_CLOEXEC, 0);
+	struct stat st, parent;
+	uint64_t number;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) || fstat(dir, &parent)) {
 		close(fd);
-		return err;
+		return -EIO;
 	}
-	files_attributes(&st, &ret->attr);
-	return table_enter(&files->nodes, fd, &st, &ret->nodeid);
+	for (number = parent.st_ino ^ parent.st_dev << 32; *name; name++)
+		number = (number ^ (uint8_t)*name) * 0x100000001b3;
+	st.st_ino = number;
+	return files_enter(files, fd, &st, ret);
 }
 
 int files_tell_name(struct files *files, int dir, const char *name, struct fuse_entry_out *ret)
 {
 	int fd = tree_find(dir, name);
 
+	if (fd == -EXDEV)
+		return files_tell_mount(files, dir, name, ret);
 	return fd < 0 ? fd : files_tell(files, fd, ret);
 }

@@ -9,12 +9,14 @@
 /**
  * struct files - a tree, and what the guest knows of it
  * @self: where a descriptor of /proc/self/fd is found
+ * @empty: where one of an empty directory is, which is shown where something is mounted
  * @root: the node of FUSE_ROOT_ID, which is known without being told of
  * @nodes: all others
  * @handles: what is open
  */
 struct files {
 	const int *self;
+	const int *empty;
 	bool writable;
 	struct entry root;
 	struct table nodes;

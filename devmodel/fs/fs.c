@@ -169,6 +169,7 @@ static int files_init(struct files *files, const struct fs_options *options)
 		return err;
 	}
 	files->self = options->self;
+	files->empty = options->empty;
 	files->writable = options->writable;
 	files->root = (struct entry){ .id = FUSE_ROOT_ID, .count = 1, .fd = -1 };
 	return 0;

@@ -15,6 +15,7 @@ struct device;
  * @tag: what the guest mounts it by, 1 to FS_TAG_MAX bytes
  * @root: the tree, an absolute path, which is opened when the device is first started
  * @self: the place of a descriptor of /proc/self/fd, which is there by then; stays the caller's
+ * @empty: the same, of an empty directory
  * @writable: it can be changed
  * @queues: of requests, 1 to FS_QUEUES_MAX; each has a thread of its own, as has that of
  *	high priority
@@ -25,6 +26,7 @@ struct fs_options {
 	const char *tag;
 	const char *root;
 	const int *self;
+	const int *empty;
 	bool writable;
 	unsigned int queues;
 	uint32_t nodes;

@@ -30,7 +30,7 @@ static const char help[] =
 "Serve a directory and all below it as a virtio file system, to a front end of vhost-user.\n"
 "\n"
 "  --tag NAME              what the guest mounts it by, 36 bytes at most\n"
-"  --directory PATH        the directory; what is mounted below it is left out\n"
+"  --directory PATH        the directory; what is mounted below it is empty\n"
 "  --read-only             nothing in it can be changed: the default\n"
 "  --read-write            it can be changed, with the rights of the user that serves it\n"
 "  --queues N              queues of requests, each with a thread; 1 by default, at most 8\n"
@@ -77,10 +77,11 @@ static const struct sandbox_call change_calls[] = {
 	{ 0 },
 };
 
-/* @self: what the sandbox leaves of /proc */
+/* @self, @empty: what the sandbox leaves */
 struct arguments {
 	const char *directory;
 	int self;
+	int empty;
 	struct fs_options fs;
 	struct sandbox_tree tree;
 };
@@ -195,7 +196,7 @@ static void confine(void *from, struct sandbox *sandbox)
 
 	arguments->tree = (struct sandbox_tree){
 		.path = arguments->directory, .writable = arguments->fs.writable,
-		.ret_self = &arguments->self,
+		.ret_self = &arguments->self, .ret_empty = &arguments->empty,
 	};
 	sandbox->tree = &arguments->tree;
 	if (arguments->fs.writable)
@@ -212,7 +213,7 @@ int main(int argc, char **argv)
 {
 	struct arguments arguments = {
 		.fs = {
-			.root = "/", .self = &arguments.self, .queues = 1,
+			.root = "/", .self = &arguments.self, .empty = &arguments.empty, .queues = 1,
 			.nodes = FS_NODES, .handles = FS_HANDLES,
 		},
 	};

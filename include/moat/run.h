@@ -28,6 +28,9 @@
  * first character of each telling what the rest is.
  *
  *	m	file of a kernel module to load, in this order
+ *	r	tag of the virtio file system that becomes the root, to be read only
+ *	f	"TAG DIRECTORY": a virtio file system that is mounted there, below that root
+ *	y	a directory there that is empty, and in memory
  *	c	working directory
  *	p	the program's file
  *	a	an argument, from argv[0] on

@@ -204,7 +204,7 @@ static void test_moved_out(void)
 /* Other file systems, which take root to mount. */
 static void test_mounted(void)
 {
-	uint64_t node, handle;
+	uint64_t node, other, handle;
 
 	if (getuid())
 		return;
@@ -214,11 +214,15 @@ static void test_mounted(void)
 	mode = "--read-write";
 	front_begin();
 	start();
-	EXPECT(client_lookup(FUSE_ROOT_ID, "proc", &node) == -EXDEV);
-	EXPECT(client_lookup(FUSE_ROOT_ID, "tmpfs", &node) == -EXDEV);
+	/* Each is an empty directory, and none is the other. */
+	EXPECT(!client_lookup(FUSE_ROOT_ID, "proc", &node) && !client_lookup(FUSE_ROOT_ID, "tmpfs", &other));
+	EXPECT(node != other && client_lookup(node, "self", &other) == -ENOENT);
+	EXPECT(client_lookup(node, "..", &other) < 0);
+	EXPECT(!client_open(FUSE_OPENDIR, node, O_RDONLY, &handle));
+	EXPECT(client_call(FUSE_MKDIR, node, &(struct fuse_mkdir_in){ 0755, 0 }, sizeof(struct fuse_mkdir_in), "x") < 0);
 	EXPECT(!client_open(FUSE_OPENDIR, FUSE_ROOT_ID, O_RDONLY, &handle));
 	EXPECT(!client_read(FUSE_READDIRPLUS, FUSE_ROOT_ID, handle, 0, 4096));
-	EXPECT(((const struct fuse_entry_out *)client_find("proc", true) - 1)->nodeid == 0);
+	EXPECT(((const struct fuse_entry_out *)client_find("proc", true) - 1)->nodeid == node);
 	EXPECT(program_exits(PROGRAM, "--tag t --directory /proc --fd 0", 1));
 	EXPECT(!umount(in_tree("proc")) && !umount(in_tree("tmpfs")));
 	end();

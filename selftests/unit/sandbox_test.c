@@ -188,7 +188,8 @@ static void test_empty_root(void)
 static void test_tree(void)
 {
 	char path[] = "/tmp/moat-sandbox.XXXXXX";
-	struct sandbox_tree with = { .path = path, .ret_self = &self };
+	int empty;
+	struct sandbox_tree with = { .path = path, .ret_self = &self, .ret_empty = &empty };
 
 	EXPECT(mkdtemp(path) && !chmod(path, 0777));
 	EXPECT(!chdir(path) && !mkdir("dir", 0755) && !symlink("file", "link"));

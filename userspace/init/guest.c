@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <mntent.h>
 #include <net/if.h>
 #include <signal.h>
@@ -25,6 +26,7 @@
 #define GUEST_COMMAND_MAX	(16 << 20)
 #define GUEST_CHANNEL_TRIES	1000	/* 10 ms apart */
 #define GUEST_MOUNTS_MAX	64
+#define GUEST_ROOT		"/.root"
 
 void guest_power_off(void)
 {
@@ -138,21 +140,32 @@ static char *guest_read(const char *path, size_t *ret_size)
 	return text;
 }
 
-/* A NULL-terminated list of the strings behind each @tag. */
-static char **guest_strings(char *text, size_t size, char tag)
+/* A NULL-terminated list of the strings that begin with one of @tags, with that. */
+static char **guest_tagged(char *text, size_t size, const char *tags)
 {
 	size_t count = 0;
 	char **list;
 
 	for (char *at = text; at < text + size; at += strlen(at) + 1)
-		count += *at == tag;
+		count += *at && strchr(tags, *at);
 	list = calloc(count + 1, sizeof(*list));
 	if (!list)
 		guest_fail("hold", RUN_COMMAND_FILE);
 	count = 0;
 	for (char *at = text; at < text + size; at += strlen(at) + 1)
-		if (*at == tag)
-			list[count++] = at + 1;
+		if (*at && strchr(tags, *at))
+			list[count++] = at;
+	return list;
+}
+
+/* The same of one tag, without it. */
+static char **guest_strings(char *text, size_t size, char tag)
+{
+	const char tags[] = { tag, 0 };
+	char **list = guest_tagged(text, size, tags);
+
+	for (char **string = list; *string; string++)
+		(*string)++;
 	return list;
 }
 
@@ -176,6 +189,79 @@ static void guest_load_module(const char *path)
 	unlink(path);
 }
 
+/* A file system of the host's; the driver finds its device in its own time. */
+static void guest_mount_host(const char *tag, const char *path, unsigned long flags)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	int tries = 0;
+
+	while (mount(tag, path, "virtiofs", flags, NULL)) {
+		if ((errno != EINVAL && errno != ENOENT) || ++tries == GUEST_CHANNEL_TRIES)
+			guest_fail("mount", path);
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* A directory below the new root, which is made where there is room for it, with those above it. */
+static const char *guest_below_root(const char *path)
+{
+	static char below[PATH_MAX];
+	int len = snprintf(below, sizeof(below), GUEST_ROOT "%s", path);
+
+	if (len < 0 || (size_t)len >= sizeof(below)) {
+		errno = ENAMETOOLONG;
+		guest_fail("mount", path);
+	}
+	for (char *at = below + strlen(GUEST_ROOT "/"); (at = strchr(at, '/')); at++) {
+		*at = '\0';
+		mkdir(below, 0755);
+		*at = '/';
+	}
+	mkdir(below, 0755);
+	return below;
+}
+
+static void guest_mount_empty(const char *path, const char *data)
+{
+	if (mount("tmpfs", guest_below_root(path), "tmpfs", MS_NOSUID | MS_NODEV, data))
+		guest_fail("mount", path);
+}
+
+/* "fTAG DIRECTORY" or "yDIRECTORY", in the order in which they were asked for. */
+static void guest_mount_wanted(char *wanted)
+{
+	char *path = strchr(wanted, ' ');
+
+	if (*wanted == 'y') {
+		guest_mount_empty(wanted + 1, "mode=755");
+	} else if (path) {
+		*path++ = '\0';
+		guest_mount_host(wanted + 1, guest_below_root(path), MS_NOSUID | MS_NODEV);
+	}
+}
+
+/*
+ * The host's files become the root, those of the kernel's own file systems are this guest's, and what every
+ * program may write to is empty.
+ */
+static void guest_enter_root(const struct command *command)
+{
+	static const char * const kernel[] = { "/dev", "/proc", "/sys" };
+
+	mkdir(GUEST_ROOT, 0755);
+	guest_mount_host(command->root, GUEST_ROOT, MS_RDONLY);
+	guest_mount_empty("/tmp", "mode=1777");
+	guest_mount_empty("/var/tmp", "mode=1777");
+	guest_mount_empty("/run", "mode=755");
+	for (char **wanted = command->mounts; *wanted; wanted++)
+		guest_mount_wanted(*wanted);
+	for (size_t i = 0; i < sizeof(kernel) / sizeof(kernel[0]); i++)
+		if (mount(kernel[i], guest_below_root(kernel[i]), NULL, MS_MOVE, NULL))
+			guest_fail("move", kernel[i]);
+	if (chdir(GUEST_ROOT) || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
+		guest_fail("enter", command->root);
+}
+
 void guest_load(struct command *command)
 {
 	size_t size;
@@ -187,6 +273,8 @@ void guest_load(struct command *command)
 		.argv = guest_strings(text, size, 'a'),
 		.envp = guest_strings(text, size, 'e'),
 		.modules = guest_strings(text, size, 'm'),
+		.root = guest_string(text, size, 'r', NULL),
+		.mounts = guest_tagged(text, size, "fy"),
 	};
 	if (sscanf(guest_string(text, size, 'w', ""), "%hu %hu", &command->rows,
 		   &command->columns) != 2)
@@ -198,6 +286,8 @@ void guest_load(struct command *command)
 	unlink(RUN_COMMAND_FILE);
 	rmdir(RUN_FOLDER);
 	unlink("/init");
+	if (command->root)
+		guest_enter_root(command);
 }
 
 static int guest_set_raw(int fd)

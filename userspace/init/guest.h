@@ -7,7 +7,9 @@
 
 /**
  * struct command - what RUN_COMMAND_FILE says
- * @argv: NULL-terminated, as is @envp
+ * @argv: NULL-terminated, as are the other lists
+ * @root: tag of the file system that becomes the root; NULL: the root stays what it is
+ * @mounts: what is mounted in there, with the letters that RUN_COMMAND_FILE has for it
  * @terminals: bit N: descriptor N is a terminal
  */
 struct command {
@@ -16,6 +18,8 @@ struct command {
 	char **argv;
 	char **envp;
 	char **modules;
+	const char *root;
+	char **mounts;
 	unsigned int terminals;
 	uint16_t rows;
 	uint16_t columns;
@@ -27,7 +31,7 @@ void guest_fail(const char *what, const char *name) __attribute__((noreturn));
 /* File systems, names, loopback. */
 void guest_init(void);
 
-/* Reads RUN_COMMAND_FILE, loads its modules, and removes RUN_FOLDER. */
+/* Reads RUN_COMMAND_FILE, loads its modules, removes RUN_FOLDER, and enters the root that it is to have. */
 void guest_load(struct command *command);
 
 /* The channel to the host, in raw mode, when its driver has found it. */

@@ -51,20 +51,39 @@ static int root_mount_empty(void)
 }
 
 /* All below comes along: a user namespace may not look under what is mounted there. */
-static int root_mount_tree(const struct sandbox_tree *tree)
+static int tree_clone(const struct sandbox_tree *tree)
 {
 	struct mount_attr attr = {
 		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
 			    MOUNT_ATTR_NOSYMFOLLOW | (tree->writable ? 0 : MOUNT_ATTR_RDONLY),
 	};
+	int err, fd = open_tree(AT_FDCWD, tree->path,
+				OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 
+	if (fd < 0 || !mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)))
+		return fd < 0 ? -errno : fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+/* The empty directory is what is there before the tree is. */
+static int root_mount_tree(const struct sandbox_tree *tree)
+{
+	int err, fd = tree_clone(tree);
+
+	if (fd < 0)
+		return fd;
 	*tree->ret_self = open_tree(AT_FDCWD, "/proc/self/fd", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (*tree->ret_self < 0)
-		return -errno;
-	if (mount(tree->path, SANDBOX_ROOT, NULL, MS_BIND | MS_REC, NULL) ||
-	    mount_setattr(AT_FDCWD, SANDBOX_ROOT, AT_RECURSIVE, &attr, sizeof(attr)))
-		return -errno;
-	return 0;
+	err = *tree->ret_self < 0 ? -errno : root_mount_empty();
+	if (!err) {
+		*tree->ret_empty = open(SANDBOX_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (*tree->ret_empty < 0 ||
+		    move_mount(fd, "", AT_FDCWD, SANDBOX_ROOT, MOVE_MOUNT_F_EMPTY_PATH))
+			err = -errno;
+	}
+	close(fd);
+	return err;
 }
 
 static int root_mount(const struct sandbox_tree *tree)

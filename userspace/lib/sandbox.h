@@ -33,11 +33,13 @@ struct sandbox_call {
  * @writable: it can be changed, as far as the user may
  * @ret_self: gets a descriptor of /proc/self/fd, by whose entries descriptors are opened anew; to
  *	this process it has no parent, so that nothing else of /proc is within reach
+ * @ret_empty: gets a descriptor (O_PATH) of a directory that is empty, and stays so
  */
 struct sandbox_tree {
 	const char *path;
 	bool writable;
 	int *ret_self;
+	int *ret_empty;
 };
 
 /**

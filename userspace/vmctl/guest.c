@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The initramfs has the program with its libraries and a busybox, each where the host has it; the
+ * Where the guest sees the host's files by a file system, the initramfs has moat-init and modules, and
+ * what to run. Else it has the program with its libraries and a busybox, each where the host has it; the
  * directory that vmctl was called in; moat-init, which is process 1; and in RUN_FOLDER the kernel
  * modules and what to run, which moat-init removes before it runs that.
  */
@@ -231,6 +232,10 @@ static int packer_directory(struct packer *packer)
 
 	if (!getcwd(path, sizeof(path)))
 		return pack_error("the working directory", -errno);
+	if (packer->guest->root) {
+		command_add(packer, 'c', path);
+		return 0;
+	}
 	err = pack_host(&packer->pack, path, real);
 	if (err < 0)
 		return pack_error(path, err);
@@ -246,6 +251,8 @@ static int packer_program(struct packer *packer, const char *path)
 	command_add(packer, 'p', path);
 	for (char **arg = packer->guest->argv; *arg; arg++)
 		command_add(packer, 'a', *arg);
+	if (packer->guest->root)
+		return 0;
 	err = program_pack(&packer->pack, path, guest_env(packer->guest, "LD_LIBRARY_PATH"));
 	return err == -ENOEXEC || err == -ENOTSUP ? -EACCES : err;
 }
@@ -285,6 +292,25 @@ static int packer_command(struct packer *packer)
 						      packer->text, packer->size));
 }
 
+static void packer_mounts(struct packer *packer)
+{
+	const struct guest *guest = packer->guest;
+
+	command_add(packer, 'r', guest->root);
+	for (size_t i = 0; i < guest->mount_count; i++)
+		command_add(packer, guest->mounts[i][0], guest->mounts[i] + 1);
+}
+
+/* What the command finds here as on the host. */
+static int packer_surroundings(struct packer *packer)
+{
+	int err = packer_library_cache(packer);
+
+	if (!err)
+		err = packer_locale(packer);
+	return err ? err : program_pack_busybox(&packer->pack);
+}
+
 static int packer_run(struct packer *packer)
 {
 	int err = packer_skeleton(packer);
@@ -295,15 +321,11 @@ static int packer_run(struct packer *packer)
 		err = packer_modules(packer);
 	if (!err)
 		err = packer_directory(packer);
-	if (!err)
-		err = packer_library_cache(packer);
-	if (!err)
-		err = packer_locale(packer);
-	if (!err)
-		err = program_pack_busybox(&packer->pack);
-	if (!err)
-		err = packer_command(packer);
-	return err;
+	if (packer->guest->root)
+		packer_mounts(packer);
+	else if (!err)
+		err = packer_surroundings(packer);
+	return err ? err : packer_command(packer);
 }
 
 static int guest_find(const char *name, char *ret)

@@ -11,6 +11,8 @@
  * struct guest - what goes into it
  * @argv: the command, NULL-terminated
  * @env: NAME=value, or NAME for the caller's value; beats what is passed anyway
+ * @root: tag of the file system with all of the host's files; NULL: what the command needs is packed
+ * @mounts: what is mounted in there, as RUN_COMMAND_FILE has it, in this order; @mount_count of them
  * @types: of its devices, each with a comma after it: "blk,net,"
  * @terminals: as session_terminals() has it
  */
@@ -19,6 +21,9 @@ struct guest {
 	char **argv;
 	char **env;
 	size_t env_count;
+	const char *root;
+	char **mounts;
+	size_t mount_count;
 	const char *types;
 	const char *terminals;
 };

@@ -25,6 +25,8 @@
 #define RUN_NODE		"/dev/moat"
 #define RUN_DEVICES_MAX		24
 #define RUN_ENV_MAX		256
+#define RUN_MOUNTS_MAX		24
+#define RUN_ROOT_TAG		"root"
 #define RUN_SECTOR		512
 #define RUN_MEMORY_MIN		(16ULL << 20)
 #define RUN_MEMORY_MAX		(1ULL << 40)
@@ -37,11 +39,18 @@
 static const char run_help[] =
 "Usage: vmctl run [OPTION]... [-- COMMAND [ARG]...]\n"
 "Start a machine and stay until it ends. With COMMAND: run that program of this host's in a machine of\n"
-"its own, with its libraries, this directory's path, and a busybox; without: boot a kernel with its\n"
-"serial console here. There, Ctrl-A x ends the machine and Ctrl-A a sends Ctrl-A.\n"
+"its own, with its libraries, this directory's path, and a busybox, or (--root) with all that there is\n"
+"here; without: boot a kernel with its serial console here. There, Ctrl-A x ends the machine and Ctrl-A a\n"
+"sends Ctrl-A.\n"
 "\n"
 "  --kernel FILE     bzImage to boot; else the host's own, $MOAT_KERNEL, or the lab's\n"
 "  --initrd FILE     initial RAM disk; only without COMMAND\n"
+"  --root            COMMAND sees this host's files, and can change none; /tmp, /var/tmp and /run are\n"
+"                    its own, and gone with it. What is mounted below / is not there\n"
+"  --rw DIRECTORY    --root, but that what is in there can be changed; may be repeated\n"
+"  --tmpfs DIRECTORY  --root, but that this one is empty, and gone afterwards; may be repeated\n"
+"  --fs DIRECTORY[,tag=TAG][,rw][,isolation=grant|shared]\n"
+"                    a directory that the guest can mount: mount -t virtiofs TAG; \"host\" by default\n"
 "  --disk FILE[,ro][,direct][,isolation=grant|shared]\n"
 "                    a disk, /dev/vda and so on in the guest; may be repeated. It is a process of its\n"
 "                    own, which sees what is in its requests (grant, the default), or all of the guest's\n"
@@ -82,6 +91,9 @@ struct run_options {
 	struct run_device device[RUN_DEVICES_MAX];
 	unsigned int devices;
 	char types[RUN_DEVICES_MAX * RUN_TYPE_MAX];	/* of these, each with a comma after it */
+	bool root;
+	char *mounts[RUN_MOUNTS_MAX];	/* as RUN_COMMAND_FILE has them */
+	unsigned int mount_count;
 	char *env[RUN_ENV_MAX];
 	unsigned int env_count;
 	char **command;
@@ -168,6 +180,81 @@ static int set_net(struct run_options *options, char *value)
 	return run_add_device(options, "net", value, "net");
 }
 
+static int set_fs(struct run_options *options, char *value)
+{
+	return run_add_device(options, "fs", value, "fs");
+}
+
+/* The root is a device as others are, once. */
+static int set_root(struct run_options *options, char *value)
+{
+	static char root[] = "/,tag=" RUN_ROOT_TAG;
+
+	(void)value;
+	if (options->root)
+		return 0;
+	options->root = true;
+	return set_fs(options, root);
+}
+
+/* Something that is mounted in there: kind and text are RUN_COMMAND_FILE's. */
+static int run_add_mount(struct run_options *options, const char *option, char kind,
+			 const char *text)
+{
+	int err = set_root(options, NULL);
+
+	if (err)
+		return err;
+	if (options->mount_count == RUN_MOUNTS_MAX)
+		return run_bad(option, text, "one too many, 24 is the most");
+	if (asprintf(&options->mounts[options->mount_count], "%c%s", kind, text) < 0)
+		return -ENOMEM;
+	options->mount_count++;
+	return 0;
+}
+
+/* Without links, since these would be looked up in the guest. NULL: there is none such, which is said. */
+static char *run_directory(const char *option, const char *value)
+{
+	char *real = realpath(value, NULL);
+	struct stat st;
+
+	if (real && !stat(real, &st) && S_ISDIR(st.st_mode))
+		return real;
+	run_bad(option, value, real ? "it is no directory" : strerror(errno));
+	free(real);
+	return NULL;
+}
+
+static int set_rw(struct run_options *options, char *value)
+{
+	char *real = run_directory("rw", value), *device, *mount;
+	const unsigned int number = options->mount_count;
+	int err;
+
+	if (!real)
+		return -EINVAL;
+	if (asprintf(&device, "%s,tag=rw%u,rw", real, number) < 0 ||
+	    asprintf(&mount, "rw%u %s", number, real) < 0)
+		return -ENOMEM;
+	free(real);
+	err = run_add_mount(options, "rw", 'f', mount);
+	free(mount);
+	return err ? err : set_fs(options, device);
+}
+
+static int set_tmpfs(struct run_options *options, char *value)
+{
+	char *real = run_directory("tmpfs", value);
+	int err;
+
+	if (!real)
+		return -EINVAL;
+	err = run_add_mount(options, "tmpfs", 'y', real);
+	free(real);
+	return err;
+}
+
 static int set_device_socket(struct run_options *options, char *value)
 {
 	char type[RUN_TYPE_MAX] = "";
@@ -195,6 +282,10 @@ static const struct {
 	{ "initrd",	required_argument,	set_initrd },
 	{ "disk",	required_argument,	set_disk },
 	{ "net",	required_argument,	set_net },
+	{ "root",	no_argument,		set_root },
+	{ "rw",		required_argument,	set_rw },
+	{ "tmpfs",	required_argument,	set_tmpfs },
+	{ "fs",		required_argument,	set_fs },
 	{ "device-socket", required_argument,	set_device_socket },
 	{ "mem",	required_argument,	set_memory },
 	{ "cpus",	required_argument,	set_cpus },
@@ -223,6 +314,10 @@ static int run_take_command(struct run_options *options, int argc, char **argv)
 		return -EINVAL;
 	}
 	options->command = optind < argc ? argv + optind : NULL;
+	if (options->root && !options->command) {
+		log_error("--root, --rw and --tmpfs are for a command: give one after --");
+		return -EINVAL;
+	}
 	if (options->command && options->initrd) {
 		log_error("--initrd: a command brings its own; leave one of them out");
 		return -EINVAL;
@@ -383,6 +478,8 @@ static int run_add_guest(struct launch *launch, const struct run_options *option
 	struct guest guest = {
 		.kernel = kernel, .argv = options->command, .env = (char **)options->env,
 		.env_count = options->env_count, .types = options->types,
+		.root = options->root ? RUN_ROOT_TAG : NULL, .mounts = (char **)options->mounts,
+		.mount_count = options->mount_count,
 		.terminals = session_terminals(),
 	};
 	int fd = guest_pack(&guest);

@@ -37,6 +37,9 @@ static const char options_help[] =
 "                         is started again where it ends. direct: past the host's page cache\n"
 "  --net TAP[,mac=MAC][,isolation=grant|shared]\n"
 "                         a virtio network device on a tap, by its name, that moat-net serves\n"
+"  --fs DIRECTORY[,tag=TAG][,rw][,isolation=grant|shared]\n"
+"                         a directory of the host's as a virtio file system, \"host\" or another tag,\n"
+"                         that moat-fs serves; it can only be read, unless rw is there\n"
 "  --device-socket TYPE,PATH[,isolation=grant|shared]\n"
 "                         a virtio device that the vhost-user back end listening there serves.\n"
 "                         TYPE: blk, net, rng, console, fs, vsock\n"
@@ -197,6 +200,19 @@ static bool take_direct(struct options_device *device, const char *value)
 	return true;
 }
 
+static bool take_rw(struct options_device *device, const char *value)
+{
+	(void)value;
+	device->writable = true;
+	return true;
+}
+
+static bool take_tag(struct options_device *device, const char *value)
+{
+	device->tag = value;
+	return *value;
+}
+
 static bool take_mac(struct options_device *device, const char *value)
 {
 	device->mac = value;
@@ -227,6 +243,10 @@ static const struct suffix disk_suffixes[] = {
 
 static const struct suffix net_suffixes[] = {
 	{ "mac=", take_mac }, { "isolation=", take_isolation }, { 0 },
+};
+
+static const struct suffix fs_suffixes[] = {
+	{ "tag=", take_tag }, { "rw", take_rw }, { "isolation=", take_isolation }, { 0 },
 };
 
 static const struct suffix socket_suffixes[] = { { "isolation=", take_isolation }, { 0 } };
@@ -296,6 +316,20 @@ static int set_net(struct options *options, char *value)
 	return 0;
 }
 
+static int set_fs(struct options *options, char *value)
+{
+	struct options_device *device = options_add(options, "fs", value, (struct options_device){
+		.type = "fs", .tag = "host", .isolation = &vhost_gate,
+	});
+
+	if (!device)
+		return -EINVAL;
+	if (take_suffixes(device, value, fs_suffixes))
+		return options_bad("fs", value,
+				   "give DIRECTORY[,tag=TAG][,rw][,isolation=grant or shared]");
+	return 0;
+}
+
 static int set_device_socket(struct options *options, char *value)
 {
 	static const char wanted[] = "give TYPE,PATH or TYPE,PATH,isolation=grant or shared, with a "
@@ -330,6 +364,7 @@ static const struct {
 	{ "serial",	required_argument,	set_serial },
 	{ "disk",	required_argument,	set_disk },
 	{ "net",	required_argument,	set_net },
+	{ "fs",		required_argument,	set_fs },
 	{ "device-socket", required_argument,	set_device_socket },
 	{ "console",	required_argument,	set_console },
 	{ "rng",	no_argument,		set_rng },

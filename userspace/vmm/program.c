@@ -59,9 +59,23 @@ static void add_net(struct arguments *arguments, const struct options_device *de
 	}
 }
 
+static void add_fs(struct arguments *arguments, const struct options_device *device, int handed)
+{
+	arguments_add(arguments, "--directory");
+	if (handed < 0)
+		arguments_add(arguments, "%s", device->path);
+	else
+		arguments_add(arguments, "/proc/self/fd/%d", handed);
+	arguments_add(arguments, "--tag");
+	arguments_add(arguments, "%s", device->tag);
+	if (device->writable)
+		arguments_add(arguments, "--read-write");
+}
+
 const struct program programs[] = {
 	{ "blk", "moat-blk", add_blk },
 	{ "net", "moat-net", add_net },
+	{ "fs", "moat-fs", add_fs },
 	{ 0 },
 };
 
