@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -102,9 +101,7 @@ bool fd_take_event(int fd)
 /* There is no write that never waits: this one would if it was made blocking, and filled, between the two. */
 void fd_signal_event(int fd)
 {
-	int on = 1;
-
-	if (!ioctl(fd, FIONBIO, &on))
+	if (!fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK))
 		eventfd_write(fd, 1);
 }
 

@@ -39,7 +39,6 @@ static const struct sandbox_call confine_ioctls[] = {
 	{ SYS_ioctl, 0, "which one that is", 2, WHOLE, KVM_SET_GSI_ROUTING },
 	{ SYS_ioctl, 0, "an interrupt from here", 2, WHOLE, KVM_SIGNAL_MSI },
 	{ SYS_ioctl, 0, "a doorbell", 2, WHOLE, KVM_IOEVENTFD },
-	{ SYS_ioctl, 0, "that no write waits for an eventfd that a device has too", 2, WHOLE, FIONBIO },
 	{ SYS_ioctl, 0, "a window for a device", 2, WHOLE, MOAT_CREATE_WINDOW },
 	{ SYS_ioctl, 0, "what is seen in it", 2, WHOLE, MOAT_WINDOW_CHANGE },
 	{ 0 },
