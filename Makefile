@@ -126,6 +126,7 @@ help:
 	@echo 'make deps        installs what this takes from Debian, and fetches the lab'
 	@echo 'make demo        boots a Linux guest on Moat: on this machine, else in the lab (HOST=amd, intel)'
 	@echo 'make check       all tests'
+	@echo 'make fuzz        the fuzzers of what reads from others, a minute each (SECONDS=, FUZZERS=)'
 	@echo 'make check-abi   more: what knows only KVM, unmodified on Moat (QEMU with Debian in it)'
 	@echo 'make bench       what exits and a whole boot cost, for Moat and for KVM (HOST=intel: exits)'
 	@echo 'make clean       removes what was built, keeps what was downloaded'

@@ -21,8 +21,6 @@
 
 #define DEV_MAX_REGIONS	8
 
-struct virtq_inflight;
-
 /**
  * struct dev_region - a piece of guest memory that the device may reach
  * @gpa: guest-physical address of its first byte
@@ -44,14 +42,19 @@ struct dev_memory {
 	struct dev_region region[DEV_MAX_REGIONS];
 };
 
+/* Where a driver and its device begin in a packed ring: index 0, and a wrap counter that is set. */
+#define DEV_PACKED_START	0x8000
+
 /**
- * struct dev_vring - one split virtqueue, as the driver set it up
- * @size: entries, a power of two from 1 to VIRTQ_SIZE_MAX; 0: not enabled, and nothing else in here
- *	means anything
- * @next_avail: index into the driver area that the device takes first
- * @desc: guest-physical address of the descriptor table
- * @avail: ... of the driver area
- * @used: ... of the device area
+ * struct dev_vring - one virtqueue, as the driver set it up; packed with VIRTIO_F_RING_PACKED
+ * @size: entries, from 1 to VIRTQ_SIZE_MAX, of a split ring a power of two; 0: not enabled, and
+ *	nothing else in here means anything
+ * @next_avail: index into the driver area that the device takes first. Of a packed ring, index into
+ *	the descriptor ring, with the driver's wrap counter in bit 15
+ * @next_used: of a packed ring only, where the device gives back first, in the same form
+ * @desc: guest-physical address of the descriptor table, or ring
+ * @avail: ... of the driver area; of a packed ring: of its event suppression
+ * @used: ... of the device area; the same
  * @kick: eventfd, non-blocking: the driver has made buffers available. The device polls and reads
  *	it
  * @call: eventfd: the device adds one to interrupt the guest. Whether the guest wants to be
@@ -60,7 +63,9 @@ struct dev_memory {
  *	ring, a buffer outside memory). The transport then sets DEVICE_NEEDS_RESET, and the device
  *	leaves that ring alone until it is stopped
  * @inflight: where the queue code keeps record of the requests in flight, shared with whoever hands
- *	it to the next process that serves this queue; NULL: nowhere. It has @size entries
+ *	it to the next process that serves this queue; NULL: nowhere. It has room for @size entries
+ * @resume: of a packed ring, where the queue code keeps up to date what @next_used has become, for
+ *	who stops the device and goes on later; NULL: nowhere. Not written any more after stop()
  *
  * The transport has checked that each area is aligned as the standard says and lies, for this size,
  * whole in one region. What is in there is the guest's, and may change at any moment.
@@ -69,13 +74,15 @@ struct dev_memory {
 struct dev_vring {
 	uint16_t size;
 	uint16_t next_avail;
+	uint16_t next_used;
 	uint64_t desc;
 	uint64_t avail;
 	uint64_t used;
 	int kick;
 	int call;
 	int err;
-	struct virtq_inflight *inflight;
+	void *inflight;
+	uint16_t *resume;
 };
 
 struct device_ops;
@@ -101,7 +108,8 @@ struct device {
  *	0 or a negative errno, and then the device is as before
  * @stop: undo start(). On return nothing of the device touches guest memory or an eventfd any more;
  *	each request that was taken has been given back, or counts as not taken: the index in the
- *	device area tells which one comes next. Only called after a start() that returned 0
+ *	device area, or @resume of the ring, tells which one comes next. Only called after a start()
+ *	that returned 0
  * @destroy: free all, with the descriptors that the constructor took. Only when stopped
  */
 struct device_ops {

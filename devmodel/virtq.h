@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* The device's side of a split virtqueue (virtio 1.2, section 2.7); virtq.c tells how. */
+/* The device's side of a virtqueue (virtio 1.2, sections 2.7 and 2.8); virtq.c tells how. */
 #ifndef DEVMODEL_VIRTQ_H
 #define DEVMODEL_VIRTQ_H
 
+#include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,63 +18,83 @@
 #define VIRTQ_IOV_MAX	(2 * VIRTQ_SIZE_MAX)
 
 /* The ring features that this code handles, for a device to offer. */
-#define VIRTQ_FEATURES	(1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_RING_F_EVENT_IDX)
+#define VIRTQ_FEATURES	(1ULL << VIRTIO_RING_F_INDIRECT_DESC | 1ULL << VIRTIO_RING_F_EVENT_IDX | \
+			 1ULL << VIRTIO_F_RING_PACKED)
 
-/**
- * struct virtq_inflight - vhost-user's record of the requests in flight of a split virtqueue
- *
- * The layout is that of "Inflight I/O tracking" in the vhost-user specification. The memory is
- * shared with a peer that is not trusted.
- */
-struct virtq_inflight {
-	uint64_t features;
-	uint16_t version;
-	uint16_t desc_num;
-	uint16_t last_batch_head;
-	uint16_t used_idx;
-	struct virtq_inflight_desc {
-		uint8_t inflight;
-		uint8_t padding[5];
-		uint16_t next;
-		uint64_t counter;
-	} desc[];
+struct virtq_format;
+
+/* What is of a split ring only. */
+struct virtq_split {
+	const void *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
 };
 
-#define VIRTQ_INFLIGHT_VERSION	1
+/**
+ * struct virtq_packed - what is of a packed ring only
+ * @driver, @device: of whom each wants to hear
+ * @resume: where next_used and its wrap counter are kept up to date, or NULL
+ * @avail_wrap, @used_wrap: the wrap counters that go with next_avail and next_used
+ * @taken: descriptors of the chains in flight
+ * @buffer: by id, the chain in flight; @count descriptors, 0: there is none, that are kept in the
+ *	entries @first to @last of the record of requests in flight
+ * @free: the first entry of the record that is free; the queue's size: none is
+ * @next: the entry behind each, of those that are free or of the same chain; in the same way
+ */
+struct virtq_packed {
+	struct vring_packed_desc *ring;
+	const struct vring_packed_desc_event *driver;
+	struct vring_packed_desc_event *device;
+	uint16_t *resume;
+	bool avail_wrap;
+	bool used_wrap;
+	uint16_t taken;
+	uint16_t free;
+	uint16_t next[VIRTQ_SIZE_MAX];
+	struct {
+		uint16_t count;
+		uint16_t first;
+		uint16_t last;
+	} buffer[VIRTQ_SIZE_MAX];
+};
 
 /**
  * struct virtq - a queue that a device serves, from one thread
+ * @format: how its ring is laid out
  * @memory: what its buffers may lie in; the caller's, and stays
- * @desc: guest-physical address of the descriptor table
- * @next_avail: index into the driver area of the next chain to take
- * @next_used: index into the device area of the next chain to give back
- * @signalled: next_used when the driver was last interrupted, if @has_signalled
- * @counter: orders the requests recorded in @inflight
- * @again: heads of the chains that a process before this one took and did not give back, in the
- *	order in which it took them
+ * @next_avail: index into the ring of the next chain to take
+ * @next_used: ... and of where the next one is given back
+ * @unsignalled: what next_used has moved on by since virtq_should_notify() was last asked
+ * @has_signalled: it was asked before
+ * @inflight: record of the requests in flight, shared with a peer that is not trusted; or NULL
+ * @counter: orders the requests in there
+ * @again: what a process before this one took and did not give back, in the order in which it took
+ *	it: heads of chains, of a packed ring by their entries in @inflight
  * @broken: the driver did what it must not, and the queue is left alone from then on
  */
 struct virtq {
+	const struct virtq_format *format;
 	const struct dev_memory *memory;
-	uint64_t desc;
-	struct vring_avail *avail;
-	struct vring_used *used;
 	uint16_t size;
 	uint16_t next_avail;
 	uint16_t next_used;
-	uint16_t signalled;
-	struct virtq_inflight *inflight;
-	uint64_t counter;
-	uint16_t again[VIRTQ_SIZE_MAX];
-	uint16_t again_count;
-	uint16_t again_next;
 	bool has_signalled;
 	bool indirect;
 	bool event_index;
 	bool broken;
+	uint32_t unsignalled;
 	int kick;
 	int call;
 	int err;
+	void *inflight;
+	uint64_t counter;
+	uint16_t again[VIRTQ_SIZE_MAX];
+	uint16_t again_count;
+	uint16_t again_next;
+	union {
+		struct virtq_split split;
+		struct virtq_packed packed;
+	};
 };
 
 /**
@@ -81,7 +102,7 @@ struct virtq {
  * @readable: what is left of the readable part; chain_read() takes from its front
  * @writable: what is left of the writable part; chain_write() takes from its front
  * @bytes: of both parts together when the chain was taken, fits in 32 bits
- * @head: what the driver knows the chain by
+ * @head: what the driver knows the chain by: its first descriptor, or the buffer's id
  *
  * All pieces are non-empty and lie in the device's memory. What they hold is the guest's and may
  * change at any moment: copy, then look.
@@ -102,10 +123,14 @@ struct virtq_chain {
  *
  * With a record of requests in flight, those of a process that died come first, once more.
  *
- * Return: 0; -EINVAL for a size that is none; -EFAULT for a ring not aligned or not in one region.
+ * Return: 0; -EINVAL for a size or an index that is none; -EFAULT for a ring not aligned or not in
+ * one region.
  */
 int virtq_init(struct virtq *vq, const struct dev_memory *memory, const struct dev_vring *ring,
 	       uint64_t features);
+
+/* Has nothing been given back yet? Wrong once in many laps, when it is where it began. */
+bool virtq_is_new(const struct virtq *vq);
 
 /**
  * virtq_pop - take the next chain
@@ -119,7 +144,19 @@ void virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint32_t writ
 /* The same for a chain of which only the head was kept. */
 void virtq_push_head(struct virtq *vq, uint16_t head, uint32_t written);
 
-/* Does the driver want to know of what was pushed since it was last asked? */
+/* A chain that is given back, of which @written bytes at the front of the writable part are set. */
+struct virtq_used {
+	uint16_t head;
+	uint32_t written;
+};
+
+/*
+ * Give @count chains back, which are different ones and at least one, so that the driver sees none of
+ * them or all, as does who comes after a kill.
+ */
+void virtq_push_batch(struct virtq *vq, const struct virtq_used *used, unsigned int count);
+
+/* Was something pushed since this was last asked, and does the driver want to know of it? */
 bool virtq_should_notify(struct virtq *vq);
 
 /* Interrupt the driver if it wants that. */

@@ -44,4 +44,10 @@ tap_is "$(debugfs -R 'ls -p /' "$IMAGE" 2>/dev/null | grep -c /small)" 199 "all 
 OUT=$(timeout 100 vmctl run --disk "$IMAGE" -- sh -c \
 	'mkdir -p /mnt && mount -t ext4 -o ro /dev/vda /mnt && sha256sum </mnt/big' 2>/dev/null </dev/null)
 tap_is "$OUT" "$SUM" "another guest reads the same"
+
+# Bit 34 of each device's features, as negotiated; two devices at least: the disk and vmctl's own.
+OUT=$(timeout 100 vmctl run --disk "$IMAGE" -- sh -c \
+	'cut -c35 /sys/bus/virtio/devices/*/features' 2>/dev/null </dev/null)
+tap_is "$(sort -u <<<"$OUT")" 1 "the guest's rings are packed"
+tap_ok "$(($(wc -l <<<"$OUT") < 2))" "of all its devices" "$OUT"
 tap_end

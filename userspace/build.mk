@@ -26,9 +26,9 @@ $(B)/obj/userspace/vmm/dsdt.hex: userspace/vmm/dsdt.asl userspace/vmm/layout.h
 $(B)/obj/userspace/vmm/acpi.o: $(B)/obj/userspace/vmm/dsdt.hex
 $(B)/obj/userspace/vmm/acpi.o: CFLAGS += -I$(B)/obj/userspace/vmm
 
-$(B)/bin/moat-vmm: $(VMM_OBJS) $(LIB_OBJS) $(B)/obj/devmodel.a
+$(B)/bin/moat-vmm: $(VMM_OBJS) $(LIB_OBJS) $(SANDBOX_OBJ) $(B)/obj/devmodel.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ -pthread $(URING)
+	$(CC) $(CFLAGS) -o $@ $^ -pthread $(URING) $(SANDBOX_LIBS)
 
 # A unit test is NAME_test.c beside NAME.c, linked with what it tests and nothing that needs a node.
 VMM_TESTS := virtio_pci serial ioapic boot

@@ -324,13 +324,6 @@ static unsigned int queue_reap(struct blk_queue *queue)
 	return reaped;
 }
 
-/* Interrupts the driver, if anything was given back since next_used was @before. */
-static void queue_notify(struct blk_queue *queue, uint16_t before)
-{
-	if (queue->vq.next_used != before)
-		virtq_notify(&queue->vq);
-}
-
 /*
  * Works until nothing is left to do. Return: milliseconds until there is; -1: when a kick or an end
  * of a step tells.
@@ -338,7 +331,6 @@ static void queue_notify(struct blk_queue *queue, uint16_t before)
 static int queue_serve(struct blk_queue *queue)
 {
 	while (!worker_ends(&queue->worker)) {
-		const uint16_t before = queue->vq.next_used;
 		unsigned int done;
 		int wait = 0;
 
@@ -348,7 +340,7 @@ static int queue_serve(struct blk_queue *queue)
 		if (io_uring_submit(&queue->uring) < 0)
 			wait = BLK_SUBMIT_AGAIN_MS;
 		done += queue_reap(queue);
-		queue_notify(queue, before);
+		virtq_notify(&queue->vq);
 		if (done)
 			continue;
 		if (wait)
@@ -361,13 +353,11 @@ static int queue_serve(struct blk_queue *queue)
 
 static void queue_drain(struct blk_queue *queue)
 {
-	const uint16_t before = queue->vq.next_used;
-
 	while (queue->free_count < queue->depth) {
 		io_uring_submit_and_wait(&queue->uring, 1);
 		queue_reap(queue);
 	}
-	queue_notify(queue, before);
+	virtq_notify(&queue->vq);
 }
 
 static void *queue_run(void *arg)

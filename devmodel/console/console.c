@@ -97,11 +97,13 @@ static void *console_run(void *arg)
 	return NULL;
 }
 
+/* Of a conversation on a packed ring, nobody could tell later whether it had begun (control.c). */
 static uint64_t console_features(struct device *dev)
 {
 	if (!console_has_control((struct console *)dev))
 		return VIRTQ_FEATURES;
-	return VIRTQ_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
+	return (VIRTQ_FEATURES & ~(1ULL << VIRTIO_F_RING_PACKED)) |
+	       1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
 }
 
 static void console_config_read(struct device *dev, uint32_t offset, void *buf, uint32_t len)
@@ -128,6 +130,18 @@ static int control_streams_start(struct console *console, uint64_t features,
 			     console_has_control(console) ? &rings[CONSOLE_RING_CONTROL] : none);
 }
 
+/* Has the driver got anything back from a device, this one or one before it? */
+static bool console_has_begun(const struct console *console)
+{
+	bool is_new = virtq_is_new(&console->to_driver.vq) &&
+		      virtq_is_new(&console->from_driver.vq);
+
+	for (unsigned int i = 0; i < console->ports; i++)
+		is_new &= virtq_is_new(&console->port[i].in.vq) &&
+			  virtq_is_new(&console->port[i].out.vq);
+	return !is_new;
+}
+
 static int console_start(struct device *dev, const struct dev_memory *memory, uint64_t features,
 			 const struct dev_vring *rings)
 {
@@ -141,7 +155,7 @@ static int console_start(struct device *dev, const struct dev_memory *memory, ui
 				    &rings[port_ring(i)]);
 	if (err)
 		return err;
-	control_start(console, features);
+	control_start(console, features, console_has_begun(console));
 	return worker_start(&console->worker, "console", console_run, console);
 }
 

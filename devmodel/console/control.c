@@ -31,12 +31,10 @@ static bool port_ended(const struct console_port *port)
 	return port->in.ended && (port->out.ended || port->out.fd == port->in.fd);
 }
 
-void control_start(struct console *console, uint64_t features)
+void control_start(struct console *console, uint64_t features, bool begun)
 {
-	bool begun;
-
 	console->controlled = features >> VIRTIO_CONSOLE_F_MULTIPORT & 1;
-	begun = console->controlled && console->from_driver.vq.next_used;
+	begun &= console->controlled;
 	if (begun && console->known)
 		return;
 	console->known = begun;

@@ -83,8 +83,8 @@ void stream_send(struct console_stream *out, const struct worker *worker);
 void stream_expect(const struct console_stream *stream, short events, struct pollfd *kick,
 		   struct pollfd *fd);
 
-/* The driver is ready, and @features are what it knows. */
-void control_start(struct console *console, uint64_t features);
+/* The driver is ready, and @features are what it knows. @begun: it has used the device before. */
+void control_start(struct console *console, uint64_t features, bool begun);
 
 /* Hears what the driver has to say, and says what it is to know. */
 void control_serve(struct console *console);

@@ -17,9 +17,6 @@
 #include "devmodel/net/tap.h"
 #include "userspace/lib/fd.h"
 
-/* Rings are split: chains that are given back together (virtq_batch.c) are of those. */
-#define NET_RING_FEATURES	(VIRTQ_FEATURES & ~(1ULL << VIRTIO_F_RING_PACKED))
-
 /* What guest and host may leave undone in frames, which is the tap's work as much as ours. */
 #define NET_FEATURES \
 	(1ULL << VIRTIO_NET_F_MRG_RXBUF | 1ULL << VIRTIO_NET_F_CSUM | \
@@ -174,7 +171,7 @@ static void net_configure(struct net *net, const struct net_options *options)
 	net->config.max_virtqueue_pairs = options->pairs;
 	net->config.mtu = options->mtu;
 	memcpy(net->config.mac, options->mac, sizeof(net->config.mac));
-	net->features = NET_RING_FEATURES | NET_FEATURES;
+	net->features = VIRTQ_FEATURES | NET_FEATURES;
 	if (options->has_mac)
 		net->features |= 1ULL << VIRTIO_NET_F_MAC;
 	if (options->mtu)

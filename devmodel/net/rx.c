@@ -17,7 +17,6 @@
 #include <sys/uio.h>
 
 #include "devmodel/net/queue.h"
-#include "devmodel/virtq_batch.h"
 
 /* Is there no place for one more chain? */
 static bool rx_is_full(const struct net_rx *rx)
@@ -177,7 +176,7 @@ void rx_init(struct net_rx *rx, int tap, struct limit *limit)
 int rx_start(struct net_rx *rx, const struct dev_memory *memory, const struct dev_vring *ring,
 	     uint64_t features)
 {
-	int err = virtq_init_batch(&rx->queue.vq, memory, ring, features);
+	int err = virtq_init(&rx->queue.vq, memory, ring, features);
 
 	if (err)
 		return err;

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@
 #include "devmodel/vhost_user/inflight.h"
 #include "devmodel/vhost_user/message.h"
 #include "devmodel/vhost_user/regions.h"
+#include "devmodel/virtq.h"
 #include "userspace/lib/array.h"
 #include "userspace/lib/fd.h"
 
@@ -41,7 +43,7 @@
 
 /**
  * struct backend_ring - a ring, as far as the front end has told
- * @base: next index into the driver area, while the ring is not running
+ * @next_avail, @next_used: where the ring goes on while it is not running, as in struct dev_vring
  * @has_addr: @addr is set
  * @kick: -1 until it comes
  * @call: always open, if only to something of our own
@@ -50,7 +52,8 @@
  */
 struct backend_ring {
 	uint16_t size;
-	uint16_t base;
+	uint16_t next_avail;
+	uint16_t next_used;
 	bool has_addr;
 	bool enabled;
 	bool running;
@@ -89,6 +92,11 @@ static uint64_t backend_features(const struct backend *backend)
 	       1ULL << VHOST_USER_F_PROTOCOL_FEATURES;
 }
 
+static bool backend_is_packed(const struct backend *backend)
+{
+	return backend->features >> VIRTIO_F_RING_PACKED & 1;
+}
+
 /* The device */
 
 /* A front end that cannot tell which rings are enabled has all of them so. */
@@ -98,14 +106,15 @@ static bool ring_ready(const struct backend *backend, const struct backend_ring 
 	       (ring->enabled || !(backend->features >> VHOST_USER_F_PROTOCOL_FEATURES & 1));
 }
 
-static int ring_describe(const struct backend *backend, unsigned int index, struct dev_vring *ret)
+static int ring_describe(struct backend *backend, unsigned int index, struct dev_vring *ret)
 {
-	const struct backend_ring *ring = &backend->ring[index];
+	struct backend_ring *ring = &backend->ring[index];
 
 	*ret = (struct dev_vring){
-		.size = ring->size, .next_avail = ring->base,
+		.size = ring->size, .next_avail = ring->next_avail, .next_used = ring->next_used,
 		.kick = ring->kick, .call = ring->call, .err = ring->err,
 		.inflight = inflight_queue(&backend->inflight, index),
+		.resume = &ring->next_used,
 	};
 	if (ret->inflight && ring->size > backend->inflight.queue_size)
 		return -EFAULT;
@@ -116,16 +125,22 @@ static int ring_describe(const struct backend *backend, unsigned int index, stru
 	return 0;
 }
 
-/* All requests that were taken have been given back: where the ring goes on is in its used index. */
-static void ring_stopped(const struct backend *backend, struct backend_ring *ring)
+/* The index in the device area of a split ring. */
+static uint16_t ring_used_index(const struct backend *backend, const struct backend_ring *ring)
 {
 	uint64_t gpa;
 	struct vring_used *used = NULL;
 
 	if (!regions_gpa(&backend->regions, ring->addr.used, &gpa))
 		used = regions_at(&backend->regions, gpa, sizeof(*used));
-	if (used)
-		ring->base = __atomic_load_n(&used->idx, __ATOMIC_RELAXED);
+	return used ? __atomic_load_n(&used->idx, __ATOMIC_RELAXED) : ring->next_avail;
+}
+
+/* All requests that were taken have been given back: the ring goes on where that has ended. */
+static void ring_stopped(const struct backend *backend, struct backend_ring *ring)
+{
+	ring->next_avail = backend_is_packed(backend) ? ring->next_used :
+							ring_used_index(backend, ring);
 	ring->running = false;
 }
 
@@ -172,7 +187,7 @@ static int backend_update(struct backend *backend, struct message *msg)
 	int err = backend->running ? 0 : backend_start(backend);
 
 	if (err == -EFAULT || err == -EINVAL)
-		return message_bad(msg, "with it a ring is ready that is not whole in memory");
+		return message_bad(msg, "with it a ring is ready that cannot be, or not where it is");
 	return err;
 }
 
@@ -295,6 +310,8 @@ static int reset_device(struct backend *backend, struct message *msg)
 	if (message_read_none(msg))
 		return -EPROTO;
 	backend_reset(backend);
+	for (unsigned int i = 0; i < backend->ring_count; i++)
+		inflight_forget(&backend->inflight, i);
 	return 0;
 }
 
@@ -324,6 +341,13 @@ static struct backend_ring *read_vring_state(struct backend *backend, struct mes
 	return ring_of(backend, msg, ret_state->index);
 }
 
+/* No message tells of queue_size_max, so front ends take it for as large as can be. */
+static bool ring_size_valid(const struct backend *backend, uint32_t size)
+{
+	return size && size <= VIRTQ_SIZE_MAX &&
+	       (backend_is_packed(backend) || !(size & (size - 1)));
+}
+
 static int set_vring_num(struct backend *backend, struct message *msg)
 {
 	struct vhost_user_vring_state state;
@@ -331,8 +355,7 @@ static int set_vring_num(struct backend *backend, struct message *msg)
 
 	if (!ring)
 		return -EPROTO;
-	/* No message tells of queue_size_max, so front ends take it for as large as can be. */
-	if (!state.num || (state.num & (state.num - 1)) || state.num > VIRTQ_SIZE_MAX)
+	if (!ring_size_valid(backend, state.num))
 		return message_bad(msg, "a size that the ring cannot have");
 	backend_stop(backend);
 	ring->size = state.num;
@@ -362,25 +385,32 @@ static int set_vring_base(struct backend *backend, struct message *msg)
 
 	if (!ring)
 		return -EPROTO;
-	if (state.num > UINT16_MAX)
+	if (!backend_is_packed(backend) && state.num > UINT16_MAX)
 		return message_bad(msg, "an index that no split ring has");
 	backend_stop(backend);
-	ring->base = state.num;
+	ring->next_avail = state.num;
+	ring->next_used = state.num >> 16;
 	return 0;
 }
 
+/* The record of requests in flight is void once the front end has been told. */
 static int get_vring_base(struct backend *backend, struct message *msg)
 {
 	struct vhost_user_vring_state state;
 	struct backend_ring *ring = read_vring_state(backend, msg, &state);
+	bool ran = ring && ring->running;
 	int err;
 
 	if (!ring)
 		return -EPROTO;
 	backend_stop(backend);
 	ring_close_kick(ring);
-	state.num = ring->base;
+	state.num = ring->next_avail;
+	if (backend_is_packed(backend))
+		state.num |= (uint32_t)ring->next_used << 16;
 	err = message_reply(backend->socket, msg, &state, sizeof(state), -1);
+	if (!err && ran)
+		inflight_forget(&backend->inflight, state.index);
 	return err ? err : 1;
 }
 

@@ -4,14 +4,20 @@
 #include <sys/stat.h>
 
 #include "devmodel/vhost_user/inflight.h"
+#include "devmodel/virtq_inflight.h"
 #include "userspace/lib/fd.h"
 
 /* A record begins on a cache line of its own. */
 #define INFLIGHT_ALIGN	64
 
+/* Room for either kind of ring: which it will be need not be known yet. */
 static size_t inflight_stride(uint16_t queue_size)
 {
-	size_t size = offsetof(struct virtq_inflight, desc[queue_size]);
+	size_t size = offsetof(struct virtq_inflight_packed, desc[queue_size]);
+
+	_Static_assert(sizeof(struct virtq_inflight_packed) >= sizeof(struct virtq_inflight_split) &&
+		       sizeof(struct virtq_inflight_packed_desc) >=
+			       sizeof(struct virtq_inflight_split_desc), "the larger one");
 
 	return (size + INFLIGHT_ALIGN - 1) / INFLIGHT_ALIGN * INFLIGHT_ALIGN;
 }
@@ -62,9 +68,19 @@ void inflight_unmap(struct inflight *inflight)
 	*inflight = (struct inflight){ .base = NULL };
 }
 
-struct virtq_inflight *inflight_queue(const struct inflight *inflight, unsigned int index)
+void *inflight_queue(const struct inflight *inflight, unsigned int index)
 {
 	if (!inflight->base || index >= inflight->num_queues)
 		return NULL;
-	return (void *)((char *)inflight->base + index * inflight_stride(inflight->queue_size));
+	return (char *)inflight->base + index * inflight_stride(inflight->queue_size);
+}
+
+void inflight_forget(const struct inflight *inflight, unsigned int index)
+{
+	struct virtq_inflight_packed *record = inflight_queue(inflight, index);
+
+	_Static_assert(offsetof(struct virtq_inflight_packed, version) ==
+		       offsetof(struct virtq_inflight_split, version), "in both");
+	if (record)
+		__atomic_store_n(&record->version, 0, __ATOMIC_RELEASE);
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
  * The memory in which requests in flight are recorded. The front end keeps it while a back end is
- * gone, and hands it to the next one. What is in it is virtq.c's.
+ * gone, and hands it to the next one. What is in it is told in devmodel/virtq_inflight.h.
  */
 #ifndef DEVMODEL_VHOST_USER_INFLIGHT_H
 #define DEVMODEL_VHOST_USER_INFLIGHT_H
 
+#include <stddef.h>
+
 #include "include/moat/vhost_user.h"
-#include "devmodel/virtq.h"
 
 struct inflight {
 	void *base;
@@ -31,6 +32,9 @@ int inflight_map(const struct vhost_user_inflight *area, int fd, struct inflight
 void inflight_unmap(struct inflight *inflight);
 
 /* The record of a queue; NULL where there is none. */
-struct virtq_inflight *inflight_queue(const struct inflight *inflight, unsigned int index);
+void *inflight_queue(const struct inflight *inflight, unsigned int index);
+
+/* The record of a queue tells nothing any more: the front end knows where the queue goes on. */
+void inflight_forget(const struct inflight *inflight, unsigned int index);
 
 #endif /* DEVMODEL_VHOST_USER_INFLIGHT_H */

@@ -4,12 +4,10 @@
  * breaks a rule is dropped, with a line that says which, and the next one is served.
  */
 #include <errno.h>
-#include <linux/sched.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -41,26 +39,9 @@ static const struct sandbox_call server_calls[] = {
 	{ SYS_fstat, 0, "is a region within its file?", 0, 0, 0 },
 	{ SYS_newfstatat, 0, "the same, as libc makes it of fstat()", 4, 0x1000, 0x1000 },
 	{ SYS_fstatfs, 0, "how large the pages of a region are", 0, 0, 0 },
-	{ SYS_mmap, 0, "guest memory, stacks of threads, the heap; no code", 3, PROT_EXEC, 0 },
-	{ SYS_mprotect, 0, "guard pages of stacks, growth of the heap; no code", 3, PROT_EXEC, 0 },
-	{ SYS_munmap, 0, "guest memory of a front end that is gone", 0, 0, 0 },
-	{ SYS_madvise, 0, "stacks that are kept for the next thread", 0, 0, 0 },
-	{ SYS_brk, 0, "the heap", 0, 0, 0 },
 	{ SYS_memfd_create, 0, "the record of requests in flight", 0, 0, 0 },
 	{ SYS_ftruncate, 0, "its size", 0, 0, 0 },
 	{ SYS_eventfd2, 0, "telling a thread to end; descriptors that a front end keeps back", 0, 0, 0 },
-	{ SYS_clone, 0, "threads, and never processes", 1, CLONE_THREAD, CLONE_THREAD },
-	{ SYS_clone3, ENOSYS, "libc then takes clone(), whose flags can be seen here", 0, 0, 0 },
-	{ SYS_openat, EACCES, "libc names another thread by a file; it has no name then", 0, 0, 0 },
-	{ SYS_set_robust_list, 0, "libc, in each new thread", 0, 0, 0 },
-	{ SYS_rseq, 0, "libc, in each new thread", 0, 0, 0 },
-	{ SYS_rt_sigaction, 0, "libc, before the first thread", 0, 0, 0 },
-	{ SYS_rt_sigprocmask, 0, "libc, round making and ending a thread", 0, 0, 0 },
-	{ SYS_futex, 0, "locks, and waiting for a thread's end", 0, 0, 0 },
-	{ SYS_clock_gettime, 0, "rate limits, where the kernel's page has no clock", 0, 0, 0 },
-	{ SYS_restart_syscall, 0, "waiting, after the process was stopped", 0, 0, 0 },
-	{ SYS_exit, 0, "a thread's end", 0, 0, 0 },
-	{ SYS_exit_group, 0, "the end", 0, 0, 0 },
 	{ 0 },
 };
 
@@ -133,6 +114,8 @@ static int server_open_signals(struct server *server)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	/* Whoever reads what the device writes may go. */
+	signal(SIGPIPE, SIG_IGN);
 	server->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return server->signals < 0 ? -errno : 0;
 }
@@ -140,7 +123,7 @@ static int server_open_signals(struct server *server)
 static int server_confine(const struct server_options *options, const struct sandbox_call *calls)
 {
 	const struct sandbox sandbox = {
-		.uid = options->uid, .gid = options->gid, .calls = { server_calls, calls },
+		.uid = options->uid, .gid = options->gid, .calls = { server_calls, sandbox_libc, calls },
 	};
 	const char *step;
 	int err = sandbox_enter(&sandbox, &step);
@@ -251,13 +234,13 @@ int server_run(const struct server_options *options, struct device *dev,
 		.dev = dev, .refresh = refresh, .once = options->once,
 		.listener = -1, .peer = -1, .signals = -1,
 	};
+	const bool failed = server_init(&server, options) || server_confine(options, calls);
 
-	if (server_init(&server, options) || server_confine(options, calls))
-		return 1;
-	if (server.peer >= 0)
+	if (!failed && server.peer >= 0)
 		server_attach(&server);
-	while (!server_turn(&server))
+	while (!failed && !server_turn(&server))
 		;
 	backend_destroy(server.backend);
-	return 0;
+	dev->ops->destroy(dev);
+	return failed;
 }

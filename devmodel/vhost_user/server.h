@@ -27,6 +27,7 @@ struct server_options {
 
 /**
  * server_run - serve a device, in a sandbox, until told to end
+ * @dev: is destroyed in the end
  * @refresh: called on SIGHUP; returns 1 where the device's configuration has changed by it, which
  *	the front end is then told. May be NULL
  * @calls: what system calls the device makes beside those of the server

@@ -4,8 +4,6 @@ STAGE2_TEST_SRC := selftests/unit/stage2_test.c selftests/unit/stage2_model.c \
 	selftests/unit/stage2_cpu.c selftests/unit/stage2_look.c module/stage2.c
 STAGE2_RACE_SRC := selftests/unit/stage2_race_test.c selftests/unit/stage2_cpu.c \
 	selftests/unit/stage2_look.c module/stage2.c
-STAGE2_FUZZ_SRC := selftests/unit/stage2_fuzz.c selftests/unit/stage2_model.c \
-	selftests/unit/stage2_cpu.c selftests/unit/stage2_look.c module/stage2.c
 STAGE2_HDR := module/stage2.h module/pure.h module/pure_atomic.h selftests/unit/unit.h \
 	selftests/unit/stage2_cpu.h selftests/unit/stage2_look.h selftests/unit/stage2_model.h
 STAGE2_CFLAGS = $(filter-out -MMD -MP,$(CFLAGS))
@@ -23,30 +21,22 @@ $(B)/unit/stage2_tsan: $(STAGE2_RACE_SRC) $(STAGE2_HDR)
 	@mkdir -p $(@D)
 	$(CC) $(STAGE2_CFLAGS) -fsanitize=thread -pthread -o $@ $(STAGE2_RACE_SRC)
 
-# Needs clang.
-$(B)/unit/stage2_fuzz: $(STAGE2_FUZZ_SRC) $(STAGE2_HDR)
-	@mkdir -p $(@D)
-	clang $(STAGE2_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $(STAGE2_FUZZ_SRC)
+# Virtqueues, split and packed: rules kept, each rule broken, random; chains given back together.
+VIRTQ_TESTS := $(addprefix $(B)/unit/,virtq_test virtq_packed_test virtq_batch_test)
+UNIT_TESTS += $(VIRTQ_TESTS)
+VIRTQ_SRC := $(wildcard devmodel/virtq*.c)
+VIRTQ_HDR := $(wildcard devmodel/virtq*.h) devmodel/device.h selftests/unit/unit.h selftests/unit/virtq_ring.h
 
-# Virtqueues: rules kept, each rule broken, random.
-UNIT_TESTS += $(B)/unit/virtq_test
-VIRTQ_HDR := devmodel/virtq.h devmodel/device.h selftests/unit/unit.h selftests/unit/virtq_ring.h
-
-$(B)/unit/virtq_test: selftests/unit/virtq_test.c devmodel/virtq.c $(VIRTQ_HDR)
+$(VIRTQ_TESTS): $(B)/unit/%: selftests/unit/%.c $(VIRTQ_SRC) $(VIRTQ_HDR)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
-
-# Needs clang.
-$(B)/unit/virtq_fuzz: selftests/unit/virtq_fuzz.c devmodel/virtq.c $(VIRTQ_HDR)
-	@mkdir -p $(@D)
-	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
 
 # Devices over their rings; what vmctl and moat-init say to each other; the reader of programs.
 UNIT_TESTS += $(B)/unit/device_test $(B)/unit/channel_test $(B)/unit/elf_test
 DEVICE_TEST_SRC := selftests/unit/device_test.c $(wildcard devmodel/*.c) userspace/lib/thread.c \
 	userspace/lib/fd.c userspace/lib/parse.c \
 	$(addprefix devmodel/,blk/blk.c blk/queue.c console/console.c console/control.c console/stream.c \
-	rng/rng.c)
+	balloon/balloon.c rng/rng.c)
 DEVICE_TEST_HDR := $(addprefix selftests/unit/,unit.h device_driver.h)
 CHANNEL_TEST_SRC := selftests/unit/channel_test.c userspace/init/channel.c userspace/init/stream.c \
 	userspace/lib/fd.c userspace/lib/parse.c
@@ -65,8 +55,8 @@ $(B)/unit/elf_test: $(ELF_TEST_SRC) userspace/vmctl/elf.h selftests/unit/unit.h
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(ELF_TEST_SRC)
 
-# The network device, with a socket for a tap; chains given back together.
-UNIT_TESTS += $(B)/unit/net_test $(B)/unit/virtq_batch_test
+# The network device, with a socket for a tap.
+UNIT_TESTS += $(B)/unit/net_test
 
 $(B)/unit/net_test: selftests/unit/net_test.c $(wildcard devmodel/*.[ch] devmodel/net/*.h) \
 		$(addprefix devmodel/net/,net.c queue.c rx.c tx.c) $(DEVICE_TEST_HDR)
@@ -74,30 +64,25 @@ $(B)/unit/net_test: selftests/unit/net_test.c $(wildcard devmodel/*.[ch] devmode
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) userspace/lib/thread.c \
 		userspace/lib/fd.c userspace/lib/parse.c
 
-$(B)/unit/virtq_batch_test: selftests/unit/virtq_batch_test.c devmodel/virtq.c devmodel/virtq_batch.c \
-		devmodel/virtq_batch.h $(VIRTQ_HDR)
-	@mkdir -p $(@D)
-	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
-
 # vhost-user back ends, and front ends that break each rule.
 UNIT_TESTS += $(B)/unit/vhost_user_test
-VHOST_USER_SRC := $(addprefix devmodel/vhost_user/,backend.c inflight.c message.c regions.c) devmodel/virtq.c \
+VHOST_USER_SRC := $(addprefix devmodel/vhost_user/,backend.c inflight.c message.c regions.c) $(VIRTQ_SRC) \
 	userspace/lib/fd.c userspace/lib/parse.c
-VHOST_USER_HDR := $(wildcard devmodel/vhost_user/*.h) include/moat/vhost_user.h devmodel/virtq.h devmodel/device.h \
-	selftests/unit/unit.h selftests/unit/vhost_user_front.h
+VHOST_USER_HDR := $(wildcard devmodel/vhost_user/*.h) include/moat/vhost_user.h $(VIRTQ_HDR) \
+	selftests/unit/vhost_user_front.h
 
 $(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(VHOST_USER_HDR)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
 
-# Needs clang. Begins with selftests/unit/vhost_user_corpus.
-$(B)/unit/vhost_user_fuzz: selftests/unit/vhost_user_fuzz.c $(VHOST_USER_SRC) $(VHOST_USER_HDR)
-	@mkdir -p $(@D)
-	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
-
-# The sandbox, and each device program in it; without sanitizers, which make system calls of their own.
+# The sandbox, and each device program and the launcher in it; without sanitizers, which make system calls of their own.
 PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_net_test moat_rng_test)
-UNIT_TESTS += $(B)/unit/sandbox_test $(PROGRAM_TESTS)
+UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/confine_test $(PROGRAM_TESTS)
+
+$(B)/unit/confine_test: selftests/unit/confine_test.c userspace/vmm/confine.c $(SANDBOX_OBJ) $(LIB_OBJS) \
+		selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $(filter %.c %.o,$^) -pthread $(SANDBOX_LIBS)
 
 $(B)/unit/sandbox_test: selftests/unit/sandbox_test.c userspace/lib/sandbox.c userspace/lib/sandbox.h \
 		selftests/unit/unit.h
@@ -123,17 +108,12 @@ $(B)/unit/decode_test $(B)/unit/emulate_test $(B)/unit/emulate_native_test $(B)/
 	@mkdir -p $(@D)
 	$(CC) $(EMULATE_CFLAGS) $(SAN) -o $@ $(filter %.c,$^)
 
-$(B)/unit/emulate_test $(B)/unit/decode_fuzz: selftests/unit/emulate_world.h
+$(B)/unit/emulate_test: selftests/unit/emulate_world.h
 $(B)/unit/emulate_native_test: selftests/unit/emulate_native.h
-
-# Needs clang.
-$(B)/unit/decode_fuzz: selftests/unit/decode_fuzz.c selftests/unit/emulate_world.c $(EMULATE_SRC) $(EMULATE_HDR)
-	@mkdir -p $(@D)
-	clang $(EMULATE_CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
 
 # The vhost-user front end, against a back end that misbehaves.
 UNIT_TESTS += $(B)/unit/vhost_client_test $(B)/unit/vhost_device_test $(B)/unit/vring_track_test
-GATE_SRC := $(addprefix userspace/vmm/,vhost_gate.c gate_request.c runs.c shadow.c window.c) devmodel/virtq.c
+GATE_SRC := $(addprefix userspace/vmm/,vhost_gate.c gate_request.c runs.c shadow.c window.c) $(VIRTQ_SRC)
 VHOST_HDR := include/moat/vhost_user.h $(wildcard userspace/vmm/*.h) devmodel/device.h \
 	selftests/unit/unit.h selftests/unit/vhost_mock.h
 
@@ -151,6 +131,48 @@ $(addprefix $(B)/unit/,vhost_client_test vhost_device_test vhost_gate_test vring
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
 
-# All fuzzers, to be started by hand.
+# The supervisor of devices, and programs that it starts.
+UNIT_TESTS += $(B)/unit/supervisor_test
+SUPERVISOR_SRC := $(addprefix userspace/vmm/,supervisor.c wards.c program.c) userspace/lib/sandbox.c
+
+$(B)/unit/supervisor_test: selftests/unit/supervisor_test.c $(SUPERVISOR_SRC) $(LIB_SRCS) \
+		$(addprefix userspace/vmm/,supervisor.h wards.h program.h options.h) selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) $(SANDBOX_LIBS)
+
+# Fuzzers, by clang's libFuzzer. Another NAME takes NAME_fuzz.c, NAME_corpus with inputs to begin with, and
+# here its name and FUZZ_NAME, what it is made of beside that. make check executes the inputs; make fuzz
+# goes on from there.
+FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate
+FUZZ_stage2 := $(addprefix selftests/unit/,stage2_model.c stage2_cpu.c stage2_look.c) module/stage2.c
+FUZZ_decode := selftests/unit/emulate_world.c $(EMULATE_SRC)
+FUZZ_virtq_split := $(VIRTQ_SRC)
+FUZZ_virtq_packed := $(VIRTQ_SRC)
+FUZZ_vhost_user := $(VHOST_USER_SRC)
+FUZZ_vhost_client := userspace/vmm/vhost_user.c userspace/lib/fd.c userspace/lib/parse.c
+FUZZ_gate := $(GATE_SRC) userspace/vmm/memory.c userspace/lib/fd.c userspace/lib/parse.c
+
+FUZZ_HDR := $(wildcard $(addsuffix .h,selftests/unit/* include/moat/* module/* module/x86/* devmodel/* devmodel/*/* \
+	userspace/lib/* userspace/vmm/*))
+FUZZ_BINS := $(FUZZERS:%=$(B)/fuzz/%)
+
+define fuzzer_rule
+$(B)/fuzz/$(1): selftests/unit/$(1)_fuzz.c $(FUZZ_$(1)) $(FUZZ_HDR)
+	@mkdir -p $$(@D)
+	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+		-o $$@ $$(filter %.c,$$^)
+endef
+$(foreach f,$(FUZZERS),$(eval $(call fuzzer_rule,$(f))))
+
+UNIT_TESTS += $(B)/unit/fuzz_replay
+
+$(B)/unit/fuzz_replay: $(FUZZ_BINS) scripts/fuzz
+	@mkdir -p $(@D)
+	printf '#!/bin/sh\nexec $(CURDIR)/scripts/fuzz --replay $(FUZZ_BINS)\n' >$@
+	chmod +x $@
+
+# Of each fuzzer, or of those that FUZZERS= names, SECONDS=.
+SECONDS ?= 60
 .PHONY: fuzz
-fuzz: $(B)/unit/stage2_fuzz $(B)/unit/virtq_fuzz $(B)/unit/decode_fuzz $(B)/unit/vhost_user_fuzz
+fuzz: $(FUZZ_BINS)
+	@scripts/fuzz $(SECONDS) $(FUZZ_BINS)

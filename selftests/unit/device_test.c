@@ -14,6 +14,7 @@
 
 #include "devmodel/blk/blk.h"
 #include "devmodel/console/console.h"
+#include "devmodel/balloon/balloon.h"
 #include "devmodel/rng/rng.h"
 #include "selftests/unit/device_driver.h"
 
@@ -49,7 +50,7 @@ static void blk_begin(bool read_only)
 	disk = memfd_create("disk", 0);
 	blk_fill();
 	EXPECT(!blk_make(dup(disk), read_only));
-	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
+	start(RING_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
 }
 
 static void blk_end(void)
@@ -197,7 +198,7 @@ static void test_blk_broken_and_restarted(void)
 	EXPECT(poll(&wait, 1, TIMEOUT_MS) == 1 && !eventfd_read(ring[0].err, &count));
 	for (int i = 0; i < 3; i++) {
 		stop();
-		start(i % 2 ? 0 : VIRTQ_FEATURES);
+		start(i % 2 ? 0 : RING_FEATURES);
 		EXPECT(blk_do(VIRTIO_BLK_T_IN, 9, 512, true) == VIRTIO_BLK_S_OK);
 		EXPECT(blk_data_is(9, 512));
 	}
@@ -224,7 +225,7 @@ static void blk_begin_with(struct blk_options options)
 	options.fd = dup(disk);
 	options.direct_fd = -1;
 	EXPECT(!blk_create(&options, &device));
-	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
+	start(RING_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
 }
 
 static void test_blk_serial(void)
@@ -373,7 +374,7 @@ static void test_blk_direct(void)
 	EXPECT(!blk_create(&options, &device));
 	memory.count = page ? 2 : 1;
 	memory.region[1] = (struct dev_region){ .gpa = 1 << 30, .size = 4096, .hva = page };
-	start(VIRTQ_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
+	start(RING_FEATURES | 1ULL << VIRTIO_BLK_F_FLUSH);
 	/* test memory comes from malloc(): rarely aligned */
 	EXPECT(blk_do(VIRTIO_BLK_T_IN, 7, 512, true) == VIRTIO_BLK_S_OK && blk_data_is(7, 512));
 	memset(at(0, AREA_DATA + 0x1000), 0xab, 1024);
@@ -387,6 +388,60 @@ static void test_blk_direct(void)
 	blk_end();
 }
 
+/* balloon */
+
+/* In memory that can have holes. How many of its pages from @first on are there? */
+static unsigned int pages_present(unsigned int first, unsigned int count)
+{
+	unsigned char present[MEMORY_SIZE / 4096];
+	unsigned int sum = 0;
+
+	mincore((char *)memory.region[0].hva + first * 4096, count * 4096, present);
+	for (unsigned int i = 0; i < count; i++)
+		sum += present[i] & 1;
+	return sum;
+}
+
+static void test_balloon(void)
+{
+	uint32_t *number, config[2] = { 0 };
+	void *heap;
+
+	begin();
+	heap = memory.region[0].hva;
+	memory.region[0].hva = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	EXPECT(!balloon_create(77, &device));
+	device->ops->config_read(device, 0, config, 8);
+	EXPECT(config[0] == 77 && device->ops->config_size == 8);
+	config[1] = 5;
+	device->ops->config_write(device, 4, &config[1], 4);
+	device->ops->config_write(device, 0, &config[1], 4);
+	device->ops->config_read(device, 0, config, 8);
+	EXPECT(config[0] == 77 && config[1] == 5);
+	start(0);
+	memset(at(4, 0), 0x5a, 0x40000);	/* pages 64 to 127 */
+	number = at(0, AREA_DATA);
+	memcpy(number, (uint32_t[]){ 70, 71, 72, 90, 0xffffffff, 0x40000, 100 }, 28);
+	put(0, 0, AREA_DATA, 28, 0);
+	kick(0, 0);
+	EXPECT(complete(0, TIMEOUT_MS) == 0);
+	EXPECT(pages_present(64, 64) == 59 && pages_present(70, 3) == 0);
+	EXPECT(!pages_present(90, 1) && !pages_present(100, 1) && *(char *)at(4, 0x6000) == 0);
+	put(2, 0, 0x38800, 0x3000, VRING_DESC_F_WRITE);		/* half of 122, 123 and 124, half of 125 */
+	((struct vring_desc *)at(2, 0))->addr = 122 * 4096 + 2048;
+	kick(2, 0);
+	EXPECT(complete(2, TIMEOUT_MS) == 0);
+	EXPECT(!pages_present(123, 2) && pages_present(122, 1) && pages_present(125, 1));
+	put(1, 0, AREA_DATA, 28, 0);
+	kick(1, 0);
+	EXPECT(complete(1, TIMEOUT_MS) == 0);
+	stop();
+	munmap(memory.region[0].hva, MEMORY_SIZE);
+	memory.region[0].hva = heap;
+	end();
+}
+
 /* rng */
 
 static void test_rng(void)
@@ -395,7 +450,7 @@ static void test_rng(void)
 
 	begin();
 	EXPECT(!rng_create(&device));
-	start(VIRTQ_FEATURES);
+	start(RING_FEATURES);
 	put(0, 0, AREA_DATA, sizeof(zero), VRING_DESC_F_WRITE);
 	kick(0, 0);
 	EXPECT(complete(0, TIMEOUT_MS) == sizeof(zero));
@@ -421,7 +476,7 @@ static void console_begin(void)
 	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	EXPECT(!console_create(fds[0], fds[0], &device));
 	host = fds[1];
-	start(VIRTQ_FEATURES);
+	start(RING_FEATURES);
 }
 
 static void console_end(void)
@@ -508,7 +563,7 @@ static void test_console_stop_while_blocked(void)
 	stop();
 	while (recv(host, buf, sizeof(buf), MSG_DONTWAIT) > 0)
 		;
-	start(VIRTQ_FEATURES);
+	start(RING_FEATURES);
 	memcpy(at(1, AREA_DATA), "again", 5);
 	put(1, 0, AREA_DATA, 5, 0);
 	kick(1, 0);
@@ -616,7 +671,7 @@ static void test_ports(void)
 	const uint64_t multiport = 1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
 	struct virtio_console_config config;
 
-	ports_begin(VIRTQ_FEATURES | multiport);
+	ports_begin(RING_FEATURES | multiport);
 	EXPECT(device->ops->features(device) & multiport && device->ops->queue_count == 8);
 	device->ops->config_read(device, 0, &config, sizeof(config));
 	EXPECT(config.max_nr_ports == PORTS);
@@ -650,10 +705,10 @@ static void test_ports(void)
 /* A driver that knows nothing of ports has the first; one that talks nonsense gets no answer. */
 static void test_ports_unknown(void)
 {
-	ports_begin(VIRTQ_FEATURES);
+	ports_begin(RING_FEATURES);
 	EXPECT(write(far_end[0], "hello", 5) == 5 && port_hears(0, TIMEOUT_MS) && port_says(0));
 	stop();
-	start(VIRTQ_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT);
+	start(RING_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT);
 	control_say(PORTS, VIRTIO_CONSOLE_PORT_READY, 1);
 	control_say(UINT32_MAX, VIRTIO_CONSOLE_PORT_OPEN, 1);
 	control_say(0, 99, 1);
@@ -676,7 +731,7 @@ static void test_ports_unknown(void)
 /* A process that finds the conversation begun tells of all ports anew, and takes them for open. */
 static void test_ports_taken_over(void)
 {
-	const uint64_t features = VIRTQ_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
+	const uint64_t features = RING_FEATURES | 1ULL << VIRTIO_CONSOLE_F_MULTIPORT;
 
 	ports_begin(features);
 	control_say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
@@ -685,9 +740,7 @@ static void test_ports_taken_over(void)
 		close(far_end[i]);
 	device->ops->destroy(device);
 	ports_make();
-	ring[CONTROL_OUT].next_avail = used_seen[CONTROL_OUT];
-	EXPECT(!device->ops->start(device, &memory, features, ring));
-	ring[CONTROL_OUT].next_avail = 0;
+	start_again(features);
 	EXPECT(write(far_end[1], "hello", 5) == 5 && port_hears(1, TIMEOUT_MS));
 	EXPECT(control_hears_all());
 	ports_end();
@@ -706,29 +759,44 @@ static void test_ports_refused(void)
 	EXPECT(console_create_ports(closed, 2, &device) == -EBADF);
 }
 
+static void pack_rings(void)
+{
+	packed = true;
+}
+
+#define EACH_DEVICE \
+	{ "blk: reads, writes, flushes", test_blk_transfers }, \
+	{ "blk: sectors past the end are refused", test_blk_bounds }, \
+	{ "blk: read-only", test_blk_read_only }, \
+	{ "blk: discard and write zeroes", test_blk_ranges }, \
+	{ "blk: malformed requests", test_blk_malformed }, \
+	{ "blk: a broken ring, and a fresh start", test_blk_broken_and_restarted }, \
+	{ "blk: files of no whole sectors are refused", test_blk_refuses_files }, \
+	{ "blk: the serial number", test_blk_serial }, \
+	{ "blk: queues beside each other", test_blk_queues }, \
+	{ "blk: limits are kept", test_blk_limits }, \
+	{ "blk: stops while a limit holds it back", test_blk_stops_within_limit }, \
+	{ "blk: another size", test_blk_resize }, \
+	{ "blk: direct I/O where it can be", test_blk_direct }, \
+	{ "rng: fills what it may write, no more", test_rng }, \
+	{ "console: input waits for room", test_console_in }, \
+	{ "console: output waits for the reader", test_console_out }, \
+	{ "console: goes on without a reader", test_console_host_gone }, \
+	{ "console: stops while the reader sleeps", test_console_stop_while_blocked }, \
+	{ "console: ports, and what is said of them", test_ports }, \
+	{ "console: drivers without ports, and with nonsense", test_ports_unknown }, \
+	{ "console: ports of a process before", test_ports_taken_over }, \
+	{ "console: ports that cannot be", test_ports_refused }
+
 static const struct unit_test tests[] = {
-	{ "blk: reads, writes, flushes", test_blk_transfers },
-	{ "blk: sectors past the end are refused", test_blk_bounds },
-	{ "blk: read-only", test_blk_read_only },
-	{ "blk: discard and write zeroes", test_blk_ranges },
-	{ "blk: malformed requests", test_blk_malformed },
-	{ "blk: a broken ring, and a fresh start", test_blk_broken_and_restarted },
-	{ "blk: files of no whole sectors are refused", test_blk_refuses_files },
-	{ "blk: the serial number", test_blk_serial },
-	{ "blk: queues beside each other", test_blk_queues },
-	{ "blk: limits are kept", test_blk_limits },
-	{ "blk: stops while a limit holds it back", test_blk_stops_within_limit },
-	{ "blk: another size", test_blk_resize },
-	{ "blk: direct I/O where it can be", test_blk_direct },
-	{ "rng: fills what it may write, no more", test_rng },
-	{ "console: input waits for room", test_console_in },
-	{ "console: output waits for the reader", test_console_out },
-	{ "console: goes on without a reader", test_console_host_gone },
-	{ "console: stops while the reader sleeps", test_console_stop_while_blocked },
+	EACH_DEVICE,
+	{ "balloon: what is given up is there no more", test_balloon },
 	{ "console: ports, and what is said of them", test_ports },
 	{ "console: drivers without ports, and with nonsense", test_ports_unknown },
 	{ "console: ports of a process before", test_ports_taken_over },
 	{ "console: ports that cannot be", test_ports_refused },
+	{ "from here on with packed rings:", pack_rings },
+	EACH_DEVICE,
 };
 
 int main(void)

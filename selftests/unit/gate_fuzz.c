@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * The gate between a driver and a back end that both write what the input says, where they can: the
- * driver its memory, the back end the memory that it shares, each at any moment; with kicks, calls,
- * back ends that go and come, and resets in between. The connection and the loop are played here, so that
- * nothing waits.
+ * For libFuzzer: the gate between a driver and a back end that both write what the input says,
+ * where they can: the driver its memory, the back end the memory that it shares, each at any moment;
+ * with kicks, calls, back ends that go and come, and resets in between. The connection and the loop
+ * are played here, so that nothing waits.
  */
 #include <stdarg.h>
 #include <stdlib.h>

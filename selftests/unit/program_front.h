@@ -99,6 +99,7 @@ static inline void program_start(const char *const *argv)
 	child = fork();
 	if (child)
 		return;
+	signal(SIGPIPE, SIG_DFL);
 	execv(argv[0], (char **)argv);
 	_exit(127);
 }

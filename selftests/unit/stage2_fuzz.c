@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * A fuzzer's way into the model check: the first byte chooses format and levels, the others are
- * the program. With clang: -fsanitize=fuzzer,address,undefined, this file, stage2_model.c,
- * stage2_cpu.c, module/stage2.c.
+ * For libFuzzer, a way into the model check: the first byte chooses format and levels, the others
+ * are the program.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -19,6 +19,7 @@
 #include "devmodel/device.h"
 #include "selftests/unit/unit.h"
 #include "selftests/unit/vhost_mock.h"
+#include "userspace/lib/fd.h"
 #include "userspace/vmm/memory.h"
 #include "userspace/vmm/vhost_device.h"
 #include "userspace/vmm/vhost_isolation.h"
@@ -83,6 +84,14 @@ static void plan(unsigned int count)
 		mock_init(&mocks[i], -1);
 }
 
+static int origin_connect(struct vhost_origin *of)
+{
+	(void)of;
+	return fd_connect(path);
+}
+
+static struct vhost_origin origin = { .name = "mock", .connect = origin_connect };
+
 static bool create(const char *type)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -94,7 +103,7 @@ static bool create(const char *type)
 		return false;
 	pthread_create(&server, NULL, serve, NULL);
 	dev = NULL;
-	return !vhost_device_create(vhost_type_find(type), path, &isolation, &dev);
+	return !vhost_device_create(vhost_type_find(type), &origin, &isolation, &dev);
 }
 
 static void start(void)
@@ -335,6 +344,23 @@ static void test_away(void)
 	destroy();
 }
 
+/* The last one there is: nobody is looked for, and the device stays. */
+static void test_last(void)
+{
+	plan(1);
+	EXPECT(create("blk"));
+	start();
+	origin.last = true;
+	die(0);
+	usleep(100000);
+	dev->ops->stop(dev);
+	start();
+	dev->ops->stop(dev);
+	destroy();
+	EXPECT(come == 1);
+	origin.last = false;
+}
+
 static void test_create(void)
 {
 	static const enum mock_fault faults[] = { MOCK_DEAD, MOCK_EMPTY, MOCK_HUGE };
@@ -362,7 +388,7 @@ static void test_create(void)
 	if (dev)	/* no MAC, no link status, no control queue, nothing of packed rings */
 		EXPECT(!(dev->ops->features(dev) & (1 << 5 | 1 << 16 | 1 << 17 | 1ULL << 34)));
 	destroy();
-	EXPECT(vhost_device_create(vhost_type_find("blk"), path, &isolation, &dev) < 0);
+	EXPECT(vhost_device_create(vhost_type_find("blk"), &origin, &isolation, &dev) < 0);
 }
 
 static const struct unit_test tests[] = {
@@ -374,6 +400,7 @@ static const struct unit_test tests[] = {
 	{ "successors that lack something", test_successors },
 	{ "successors that fail at each message", test_faults },
 	{ "nobody is there", test_away },
+	{ "nobody comes any more", test_last },
 	{ "back ends that no device is made of", test_create },
 };
 

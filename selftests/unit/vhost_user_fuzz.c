@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * A fuzzer's way into the back end of vhost-user. The input is one message after the other: request,
- * number of descriptors (and whether a reply is asked for), length, payload. Behind is a device that
- * takes what is in its rings and gives it back; guest memory is a file that begins with the input.
- * With clang: -fsanitize=fuzzer,address,undefined.
+ * For libFuzzer: the back end of vhost-user. The input is one message after the other: request,
+ * number of descriptors (and whether a reply is asked for), length, payload. Behind is a device
+ * that takes what is in its rings and gives it back; guest memory is a file that begins with the
+ * input, and so is the record of requests in flight. No descriptor may stay open.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -94,10 +94,20 @@ static void fuzz_message(const struct record *record, const uint8_t *payload, si
 		;
 }
 
+/* The lowest number that is free tells whether one was lost. */
+static int next_descriptor(void)
+{
+	int fd = dup(STDIN_FILENO);
+
+	close(fd);
+	return fd;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	int fds[9];
+	const int next = next_descriptor();
 	struct record record;
+	int fds[9];
 
 	for (unsigned int i = 0; i < 9; i++)
 		fds[i] = memfd_create("guest", MFD_CLOEXEC);
@@ -120,5 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	backend_destroy(backend);
 	for (unsigned int i = 0; i < 9; i++)
 		close(fds[i]);
+	if (next_descriptor() != next)
+		abort();
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 
 #include "devmodel/virtq.h"
+#include "devmodel/virtq_inflight.h"
 #include "selftests/unit/unit.h"
 #include "selftests/unit/vhost_user_front.h"
 #include "userspace/lib/array.h"
@@ -152,15 +153,26 @@ static void give_fd(uint32_t request, unsigned int index)
 	close(fd);
 }
 
-static void set_ring(unsigned int index)
+static void set_ring_as(unsigned int index, unsigned int size, uint32_t base)
 {
 	const struct vhost_user_vring_addr addr = ring_addr(index);
 
-	EXPECT(front_do_state(VHOST_USER_SET_VRING_NUM, index, 16) == 1);
-	EXPECT(front_do_state(VHOST_USER_SET_VRING_BASE, index, 0) == 1);
+	EXPECT(front_do_state(VHOST_USER_SET_VRING_NUM, index, size) == 1);
+	EXPECT(front_do_state(VHOST_USER_SET_VRING_BASE, index, base) == 1);
 	EXPECT(front_do(VHOST_USER_SET_VRING_ADDR, &addr, sizeof(addr), -1) == 1);
 	give_fd(VHOST_USER_SET_VRING_CALL, index);
 	give_fd(VHOST_USER_SET_VRING_KICK, index);
+}
+
+static void set_ring(unsigned int index)
+{
+	set_ring_as(index, 16, 0);
+}
+
+static void negotiate_packed(void)
+{
+	EXPECT(front_do_u64(VHOST_USER_SET_FEATURES, 1ULL << VHOST_USER_F_PROTOCOL_FEATURES |
+			    1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_F_RING_PACKED) == 1);
 }
 
 static void negotiate(uint64_t protocol_features)
@@ -614,6 +626,71 @@ static void test_rings_start_and_stop(void)
 	end();
 }
 
+static uint32_t ring_base(unsigned int index)
+{
+	struct vhost_user_vring_state state = { .num = 0 };
+
+	EXPECT(front_do_state(VHOST_USER_GET_VRING_BASE, index, 0) == 1);
+	EXPECT(front_reply(VHOST_USER_GET_VRING_BASE, &state, sizeof(state), NULL));
+	return state.num;
+}
+
+static void set_up_packed(unsigned int size, uint32_t base)
+{
+	set_ring_as(0, size, base);
+	EXPECT(front_do_state(VHOST_USER_SET_VRING_ENABLE, 0, 1) == 1);
+}
+
+/* Both indices and wrap counters come and go by the base; sizes are any. */
+static void test_packed_rings(void)
+{
+	begin();
+	negotiate_packed();
+	EXPECT(set_memory(&one_region) == 1);
+	set_up_packed(6, 0x80030002);
+	EXPECT(fake.running && fake.ring[0].size == 6 && !fake.ring[0].inflight);
+	EXPECT(fake.ring[0].next_avail == 2 && fake.ring[0].next_used == 0x8003);
+	EXPECT(*fake.ring[0].resume == 0x8003);
+	*fake.ring[0].resume = 5;	/* as far as the device has come */
+	EXPECT(ring_base(0) == 0x00050005);
+	EXPECT(ring_base(0) == 0x00050005);
+	give_fd(VHOST_USER_SET_VRING_KICK, 0);
+	EXPECT(fake.running && fake.ring[0].next_avail == 5 && fake.ring[0].next_used == 5);
+	*fake.ring[0].resume = 0x8001;
+	/* Whatever else stops the device, it goes on there. */
+	EXPECT(set_memory(&one_region) == 1);
+	EXPECT(fake.starts == 3 && fake.ring[0].next_avail == 0x8001);
+	EXPECT(front_do_state(VHOST_USER_SET_VRING_NUM, 0, QUEUE_SIZE + 1) == -EPROTO);
+	end();
+}
+
+static void refuse_packed(unsigned int size, uint32_t base)
+{
+	begin();
+	negotiate_packed();
+	EXPECT(set_memory(&one_region) == 1);
+	set_ring_as(0, size, base);
+	EXPECT(front_do_state(VHOST_USER_SET_VRING_ENABLE, 0, 1) == -EPROTO && !fake.running);
+	end();
+}
+
+static void test_packed_rings_refused(void)
+{
+	refuse_packed(6, 6);
+	refuse_packed(6, 0x8006);
+	refuse_packed(6, 6 << 16);
+	refuse_packed(6, 0xffffffff);
+	/* What was set up as a packed ring does not become a split one. */
+	begin();
+	negotiate_packed();
+	EXPECT(set_memory(&one_region) == 1);
+	set_up_packed(6, 0x80008000);
+	EXPECT(fake.running);
+	EXPECT(front_do_u64(VHOST_USER_SET_FEATURES, 1ULL << VHOST_USER_F_PROTOCOL_FEATURES |
+			    1ULL << VIRTIO_F_VERSION_1) == -EPROTO && !fake.running);
+	end();
+}
+
 /* Before protocol features there was nothing to enable a ring by. */
 static void test_rings_enabled_by_default(void)
 {
@@ -700,6 +777,7 @@ static int set_inflight(struct vhost_user_inflight area, int fd)
 static void test_inflight(void)
 {
 	struct vhost_user_inflight area = { .num_queues = QUEUES, .queue_size = 16 }, bad;
+	const struct virtq_inflight_split *record;
 	int fd = -1;
 
 	begin();
@@ -710,7 +788,8 @@ static void test_inflight(void)
 	EXPECT(front_do(VHOST_USER_SET_INFLIGHT_FD, &area, sizeof(area), fd) == 1);
 	set_up();
 	EXPECT(fake.ring[0].inflight && fake.ring[1].inflight);
-	EXPECT(fake.ring[0].inflight->version == 1 && fake.ring[0].inflight->desc_num == 16);
+	record = fake.ring[0].inflight;
+	EXPECT(record->version == 1 && record->desc_num == 16);
 	bad = area;
 	bad.num_queues++;
 	EXPECT(set_inflight(bad, fd) == -EPROTO);
@@ -730,6 +809,38 @@ static void test_inflight(void)
 	bad.mmap_offset = 4096;
 	EXPECT(set_inflight(bad, fd) == -EINVAL);
 	close(fd);
+	end();
+}
+
+/*
+ * Where a packed ring goes on is in the record for who follows one that died, whatever the base;
+ * and in the base, once a front end was told.
+ */
+static void test_inflight_of_packed_rings(void)
+{
+	struct vhost_user_inflight area = { .num_queues = QUEUES, .queue_size = 16 };
+	struct virtq_inflight_packed *record;
+	int fd = -1;
+
+	begin();
+	negotiate_packed();
+	EXPECT(front_do(VHOST_USER_GET_INFLIGHT_FD, &area, sizeof(area), -1) == 1);
+	EXPECT(front_reply(VHOST_USER_GET_INFLIGHT_FD, &area, sizeof(area), &fd));
+	EXPECT(area.mmap_size >= QUEUES * (32 + 16 * 32));
+	EXPECT(front_do(VHOST_USER_SET_INFLIGHT_FD, &area, sizeof(area), fd) == 1);
+	close(fd);
+	EXPECT(set_memory(&one_region) == 1);
+	set_up_packed(6, 0x80008000);
+	record = fake.ring[0].inflight;
+	EXPECT(record->version == 1 && record->desc_num == 6 && record->used.old_wrap == 1);
+	record->used.idx = 4;
+	record->used.old_idx = 4;
+	EXPECT(front_do_state(VHOST_USER_SET_VRING_BASE, 0, 0x80008000) == 1);
+	EXPECT(fake.running && *fake.ring[0].resume == 0x8004);
+	EXPECT(ring_base(0) == 0x80048004 && record->version == 0);
+	set_up_packed(6, 0x00010001);
+	EXPECT(fake.running && *fake.ring[0].resume == 1 && record->used.old_idx == 1);
+	EXPECT(front_do(VHOST_USER_RESET_DEVICE, NULL, 0, -1) == 1 && record->version == 0);
 	end();
 }
 
@@ -803,11 +914,15 @@ static const struct unit_test tests[] = {
 	{ "rings that there cannot be are refused", test_rings_refused },
 	{ "rings outside of memory are refused", test_rings_outside_memory },
 	{ "rings start and stop one by one", test_rings_start_and_stop },
+	{ "packed rings go on where they ended", test_packed_rings },
+	{ "packed rings that there cannot be are refused", test_packed_rings_refused },
 	{ "rings start by themselves without protocol features", test_rings_enabled_by_default },
 	{ "interrupts are exchanged under a running device", test_call_exchanged_in_place },
 	{ "the configuration is read, and nothing past it", test_config },
 	{ "a change of the configuration is told", test_config_change_is_told },
 	{ "records of requests in flight are made and taken", test_inflight },
+	{ "a packed ring goes on by its record, until the front end knows",
+	  test_inflight_of_packed_rings },
 	{ "a record smaller than its ring is refused", test_inflight_too_small_for_ring },
 	{ "acknowledged is what is asked for", test_acks },
 	{ "the next front end finds nothing of the last", test_next_front_end },

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* Chains that are given back together, and what a kill in the middle of that leaves. */
+/*
+ * Chains of a split ring that are given back together, and what a kill in the middle of that leaves.
+ * Those of a packed one are in virtq_packed_test.c.
+ */
 #include <errno.h>
 
-#include "devmodel/virtq_batch.h"
+#include "devmodel/virtq_inflight.h"
 #include "selftests/unit/unit.h"
 #include "selftests/unit/virtq_ring.h"
 #include "userspace/lib/array.h"
@@ -14,8 +17,9 @@ static struct dev_vring ring;
 static struct virtq vq;
 static struct virtq_chain chain;
 static union {
-	struct virtq_inflight record;
-	uint8_t bytes[sizeof(struct virtq_inflight) + SIZE * sizeof(struct virtq_inflight_desc)];
+	struct virtq_inflight_split record;
+	uint8_t bytes[sizeof(struct virtq_inflight_split) +
+		      SIZE * sizeof(struct virtq_inflight_split_desc)];
 } inflight;
 
 static void post(uint16_t head)
@@ -37,7 +41,7 @@ static void begin(void)
 	ring.next_avail = 0xfffd;
 	((struct vring_avail *)ring_at(RING_AVAIL))->idx = 0xfffd;
 	((struct vring_used *)ring_at(RING_USED))->idx = 0xfffd;
-	EXPECT(!virtq_init_batch(&vq, &ring_memory, &ring, 0));
+	EXPECT(!virtq_init(&vq, &ring_memory, &ring, 0));
 	for (int head = TAKEN - 1; head >= 0; head--)
 		post(head);
 	for (int head = TAKEN - 1; head >= 0; head--)
@@ -61,7 +65,7 @@ static void push(uint16_t first, unsigned int count)
 /* What a process after this one takes first. */
 static bool next_takes(const uint16_t *heads, unsigned int count)
 {
-	if (virtq_init_batch(&vq, &ring_memory, &ring, 0))
+	if (virtq_init(&vq, &ring_memory, &ring, 0))
 		return false;
 	for (unsigned int i = 0; i < count; i++)
 		if (virtq_pop(&vq, &chain) != 1 || chain.head != heads[i])
@@ -143,7 +147,7 @@ static void test_spoilt(void)
 		for (unsigned int j = 0; j < sizeof(inflight.bytes); j++)
 			inflight.bytes[j] = rand() % 3 ? rand() % SIZE : rand();
 		inflight.record.version = VIRTQ_INFLIGHT_VERSION;
-		EXPECT(!virtq_init_batch(&vq, &ring_memory, &ring, 0));
+		EXPECT(!virtq_init(&vq, &ring_memory, &ring, 0));
 		for (unsigned int j = 0; j < 2 * SIZE && virtq_pop(&vq, &chain) > 0; j++)
 			EXPECT(chain.head < SIZE && ring_holds(chain.writable, chain.writable_count));
 		end();

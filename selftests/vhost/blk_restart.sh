@@ -5,9 +5,12 @@
 # writes, flushes and reads back, moat-blk is killed again and again, and started anew. The guest must
 # see no error, and the disk must hold at last what the guest wrote.
 #
-# Runs on this machine. Environment: WORK_SECONDS (40), the time that the guest works; DISK, a file or
-# block device to be used, and overwritten, instead of a new file; BLK_OPTIONS, more for moat-blk;
-# QEMU, the command of another QEMU, one that knows reconnect=1.
+# Runs on this machine. By the name of blk_restart_packed, the guest's rings are packed, and without
+# indirect tables, so that what is in flight takes several descriptors of the ring.
+#
+# Environment: WORK_SECONDS (40), the time that the guest works; DISK, a file or block device to be used,
+# and overwritten, instead of a new file; BLK_OPTIONS, more for moat-blk; QEMU, the command of another
+# QEMU, one that knows reconnect=1.
 
 set -uo pipefail
 
@@ -19,6 +22,8 @@ TOP=$(cd "$(dirname "$(realpath "$0")")/../.." && pwd)
 BLK=$TOP/build/bin/moat-blk
 GUEST=$TOP/build/selftests/vhost/disk_work
 WORK_SECONDS=${WORK_SECONDS:-40}
+RINGS=split RING_OPTIONS=packed=off
+[[ $0 != *_packed ]] || RINGS=packed RING_OPTIONS=packed=on,indirect_desc=off
 PAUSE=3
 DISK_SIZE=48M
 DISK=${DISK:-$WORK/disk}
@@ -31,7 +36,7 @@ initramfs "$GUEST" virtio_blk
 [ -e "$DISK" ] || truncate -s "$DISK_SIZE" "$DISK"
 start_blk
 wait_for_socket
-start_qemu "$WORK_SECONDS" -device vhost-user-blk-pci,chardev=device,num-queues=2
+start_qemu "$WORK_SECONDS" -device vhost-user-blk-pci,chardev=device,num-queues=2,$RING_OPTIONS
 wait_for 60 '^working'
 BOOTED=$?
 tap_ok "$BOOTED" "the guest finds its disk" "$(messages)"
@@ -40,6 +45,7 @@ kill_and_restart $((WORK_SECONDS - 2 * PAUSE)) "$PAUSE" start_blk
 wait_for "$((4 * PAUSE + 30))" '^rounds: .* end'
 tap_ok $? "the guest comes to its end, moat-blk killed $KILLS times" "$(messages)"
 tap_is "$(tr -d '\r' <"$WORK/console" | grep -a '^error')" 'errors: 0' "the guest sees no error"
+tap_is "$(said rings)" "$RINGS" "its rings are $RINGS"
 read -ra ROUNDS < <(said rounds | sed 's/ end$//')
 OUT=$("$GUEST" "$DISK" "${ROUNDS[@]}" 2>&1)
 tap_ok $? "the disk holds what the guest wrote in its rounds ${ROUNDS[*]}" "$OUT"

@@ -173,10 +173,23 @@ static int disk_verify(const char *path, char **rounds)
 	return errors > 0;
 }
 
+/* By bit 34 of the features that the driver has negotiated. */
+static void guest_say_rings(void)
+{
+	FILE *file = fopen("/sys/block/vda/device/features", "r");
+	char bits[65] = "";
+
+	if (file && fscanf(file, "%64s", bits) == 1)
+		printf("rings: %s\n", bits[34] == '1' ? "packed" : "split");
+	if (file)
+		fclose(file);
+}
+
 static void guest_run(unsigned int seconds)
 {
 	guest_begin();
 	guest_wait_for("/dev/vda");
+	guest_say_rings();
 	disk_work("/dev/vda", seconds);
 	guest_end();
 }

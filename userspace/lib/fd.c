@@ -6,8 +6,10 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "userspace/lib/fd.h"
@@ -27,17 +29,66 @@ static int fd_take(int fd, int flags)
 	return copy < 0 ? -errno : copy;
 }
 
-int fd_open(const char *path, int flags)
+int fd_number(const char *path)
 {
 	static const char handed[] = "/proc/self/fd/";
 	uint64_t number;
-	int fd;
 
-	if (!strncmp(path, handed, strlen(handed)) &&
-	    !parse_uint(path + strlen(handed), 0, INT32_MAX, &number))
-		return fd_take(number, flags);
+	if (strncmp(path, handed, strlen(handed)) ||
+	    parse_uint(path + strlen(handed), 0, INT32_MAX, &number))
+		return -1;
+	return number;
+}
+
+int fd_open(const char *path, int flags)
+{
+	int fd = fd_number(path);
+
+	if (fd >= 0)
+		return fd_take(fd, flags);
 	fd = open(path, flags | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
+}
+
+int fd_connect(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int err, fd;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (!connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+/* The least of @keep from @first on; or -1. */
+static int fd_next(int first, const int *keep, unsigned int count)
+{
+	int next = -1;
+
+	for (unsigned int i = 0; i < count; i++)
+		if (keep[i] >= first && (next < 0 || keep[i] < next))
+			next = keep[i];
+	return next;
+}
+
+void fd_close_but(int first, const int *keep, unsigned int count)
+{
+	int next;
+
+	while ((next = fd_next(first, keep, count)) >= 0) {
+		if (next > first)
+			close_range(first, next - 1, 0);
+		first = next + 1;
+	}
+	close_range(first, ~0U, 0);
 }
 
 bool fd_take_event(int fd)

@@ -16,6 +16,15 @@
  */
 int fd_open(const char *path, int flags);
 
+/* A connection to who listens at @path, which never waits. Return: it, or a negative errno. */
+int fd_connect(const char *path);
+
+/* The number of a descriptor that @path names as /proc/self/fd/N; else -1. */
+int fd_number(const char *path);
+
+/* Close all from @first on but @count of them. */
+void fd_close_but(int first, const int *keep, unsigned int count);
+
 /*
  * Eventfds that another process has too, and may have made blocking, or emptied or filled just now.
  * fd_take_event(): was it signalled since it was last taken? fd_signal_event(): one more, unless it

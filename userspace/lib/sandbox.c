@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -17,6 +19,27 @@
 
 /* Any directory will do to mount on. */
 #define SANDBOX_ROOT	"/tmp"
+
+const struct sandbox_call sandbox_libc[] = {
+	{ SYS_mmap, 0, "memory of others, stacks of threads, the heap; no code", 3, PROT_EXEC, 0 },
+	{ SYS_mprotect, 0, "guard pages of stacks, growth of the heap; no code", 3, PROT_EXEC, 0 },
+	{ SYS_munmap, 0, "memory of others, stacks", 0, 0, 0 },
+	{ SYS_madvise, 0, "stacks that are kept for the next thread", 0, 0, 0 },
+	{ SYS_brk, 0, "the heap", 0, 0, 0 },
+	{ SYS_clone, 0, "threads, and never processes", 1, CLONE_THREAD, CLONE_THREAD },
+	{ SYS_clone3, ENOSYS, "libc then takes clone(), whose flags can be seen here", 0, 0, 0 },
+	{ SYS_prctl, 0, "a thread's name", 1, ~0ULL, PR_SET_NAME },
+	{ SYS_set_robust_list, 0, "libc, in each new thread", 0, 0, 0 },
+	{ SYS_rseq, 0, "libc, in each new thread", 0, 0, 0 },
+	{ SYS_rt_sigaction, 0, "libc, before the first thread", 0, 0, 0 },
+	{ SYS_rt_sigprocmask, 0, "libc, round making and ending a thread", 0, 0, 0 },
+	{ SYS_futex, 0, "locks, and waiting for a thread's end", 0, 0, 0 },
+	{ SYS_clock_gettime, 0, "the time, where the kernel's page has no clock", 0, 0, 0 },
+	{ SYS_restart_syscall, 0, "waiting, after the process was stopped", 0, 0, 0 },
+	{ SYS_exit, 0, "a thread's end", 0, 0, 0 },
+	{ SYS_exit_group, 0, "the end", 0, 0, 0 },
+	{ 0 },
+};
 
 static int root_mount(void)
 {
@@ -40,9 +63,10 @@ static int root_pivot(void)
 /* 1: the host lets us have no root of our own. */
 static int sandbox_root(void)
 {
+	const int mounts = CLONE_NEWNS | (geteuid() ? CLONE_NEWUSER : 0);
 	int err;
 
-	if (unshare(CLONE_NEWNS | (geteuid() ? CLONE_NEWUSER : 0)))
+	if (unshare(mounts | CLONE_NEWNET | CLONE_NEWIPC) && unshare(mounts))
 		return 1;
 	err = root_mount();
 	if (err)
@@ -59,6 +83,29 @@ static int sandbox_identity(uid_t uid, gid_t gid)
 				       CAPNG_CLEAR_AMBIENT) ? -EPERM : 0;
 	/* The bounding set is only root's to change. */
 	return capng_apply(geteuid() ? CAPNG_SELECT_CAPS : CAPNG_SELECT_ALL) ? -EPERM : 0;
+}
+
+/*
+ * Whoever was to be signalled at its parent's end still is: the kernel forgets that with a change of
+ * identity, or a user namespace.
+ */
+static int sandbox_become(const struct sandbox *sandbox, int *ret_bare)
+{
+	int err, death = 0;
+	pid_t parent = getppid();
+
+	if (prctl(PR_GET_PDEATHSIG, &death, 0, 0, 0))
+		return -errno;
+	*ret_bare = sandbox_root();
+	if (*ret_bare < 0)
+		return *ret_bare;
+	err = sandbox_identity(sandbox->uid, sandbox->gid);
+	if (!err && death) {
+		prctl(PR_SET_PDEATHSIG, death, 0, 0, 0);
+		if (getppid() != parent)
+			raise(death);
+	}
+	return err;
 }
 
 static int filter_add(scmp_filter_ctx filter, const struct sandbox_call *call)
@@ -85,14 +132,17 @@ static int filter_add_lists(scmp_filter_ctx filter, const struct sandbox *sandbo
 	return 0;
 }
 
-static int sandbox_filter(const struct sandbox *sandbox)
+/* A tree, since what depends on arguments, as ioctl() does, is looked up each time. */
+static int filter_load(const struct sandbox *sandbox, uint32_t otherwise)
 {
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	scmp_filter_ctx filter = seccomp_init(otherwise);
 	int err;
 
 	if (!filter)
 		return -ENOMEM;
-	err = filter_add_lists(filter, sandbox);
+	err = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	if (!err)
+		err = filter_add_lists(filter, sandbox);
 	if (!err)
 		err = seccomp_load(filter);
 	seccomp_release(filter);
@@ -101,22 +151,27 @@ static int sandbox_filter(const struct sandbox *sandbox)
 
 int sandbox_enter(const struct sandbox *sandbox, const char **ret_step)
 {
-	int bare, err;
+	int bare = 0, err;
 
-	*ret_step = "an empty root";
+	*ret_step = "an empty root, user, groups and capabilities";
 	/* What libcap-ng reads of /proc, it reads now. */
 	capng_get_caps_process();
-	bare = sandbox_root();
-	if (bare < 0)
-		return bare;
-	*ret_step = "giving up user, groups and capabilities";
-	err = sandbox_identity(sandbox->uid, sandbox->gid);
+	err = sandbox_become(sandbox, &bare);
 	if (err)
 		return err;
 	*ret_step = "giving up new privileges";
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return -errno;
 	*ret_step = "the filter of system calls";
-	err = sandbox_filter(sandbox);
+	err = filter_load(sandbox, SCMP_ACT_KILL_PROCESS);
 	return err ? err : bare;
+}
+
+int sandbox_forbid(const struct sandbox_call *calls)
+{
+	const struct sandbox sandbox = { .calls = { calls } };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -errno;
+	return filter_load(&sandbox, SCMP_ACT_ALLOW);
 }

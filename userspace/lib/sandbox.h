@@ -37,17 +37,30 @@ struct sandbox {
 	const struct sandbox_call *calls[SANDBOX_LISTS_MAX];
 };
 
+/* What libc calls for threads and memory, threads of userspace/lib/thread.h among them: a list. */
+extern const struct sandbox_call sandbox_libc[];
+
 /**
  * sandbox_enter - give up all rights, for good
  * @ret_step: what it was that failed, in words
  *
  * The root is empty and read-only afterwards, there are no capabilities and no way to get any, and
- * a system call that is not listed kills the process. Call it while there is only one thread.
+ * a system call that is not listed kills the process. Its network and System V objects, where the host
+ * lets it have some, are its own and empty; descriptors that it has stay what they are. Call it while
+ * there is only one thread.
  *
  * Return: 0; a negative errno, and then the process can only end. A root of its own is the only
  * thing that a host may refuse (no user namespaces for ordinary users): then sandbox_enter() goes
  * on, and returns 1.
  */
 int sandbox_enter(const struct sandbox *sandbox, const char **ret_step);
+
+/**
+ * sandbox_forbid - give up some system calls, for good, here and in all programs started from here
+ * @calls: each fails with its error, which is not 0
+ *
+ * No program that is started gets new privileges either (no_new_privs). Return: 0 or a negative errno.
+ */
+int sandbox_forbid(const struct sandbox_call *calls);
 
 #endif /* LIB_SANDBOX_H */

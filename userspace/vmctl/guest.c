@@ -40,17 +40,17 @@ static const struct module_wanted guest_disk_modules[] = {
 	{ "ext4", true },
 };
 
-/* What drives a device of --device-socket, beside what is there anyway. */
+/* What drives a device, beside what is there anyway. */
 static const struct {
 	const char *type;
 	struct module_wanted module;
-} guest_socket_modules[] = {
+} guest_device_modules[] = {
 	{ "net,",	{ "virtio_net", false } },
 	{ "fs,",	{ "virtiofs", false } },
 	{ "vsock,",	{ "vmw_vsock_virtio_transport", false } },
 };
 
-#define GUEST_SOCKET_MODULES	(sizeof(guest_socket_modules) / sizeof(guest_socket_modules[0]))
+#define GUEST_DEVICE_MODULES	(sizeof(guest_device_modules) / sizeof(guest_device_modules[0]))
 #define GUEST_MODULES		(sizeof(guest_modules) / sizeof(guest_modules[0]))
 #define GUEST_DISK_MODULES	(sizeof(guest_disk_modules) / sizeof(guest_disk_modules[0]))
 
@@ -157,14 +157,6 @@ static int packer_add_modules(struct packer *packer, const char *directory,
 	return err;
 }
 
-static bool guest_has(const struct guest *guest, const char *type)
-{
-	for (size_t i = 0; i < guest->socket_count; i++)
-		if (!strncmp(guest->sockets[i], type, strlen(type)))
-			return true;
-	return false;
-}
-
 /* One that several lists need is loaded again, which does no harm. */
 static int packer_modules(struct packer *packer)
 {
@@ -174,11 +166,11 @@ static int packer_modules(struct packer *packer)
 	if (!err)
 		err = packer_add_modules(packer, directory, guest_modules,
 					 GUEST_MODULES);
-	for (size_t i = 0; i < GUEST_SOCKET_MODULES && !err; i++)
-		if (guest_has(packer->guest, guest_socket_modules[i].type))
+	for (size_t i = 0; i < GUEST_DEVICE_MODULES && !err; i++)
+		if (strstr(packer->guest->types, guest_device_modules[i].type))
 			err = packer_add_modules(packer, directory,
-						 &guest_socket_modules[i].module, 1);
-	if (!err && (packer->guest->disks || guest_has(packer->guest, "blk,")))
+						 &guest_device_modules[i].module, 1);
+	if (!err && strstr(packer->guest->types, "blk,"))
 		err = packer_add_modules(packer, directory, guest_disk_modules,
 					 GUEST_DISK_MODULES);
 	return err;

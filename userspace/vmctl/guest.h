@@ -3,7 +3,6 @@
 #ifndef VMCTL_GUEST_H
 #define VMCTL_GUEST_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "userspace/vmctl/kernel.h"
@@ -12,8 +11,7 @@
  * struct guest - what goes into it
  * @argv: the command, NULL-terminated
  * @env: NAME=value, or NAME for the caller's value; beats what is passed anyway
- * @disks: it has some
- * @sockets: values of --device-socket, which begin with a type
+ * @types: of its devices, each with a comma after it: "blk,net,"
  * @terminals: as session_terminals() has it
  */
 struct guest {
@@ -21,9 +19,7 @@ struct guest {
 	char **argv;
 	char **env;
 	size_t env_count;
-	bool disks;
-	char **sockets;
-	size_t socket_count;
+	const char *types;
 	const char *terminals;
 };
 

@@ -11,6 +11,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "userspace/lib/beside.h"
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
 #include "userspace/vmctl/kernel.h"
@@ -69,7 +70,7 @@ static int kernel_try_build_tree(struct kernel *kernel)
 {
 	char pattern[PATH_MAX];
 	glob_t found;
-	int err = launch_beside(KERNEL_BUILD_TREE, pattern);
+	int err = beside_path(KERNEL_BUILD_TREE, pattern);
 
 	if (err)
 		return err;

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "userspace/lib/beside.h"
 #include "userspace/lib/log.h"
 #include "userspace/vmctl/launch.h"
 #include "userspace/vmctl/program.h"
@@ -25,21 +26,9 @@
 #define LAUNCH_PATIENCE_MS	5000
 #define LAUNCH_POLL_MS		10
 
-int launch_beside(const char *name, char *ret)
-{
-	char self[PATH_MAX];
-	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (len < 0)
-		return -errno;
-	self[len] = '\0';
-	*strrchr(self, '/') = '\0';
-	return snprintf(ret, PATH_MAX, "%s/%s", self, name) < PATH_MAX ? 0 : -ENAMETOOLONG;
-}
-
 int launch_find(const char *name, char *ret)
 {
-	if (!launch_beside(name, ret) && !access(ret, X_OK))
+	if (!beside_path(name, ret) && !access(ret, X_OK))
 		return 0;
 	if (!program_find(name, ret))
 		return 0;
@@ -115,7 +104,7 @@ int launch_start(struct launch *launch)
 	int err = launch_find(LAUNCH_PROGRAM, path);
 
 	if (!err && launch->incomplete) {
-		log_error("too many disks for one machine, or too little memory");
+		log_error("too many devices for one machine, or too little memory");
 		err = -E2BIG;
 	}
 	if (err)

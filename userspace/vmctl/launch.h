@@ -24,9 +24,6 @@ struct launch {
 	int status;
 };
 
-/* The path of a file that lies beside vmctl's own; PATH_MAX bytes. 0 or a negative errno. */
-int launch_beside(const char *name, char *ret);
-
 /* A program that comes with vmctl: beside it, else by PATH. 0, or -ENOENT after a line. */
 int launch_find(const char *name, char *ret);
 

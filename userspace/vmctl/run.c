@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +23,7 @@
 #include "userspace/vmctl/session.h"
 
 #define RUN_NODE		"/dev/moat"
-#define RUN_DISKS_MAX		16
-#define RUN_SOCKETS_MAX		8
+#define RUN_DEVICES_MAX		24
 #define RUN_ENV_MAX		256
 #define RUN_SECTOR		512
 #define RUN_MEMORY_MIN		(16ULL << 20)
@@ -42,37 +42,47 @@ static const char run_help[] =
 "\n"
 "  --kernel FILE     bzImage to boot; else the host's own, $MOAT_KERNEL, or the lab's\n"
 "  --initrd FILE     initial RAM disk; only without COMMAND\n"
-"  --disk FILE[,ro]  a disk, /dev/vda and so on in the guest; may be repeated\n"
+"  --disk FILE[,ro][,direct][,isolation=grant|shared]\n"
+"                    a disk, /dev/vda and so on in the guest; may be repeated. With an isolation it is a\n"
+"                    process of its own, which sees what is in its requests (grant), or all of the guest's\n"
+"                    memory (shared), and is started again where it ends. direct: past the page cache,\n"
+"                    which takes such a process\n"
+"  --net TAP[,mac=MAC][,isolation=grant|shared]\n"
+"                    a network device on a tap, by its name, as such a process; may be repeated\n"
 "  --device-socket TYPE,SOCKET[,isolation=grant|shared]\n"
-"                    a device that the vhost-user back end listening there serves; it sees what is in\n"
-"                    its requests (grant, the default), or all of the guest's memory (shared).\n"
+"                    a device that the vhost-user back end listening there serves.\n"
 "                    TYPE: blk, net, rng, console, fs, vsock; may be repeated\n"
 "  --mem SIZE        memory, with a suffix K, M or G; 256M by default\n"
 "  --cpus N          CPUs, 1 by default\n"
 "  --append TEXT     more for the kernel's command line\n"
 "  --env NAME[=VAL]  a variable for COMMAND; may be repeated. TERM and LANG are passed anyway\n"
 "  --device NODE     node to use; $MOAT_DEVICE or /dev/moat by default\n"
+"  --uid N, --gid N  whom the machine and its devices run as, once all is open; root's to say\n"
 "  --help            this text\n"
 "\n"
 "Exit status: the guest's or COMMAND's; 125 when vmctl failed, 126 when COMMAND cannot be\n"
 "executed, 127 when it is not found.\n";
 
-struct run_disk {
-	char *path;
-	bool read_only;
+/* An option of the launcher's, which judges what it says. */
+struct run_device {
+	const char *option;
+	char *value;
 };
+
+#define RUN_TYPE_MAX		16
 
 struct run_options {
 	const char *kernel;
 	const char *initrd;
 	const char *append;
 	const char *node;
+	const char *uid;
+	const char *gid;
 	uint64_t memory;
 	uint64_t cpus;
-	struct run_disk disk[RUN_DISKS_MAX];
-	unsigned int disks;
-	char *socket[RUN_SOCKETS_MAX];
-	unsigned int sockets;
+	struct run_device device[RUN_DEVICES_MAX];
+	unsigned int devices;
+	char types[RUN_DEVICES_MAX * RUN_TYPE_MAX];	/* of these, each with a comma after it */
 	char *env[RUN_ENV_MAX];
 	unsigned int env_count;
 	char **command;
@@ -110,6 +120,18 @@ static int set_device(struct run_options *options, char *value)
 	return 0;
 }
 
+static int set_uid(struct run_options *options, char *value)
+{
+	options->uid = value;
+	return 0;
+}
+
+static int set_gid(struct run_options *options, char *value)
+{
+	options->gid = value;
+	return 0;
+}
+
 static int set_memory(struct run_options *options, char *value)
 {
 	if (parse_size(value, RUN_MEMORY_MIN, RUN_MEMORY_MAX, &options->memory) ||
@@ -125,29 +147,34 @@ static int set_cpus(struct run_options *options, char *value)
 	return 0;
 }
 
-/* The path is all before a last ",ro". */
-static int set_disk(struct run_options *options, char *value)
+static int run_add_device(struct run_options *options, const char *option, char *value,
+			  const char *type)
 {
-	struct run_disk *disk = &options->disk[options->disks];
-	size_t len = strlen(value);
+	const size_t at = strlen(options->types);
 
-	if (options->disks == RUN_DISKS_MAX)
-		return run_bad("disk", value, "one too many, 16 is the most");
-	options->disks++;
-	disk->path = value;
-	disk->read_only = len > 3 && !strcmp(value + len - 3, ",ro");
-	if (disk->read_only)
-		value[len - 3] = '\0';
+	if (options->devices == RUN_DEVICES_MAX)
+		return run_bad(option, value, "one too many, 24 devices are the most");
+	options->device[options->devices++] = (struct run_device){ option, value };
+	snprintf(options->types + at, RUN_TYPE_MAX, "%.*s,", RUN_TYPE_MAX - 2, type);
 	return 0;
 }
 
-/* What it says is the launcher's to judge. */
+static int set_disk(struct run_options *options, char *value)
+{
+	return run_add_device(options, "disk", value, "blk");
+}
+
+static int set_net(struct run_options *options, char *value)
+{
+	return run_add_device(options, "net", value, "net");
+}
+
 static int set_device_socket(struct run_options *options, char *value)
 {
-	if (options->sockets == RUN_SOCKETS_MAX)
-		return run_bad("device-socket", value, "one too many, 8 is the most");
-	options->socket[options->sockets++] = value;
-	return 0;
+	char type[RUN_TYPE_MAX] = "";
+
+	strncat(type, value, strcspn(value, ",") < RUN_TYPE_MAX ? strcspn(value, ",") : 0);
+	return run_add_device(options, "device-socket", value, type);
 }
 
 static int set_env(struct run_options *options, char *value)
@@ -168,12 +195,15 @@ static const struct {
 	{ "kernel",	required_argument,	set_kernel },
 	{ "initrd",	required_argument,	set_initrd },
 	{ "disk",	required_argument,	set_disk },
+	{ "net",	required_argument,	set_net },
 	{ "device-socket", required_argument,	set_device_socket },
 	{ "mem",	required_argument,	set_memory },
 	{ "cpus",	required_argument,	set_cpus },
 	{ "append",	required_argument,	set_append },
 	{ "env",	required_argument,	set_env },
 	{ "device",	required_argument,	set_device },
+	{ "uid",	required_argument,	set_uid },
+	{ "gid",	required_argument,	set_gid },
 	{ "help",	no_argument,		NULL },
 };
 
@@ -258,43 +288,71 @@ static int run_disk_size(int fd, uint64_t *ret)
 	return S_ISREG(st.st_mode) ? 0 : -ENOTBLK;
 }
 
-/* The lock goes to the launcher with the descriptor, and is gone when that is. */
-static int run_check_disk(const struct run_disk *disk, int fd)
+static int run_check_disk_file(const char *path, bool read_only, int fd)
 {
 	uint64_t size;
 	int err = run_disk_size(fd, &size);
 
 	if (err) {
-		log_error("disk %s is neither a file nor a block device", disk->path);
+		log_error("disk %s is neither a file nor a block device", path);
 	} else if (!size || size % RUN_SECTOR) {
 		log_error("disk %s has %llu bytes, not whole sectors: truncate -s %%512 helps",
-			  disk->path, (unsigned long long)size);
+			  path, (unsigned long long)size);
 		err = -EINVAL;
-	} else if (flock(fd, (disk->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB)) {
+	} else if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB)) {
 		err = -errno;
 		log_error("disk %s is in use by another machine: end that, or give ,ro to both",
-			  disk->path);
+			  path);
 	}
 	return err;
 }
 
-static int run_add_disk(struct launch *launch, const struct run_disk *disk)
+/* A disk's suffixes, which are the launcher's to judge, are off its path from here on. */
+static bool run_disk_is_read_only(char *path)
 {
-	int err, fd = fd_open(disk->path, disk->read_only ? O_RDONLY : O_RDWR);
+	bool read_only = false;
+	char *comma;
 
+	while ((comma = strrchr(path, ','))) {
+		if (!strcmp(comma, ",ro"))
+			read_only = true;
+		else if (strcmp(comma, ",direct") && strncmp(comma, ",isolation=", 11))
+			break;
+		*comma = '\0';
+	}
+	return read_only;
+}
+
+/*
+ * What can be said before anything is started. Who serves the disk opens it by its path, and locks it:
+ * moat-blk tells by that lock whether the I/O of one that was killed is over.
+ */
+static int run_check_disk(const char *value)
+{
+	char path[PATH_MAX];
+	bool read_only;
+	int err, fd;
+
+	snprintf(path, sizeof(path), "%s", value);
+	read_only = run_disk_is_read_only(path);
+	fd = fd_open(path, read_only ? O_RDONLY : O_RDWR);
 	if (fd < 0) {
-		log_error("cannot open disk %s: %s", disk->path, strerror(-fd));
+		log_error("cannot open disk %s: %s", path, strerror(-fd));
 		return fd;
 	}
-	err = run_check_disk(disk, fd);
-	if (err) {
-		close(fd);
-		return err;
-	}
-	launch_add(launch, "--disk");
-	launch_add(launch, "/proc/self/fd/%d%s", fd, disk->read_only ? ",ro" : "");
-	launch_keep(launch, fd);
-	return 0;
+	err = run_check_disk_file(path, read_only, fd);
+	close(fd);
+	return err;
+}
+
+static int run_check_disks(const struct run_options *options)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < options->devices && !err; i++)
+		if (!strcmp(options->device[i].option, "disk"))
+			err = run_check_disk(options->device[i].value);
+	return err;
 }
 
 static void run_add_file(struct launch *launch, const char *option, int fd)
@@ -325,8 +383,7 @@ static int run_add_guest(struct launch *launch, const struct run_options *option
 {
 	struct guest guest = {
 		.kernel = kernel, .argv = options->command, .env = (char **)options->env,
-		.env_count = options->env_count, .disks = options->disks,
-		.sockets = (char **)options->socket, .socket_count = options->sockets,
+		.env_count = options->env_count, .types = options->types,
 		.terminals = session_terminals(),
 	};
 	int fd = guest_pack(&guest);
@@ -337,10 +394,20 @@ static int run_add_guest(struct launch *launch, const struct run_options *option
 	return 0;
 }
 
+/* Nothing, where there is no value. */
+static void run_add_value(struct launch *launch, const char *option, const char *value)
+{
+	if (!value)
+		return;
+	launch_add(launch, "--%s", option);
+	launch_add(launch, "%s", value);
+}
+
 static void run_add_machine(struct launch *launch, const struct run_options *options)
 {
-	launch_add(launch, "--device");
-	launch_add(launch, "%s", options->node);
+	run_add_value(launch, "device", options->node);
+	run_add_value(launch, "uid", options->uid);
+	run_add_value(launch, "gid", options->gid);
 	launch_add(launch, "--mem");
 	launch_add(launch, "%lluK", (unsigned long long)(options->memory >> 10));
 	launch_add(launch, "--cpus");
@@ -349,10 +416,8 @@ static void run_add_machine(struct launch *launch, const struct run_options *opt
 	launch_add(launch, "%s%s%s", options->command ? RUN_APPEND_COMMAND : RUN_APPEND_CONSOLE,
 		   *options->append ? " " : "", options->append);
 	launch_add(launch, "--rng");
-	for (unsigned int i = 0; i < options->sockets; i++) {
-		launch_add(launch, "--device-socket");
-		launch_add(launch, "%s", options->socket[i]);
-	}
+	for (unsigned int i = 0; i < options->devices; i++)
+		run_add_value(launch, options->device[i].option, options->device[i].value);
 }
 
 static int run_status(int err)
@@ -372,7 +437,8 @@ static int run_machine(const struct run_options *options)
 	struct kernel kernel;
 	int err;
 
-	if (run_check_node(options->node) || kernel_open(options->kernel, &kernel))
+	if (run_check_node(options->node) || run_check_disks(options) ||
+	    kernel_open(options->kernel, &kernel))
 		return STATUS_FAILED;
 	launch_init(&launch);
 	run_add_machine(&launch, options);
@@ -384,9 +450,6 @@ static int run_machine(const struct run_options *options)
 		return STATUS_FAILED;
 	}
 	run_add_file(&launch, "kernel", kernel.fd);
-	for (unsigned int i = 0; i < options->disks; i++)
-		if (run_add_disk(&launch, &options->disk[i]))
-			return STATUS_FAILED;
 	err = options->command ? session_run(&launch) : console_run(&launch);
 	return err < 0 ? STATUS_FAILED : err;
 }

@@ -54,7 +54,6 @@
  * @end: the first byte that the kernel does not need to itself before it reads the memory map
  */
 struct boot_kernel {
-	int fd;
 	struct setup_header header;
 	uint64_t payload;
 	uint64_t size;
@@ -67,31 +66,50 @@ static unsigned long long boot_mib(uint64_t bytes)
 	return (bytes + (1 << 20) - 1) >> 20;
 }
 
-static int boot_open(const char *what, const char *path, int *ret_fd, uint64_t *ret_size)
+static int file_open(struct boot_file *file, const char *what)
 {
-	int err, fd = fd_open(path, O_RDONLY);
+	int err;
 
-	if (fd < 0) {
-		log_error("cannot open %s %s: %s", what, path, strerror(-fd));
-		return fd;
+	file->fd = -1;
+	if (!file->path)
+		return 0;
+	file->fd = fd_open(file->path, O_RDONLY);
+	if (file->fd < 0) {
+		log_error("cannot open %s %s: %s", what, file->path, strerror(-file->fd));
+		return file->fd;
 	}
-	err = fd_size(fd, ret_size);
-	if (err) {
-		log_error("%s %s is not a regular file", what, path);
-		fd_close(fd);
-		return err;
-	}
-	*ret_fd = fd;
-	return 0;
+	err = fd_size(file->fd, &file->size);
+	if (err)
+		log_error("%s %s is not a regular file", what, file->path);
+	return err;
 }
 
-static int boot_read(const char *what, const char *path, int fd, void *to, uint64_t len,
-		     uint64_t offset)
+int boot_open(struct boot_image *image)
 {
-	int err = fd_pread_full(fd, to, len, offset);
+	int err = file_open(&image->kernel, "kernel");
+	int also = file_open(&image->initrd, "initrd");
+
+	if (!err && !also)
+		return 0;
+	boot_close(image);
+	return err ? err : also;
+}
+
+void boot_close(struct boot_image *image)
+{
+	fd_close(image->kernel.fd);
+	fd_close(image->initrd.fd);
+	image->kernel.fd = -1;
+	image->initrd.fd = -1;
+}
+
+static int file_load(const struct boot_file *file, const char *what, const struct memory *memory,
+		     uint64_t gpa, uint64_t len, uint64_t offset)
+{
+	int err = memory_load(memory, gpa, len, file->fd, offset);
 
 	if (err)
-		log_error("cannot read %s %s: %s", what, path,
+		log_error("cannot read %s %s: %s", what, file->path,
 			  err == -ENODATA ? "it is cut short" : strerror(-err));
 	return err;
 }
@@ -115,29 +133,29 @@ static const char *boot_header_fault(const struct setup_header *header)
 	return NULL;
 }
 
-static int boot_inspect(struct boot_kernel *kernel, const char *path, uint64_t file_size)
+static int boot_inspect(struct boot_kernel *kernel, const struct boot_file *file)
 {
 	struct setup_header *header = &kernel->header;
 	unsigned int sectors;
 	const char *fault;
 	int err;
 
-	err = fd_pread_full(kernel->fd, header, sizeof(*header), BOOT_HEADER);
+	err = fd_pread_full(file->fd, header, sizeof(*header), BOOT_HEADER);
 	if (err && err != -ENODATA) {
-		log_error("cannot read kernel %s: %s", path, strerror(-err));
+		log_error("cannot read kernel %s: %s", file->path, strerror(-err));
 		return err;
 	}
 	fault = err ? "is not a bzImage; name a kernel as /boot/vmlinuz-*" :
 		      boot_header_fault(header);
 	sectors = header->setup_sects ? header->setup_sects : BOOT_SETUP_DEFAULT;
 	kernel->payload = (sectors + 1) * BOOT_SECTOR;
-	if (!fault && file_size <= kernel->payload)
+	if (!fault && file->size <= kernel->payload)
 		fault = "is cut short";
 	if (fault) {
-		log_error("kernel %s %s", path, fault);
+		log_error("kernel %s %s", file->path, fault);
 		return -ENOEXEC;
 	}
-	kernel->size = file_size - kernel->payload;
+	kernel->size = file->size - kernel->payload;
 	return 0;
 }
 
@@ -164,21 +182,15 @@ static int boot_place(struct boot_kernel *kernel, const struct memory *memory, c
 }
 
 static int boot_load_kernel(struct boot_kernel *kernel, const struct memory *memory,
-			    const char *path)
+			    const struct boot_file *file)
 {
-	uint64_t file_size;
-	int err = boot_open("kernel", path, &kernel->fd, &file_size);
+	int err = boot_inspect(kernel, file);
 
-	if (err)
-		return err;
-	err = boot_inspect(kernel, path, file_size);
 	if (!err)
-		err = boot_place(kernel, memory, path);
+		err = boot_place(kernel, memory, file->path);
 	if (!err)
-		err = boot_read("kernel", path, kernel->fd,
-				memory_at(memory, kernel->base, kernel->size), kernel->size,
+		err = file_load(file, "kernel", memory, kernel->base, kernel->size,
 				kernel->payload);
-	fd_close(kernel->fd);
 	return err;
 }
 
@@ -202,21 +214,17 @@ static int boot_place_initrd(const struct boot_kernel *kernel, const struct memo
 }
 
 static int boot_load_initrd(const struct boot_kernel *kernel, const struct memory *memory,
-			    const char *path, struct boot_params *params)
+			    const struct boot_file *file, struct boot_params *params)
 {
-	uint64_t size, base;
-	int fd, err = boot_open("initrd", path, &fd, &size);
+	uint64_t base;
+	int err = boot_place_initrd(kernel, memory, file->path, file->size, &base);
 
-	if (err)
-		return err;
-	err = boot_place_initrd(kernel, memory, path, size, &base);
-	if (!err && size)
-		err = boot_read("initrd", path, fd, memory_at(memory, base, size), size, 0);
+	if (!err && file->size)
+		err = file_load(file, "initrd", memory, base, file->size, 0);
 	if (!err) {
 		params->hdr.ramdisk_image = base;
-		params->hdr.ramdisk_size = size;
+		params->hdr.ramdisk_size = file->size;
 	}
-	fd_close(fd);
 	return err;
 }
 
@@ -316,18 +324,18 @@ int boot_load(const struct memory *memory, const struct boot_image *image,
 	      struct boot_entry *ret_entry)
 {
 	struct boot_params *params = memory_at(memory, LAYOUT_BOOT_PARAMS, sizeof(*params));
-	struct boot_kernel kernel = { .fd = -1 };
+	struct boot_kernel kernel = { 0 };
 	int err;
 
-	err = boot_load_kernel(&kernel, memory, image->kernel);
+	err = boot_load_kernel(&kernel, memory, &image->kernel);
 	if (err)
 		return err;
 	boot_set_params(params, &kernel);
 	params->acpi_rsdp_addr = image->acpi_rsdp;
 	boot_set_e820(params, memory);
 	err = boot_set_cmdline(&kernel, memory, image->cmdline, params);
-	if (!err && image->initrd)
-		err = boot_load_initrd(&kernel, memory, image->initrd, params);
+	if (!err && image->initrd.path)
+		err = boot_load_initrd(&kernel, memory, &image->initrd, params);
 	if (err)
 		return err;
 	boot_set_page_tables(memory);

@@ -6,16 +6,23 @@
 
 struct memory;
 
+/* Open where there is a @path. */
+struct boot_file {
+	const char *path;
+	int fd;
+	uint64_t size;
+};
+
 /**
  * struct boot_image - what a guest is started from
- * @kernel: path of a bzImage
- * @initrd: path, or NULL
+ * @kernel: a bzImage
+ * @initrd: its path may be NULL
  * @cmdline: the kernel's command line
  * @acpi_rsdp: where the ACPI tables start
  */
 struct boot_image {
-	const char *kernel;
-	const char *initrd;
+	struct boot_file kernel;
+	struct boot_file initrd;
 	const char *cmdline;
 	uint64_t acpi_rsdp;
 };
@@ -27,6 +34,12 @@ struct boot_entry {
 	uint64_t rip;
 	uint64_t rsi;
 };
+
+/* Open both files, and nothing more. Says itself what failed. Return: 0 or a negative errno. */
+int boot_open(struct boot_image *image);
+
+/* Fine after an open that failed, and a second time. */
+void boot_close(struct boot_image *image);
 
 /* Fill guest memory. Says itself what failed. Return: 0 or a negative errno. */
 int boot_load(const struct memory *memory, const struct boot_image *image,

@@ -60,15 +60,19 @@ static int test_load(const struct setup_header *header, size_t size, const char 
 		     const char *cmdline)
 {
 	struct boot_image image = {
-		.kernel = test_file(header, size), .initrd = initrd, .cmdline = cmdline,
-		.acpi_rsdp = LAYOUT_ACPI,
+		.kernel = { .path = test_file(header, size) }, .initrd = { .path = initrd },
+		.cmdline = cmdline, .acpi_rsdp = LAYOUT_ACPI,
 	};
 	struct boot_entry entry = { 0 };
-	int err = boot_load(&memory, &image, &entry);
+	int err = boot_open(&image);
+
+	if (!err)
+		err = boot_load(&memory, &image, &entry);
+	boot_close(&image);
 
 	check(err || (entry.rip == TEST_BASE + 0x200 && entry.rsi == LAYOUT_BOOT_PARAMS),
 	      "no entry but the right one");
-	close(atoi(image.kernel + strlen("/proc/self/fd/")));
+	close(atoi(image.kernel.path + strlen("/proc/self/fd/")));
 	return err;
 }
 

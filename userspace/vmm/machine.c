@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * The machine: which parts it has, and in which order they come up; they go down in the reverse.
+ * First all is opened that there is a path for. Then the process gives up its rights (confine.c), and
+ * only then looks at what others have made: the kernel image, what devices say.
  *
  * Threads: one a vCPU, one for the serial port, one for those interrupts of virtio devices that the
  * kernel does not send by itself, one a device, and the main one, which waits for the end. Nothing
@@ -11,6 +13,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -22,9 +25,11 @@
 #include "userspace/lib/log.h"
 #include "userspace/vmm/acpi.h"
 #include "userspace/vmm/boot.h"
+#include "userspace/vmm/confine.h"
 #include "userspace/vmm/machine.h"
 #include "userspace/vmm/options.h"
 #include "userspace/vmm/power.h"
+#include "userspace/vmm/supervisor.h"
 #include "userspace/vmm/vhost_device.h"
 #include "userspace/vmm/vhost_isolation.h"
 #include "userspace/vmm/virtio_pci.h"
@@ -45,12 +50,35 @@ static int machine_add_virtio(struct machine *machine, struct device *dev)
 	return err;
 }
 
-static int machine_add_disk(struct machine *machine, const struct options_disk *disk)
+/* Nobody else has it, unless all only read it; as moat-blk locks it. */
+static int machine_lock_disk(const struct options_device *disk, int fd)
 {
-	struct blk_options options = {
-		.direct_fd = -1, .read_only = disk->read_only, .queues = 1,
+	if (!flock(fd, (disk->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB))
+		return 0;
+	log_error("disk %s is in use by another machine: end that, or give ,ro to both",
+		  disk->path);
+	return -errno;
+}
+
+static int machine_make_disk(const struct options_device *disk, int fd, struct device **ret)
+{
+	const struct blk_options options = {
+		.fd = fd, .direct_fd = -1, .read_only = disk->read_only, .queues = 1,
 	};
-	struct device *dev;
+	int err = machine_lock_disk(disk, fd);
+
+	if (err)
+		return err;
+	err = blk_create(&options, ret);
+	if (err)
+		log_error("disk %s cannot be used: %s%s", disk->path, strerror(-err),
+			  err == -ENOSYS || err == -EPERM ?
+			  "; it takes io_uring, which this host does not allow" : "");
+	return err;
+}
+
+static int machine_open_disk(const struct options_device *disk, struct device **ret)
+{
 	int err, fd = fd_open(disk->path, disk->read_only ? O_RDONLY : O_RDWR);
 
 	if (fd < 0) {
@@ -59,27 +87,22 @@ static int machine_add_disk(struct machine *machine, const struct options_disk *
 			  "; with ,ro behind it, it is only read" : "");
 		return fd;
 	}
-	options.fd = fd;
-	err = blk_create(&options, &dev);
-	if (err) {
-		log_error("disk %s cannot be used: %s%s", disk->path, strerror(-err),
-			  err == -ENOSYS || err == -EPERM ?
-			  "; it takes io_uring, which this host does not allow" : "");
+	err = machine_make_disk(disk, fd, ret);
+	if (err)
 		fd_close(fd);
-		return err;
-	}
-	return machine_add_virtio(machine, dev);
+	return err;
 }
 
-static int machine_add_socket(struct machine *machine, const struct options_socket *socket)
+static int machine_add_process(struct machine *machine, struct supervisor_link *link)
 {
 	const struct vhost_isolation isolation = {
-		.ops = socket->isolation, .memory = &machine->memory, .vm = machine->vm.fd,
+		.ops = link->device->isolation, .memory = &machine->memory, .vm = machine->vm.fd,
 	};
 	struct device *dev;
 	int event, err;
 
-	err = vhost_device_create(socket->type, socket->path, &isolation, &dev);
+	err = vhost_device_create(vhost_type_find(link->device->type), &link->origin, &isolation,
+				  &dev);
 	if (err)
 		return err;
 	event = vhost_device_config_event(dev);
@@ -89,8 +112,19 @@ static int machine_add_socket(struct machine *machine, const struct options_sock
 	err = virtio_pci_watch_config(machine->virtio[machine->virtio_count - 1], &machine->loop,
 				      event);
 	if (err)
-		log_error("cannot wait for the device at %s: %s", socket->path, strerror(-err));
+		log_error("cannot wait for %s: %s", link->origin.name, strerror(-err));
 	return err;
+}
+
+/* The transport takes the disk over, whether it succeeds or not. */
+static int machine_add_device(struct machine *machine, struct supervisor *supervisor,
+			      unsigned int index)
+{
+	struct device *disk = machine->disk[index];
+
+	machine->disk[index] = NULL;
+	return disk ? machine_add_virtio(machine, disk) :
+	       machine_add_process(machine, &supervisor->link[index]);
 }
 
 static int machine_add_rng(struct machine *machine)
@@ -125,24 +159,29 @@ static int machine_add_console(struct machine *machine, int in, int out)
 	return machine_add_virtio(machine, dev);
 }
 
-static int machine_add_devices(struct machine *machine, const struct options *options)
+static int machine_start_loop(struct machine *machine, struct supervisor *supervisor)
+{
+	int err = supervisor_watch(supervisor, &machine->loop);
+
+	if (!err)
+		err = loop_start(&machine->loop, "interrupts");
+	if (err)
+		log_error("cannot start a thread: %s", strerror(-err));
+	return err;
+}
+
+static int machine_add_devices(struct machine *machine, const struct options *options,
+			       struct supervisor *supervisor)
 {
 	int err = 0;
 
-	for (unsigned int i = 0; i < options->disk_count && !err; i++)
-		err = machine_add_disk(machine, &options->disk[i]);
-	for (unsigned int i = 0; i < options->socket_count && !err; i++)
-		err = machine_add_socket(machine, &options->socket[i]);
+	for (unsigned int i = 0; i < options->device_count && !err; i++)
+		err = machine_add_device(machine, supervisor, i);
 	if (!err && options->console_in >= 0)
 		err = machine_add_console(machine, options->console_in, options->console_out);
 	if (!err && options->rng)
 		err = machine_add_rng(machine);
-	if (!err) {
-		err = loop_start(&machine->loop, "interrupts");
-		if (err)
-			log_error("cannot start a thread: %s", strerror(-err));
-	}
-	return err;
+	return err ? err : machine_start_loop(machine, supervisor);
 }
 
 static void machine_remove_devices(struct machine *machine)
@@ -199,17 +238,14 @@ static int machine_start_cpus(struct machine *machine, const struct boot_entry *
 	return 0;
 }
 
-static int machine_boot(struct machine *machine, const struct options *options)
+static int machine_boot(struct machine *machine)
 {
-	struct boot_image image = {
-		.kernel = options->kernel,
-		.initrd = options->initrd,
-		.cmdline = options->append,
-		.acpi_rsdp = acpi_build(&machine->memory, machine->vcpu_count),
-	};
 	struct boot_entry entry;
-	int err = boot_load(&machine->memory, &image, &entry);
+	int err;
 
+	machine->boot.acpi_rsdp = acpi_build(&machine->memory, machine->vcpu_count);
+	err = boot_load(&machine->memory, &machine->boot, &entry);
+	boot_close(&machine->boot);
 	return err ? err : machine_start_cpus(machine, &entry);
 }
 
@@ -261,17 +297,56 @@ static void machine_finish_events(struct machine *machine)
 	stop_finish(&machine->stop);
 }
 
-int machine_init(struct machine *machine, const struct options *options)
+static void machine_close_files(struct machine *machine)
+{
+	for (unsigned int i = 0; i < OPTIONS_DEVICES; i++)
+		if (machine->disk[i])
+			machine->disk[i]->ops->destroy(machine->disk[i]);
+	boot_close(&machine->boot);
+}
+
+/* What was handed over has a copy by now, and that is closed when it is not needed any more. */
+static void machine_close_handed(const char *path)
+{
+	int fd = path ? fd_number(path) : -1;
+
+	if (fd > STDERR_FILENO)
+		fd_close(fd);
+}
+
+/* All that there are paths for. */
+static int machine_open_files(struct machine *machine, const struct options *options)
 {
 	int err;
 
-	memset(machine, 0, sizeof(*machine));
-	err = vm_init(&machine->vm, options->node);
+	machine->boot = (struct boot_image){
+		.kernel = { .path = options->kernel }, .initrd = { .path = options->initrd },
+		.cmdline = options->append,
+	};
+	err = boot_open(&machine->boot);
+	for (unsigned int i = 0; i < options->device_count && !err; i++)
+		if (!options->device[i].isolation)
+			err = machine_open_disk(&options->device[i], &machine->disk[i]);
+	if (err) {
+		machine_close_files(machine);
+		return err;
+	}
+	machine_close_handed(options->kernel);
+	machine_close_handed(options->initrd);
+	for (unsigned int i = 0; i < options->device_count; i++)
+		if (!options->device[i].isolation)
+			machine_close_handed(options->device[i].path);
+	return 0;
+}
+
+/* From the sandbox on. */
+static int machine_build(struct machine *machine, const struct options *options,
+			 struct supervisor *supervisor)
+{
+	int err = memory_init(&machine->memory, options->memory);
+
 	if (err)
 		return err;
-	err = memory_init(&machine->memory, options->memory);
-	if (err)
-		goto finish_vm;
 	err = vm_set_memory(&machine->vm, &machine->memory);
 	if (err)
 		goto finish_memory;
@@ -281,13 +356,13 @@ int machine_init(struct machine *machine, const struct options *options)
 	err = machine_add_board(machine, options);
 	if (err)
 		goto finish_events;
-	err = machine_add_devices(machine, options);
+	err = machine_add_devices(machine, options, supervisor);
 	if (err)
 		goto remove_devices;
 	err = machine_add_cpus(machine, options->cpus);
 	if (err)
 		goto remove_cpus;
-	err = machine_boot(machine, options);
+	err = machine_boot(machine);
 	if (err)
 		goto stop_cpus;
 	return 0;
@@ -305,6 +380,27 @@ finish_events:
 	machine_finish_events(machine);
 finish_memory:
 	memory_finish(&machine->memory);
+	return err;
+}
+
+int machine_init(struct machine *machine, const struct options *options,
+		 struct supervisor *supervisor)
+{
+	int err;
+
+	memset(machine, 0, sizeof(*machine));
+	err = vm_init(&machine->vm, options->node);
+	if (err)
+		return err;
+	err = machine_open_files(machine, options);
+	if (err)
+		goto finish_vm;
+	err = confine(options->uid, options->gid);
+	if (!err)
+		err = machine_build(machine, options, supervisor);
+	if (!err)
+		return 0;
+	machine_close_files(machine);
 finish_vm:
 	vm_finish(&machine->vm);
 	return err;

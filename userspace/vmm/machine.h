@@ -3,9 +3,11 @@
 #define VMM_MACHINE_H
 
 #include "userspace/lib/loop.h"
+#include "userspace/vmm/boot.h"
 #include "userspace/vmm/bus.h"
 #include "userspace/vmm/ioapic.h"
 #include "userspace/vmm/memory.h"
+#include "userspace/vmm/options.h"
 #include "userspace/vmm/pci.h"
 #include "userspace/vmm/rtc.h"
 #include "userspace/vmm/serial.h"
@@ -13,20 +15,25 @@
 #include "userspace/vmm/vcpu.h"
 #include "userspace/vmm/vm.h"
 
-struct options;
+struct device;
+struct supervisor;
 struct virtio_pci;
 
-/* Disks, devices of other processes, an entropy source, a console. */
-#define MACHINE_VIRTIO	(16 + 8 + 2)
+/* Those that can be processes, an entropy source, a console. */
+#define MACHINE_VIRTIO	(OPTIONS_DEVICES + 2)
 
 /**
  * struct machine - a whole virtual machine
+ * @boot: what it is started from
+ * @disk: those of the options' devices that are threads here, until they are in the machine
  * @loop: waits for what devices have to say
  * @virtio: the first virtio_count are in use
  * @vcpu: the first vcpu_count are in use
  */
 struct machine {
 	struct vm vm;
+	struct boot_image boot;
+	struct device *disk[OPTIONS_DEVICES];
 	struct memory memory;
 	struct bus pio;
 	struct bus mmio;
@@ -43,8 +50,15 @@ struct machine {
 	struct vcpu *vcpu;
 };
 
-/* Build it, ready to run. Says itself what failed. Return: 0 or a negative errno. */
-int machine_init(struct machine *machine, const struct options *options);
+/**
+ * machine_init - build it, ready to run
+ * @supervisor: of its devices; must stay
+ *
+ * On the way the process gives up its rights: see confine.h. So there is one machine in a process.
+ * Says itself what failed. Return: 0 or a negative errno.
+ */
+int machine_init(struct machine *machine, const struct options *options,
+		 struct supervisor *supervisor);
 
 /**
  * machine_run - run it until it ends

@@ -10,6 +10,8 @@
 #include "userspace/lib/log.h"
 #include "userspace/vmm/machine.h"
 #include "userspace/vmm/options.h"
+#include "userspace/vmm/program.h"
+#include "userspace/vmm/supervisor.h"
 
 #define STATUS_FAILED	1
 #define STATUS_USAGE	2
@@ -21,6 +23,7 @@ static int main_signals(void)
 	int fd;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
@@ -34,6 +37,7 @@ static int main_signals(void)
 
 int main(int argc, char **argv)
 {
+	static struct supervisor supervisor;
 	static struct machine machine;
 	struct options options;
 	int err, signals, status;
@@ -47,12 +51,14 @@ int main(int argc, char **argv)
 	signals = main_signals();
 	if (signals < 0)
 		return STATUS_FAILED;
-	if (machine_init(&machine, &options)) {
+	if (supervisor_start(&supervisor, &options, programs) ||
+	    machine_init(&machine, &options, &supervisor)) {
 		status = STATUS_FAILED;
 	} else {
 		status = machine_run(&machine, signals);
 		machine_finish(&machine);
 	}
+	supervisor_finish(&supervisor);
 	fd_close(signals);
 	return status;
 }

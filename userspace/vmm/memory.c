@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
 
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
@@ -63,6 +65,30 @@ void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t len)
 			return (char *)region->hva + offset;
 	}
 	return NULL;
+}
+
+/* Where it is in the memfd. */
+static uint64_t memory_offset(const struct memory *memory, uint64_t gpa)
+{
+	return gpa < MEMORY_HIGH ? gpa : gpa - MEMORY_HIGH + memory_low_end(memory);
+}
+
+int memory_load(const struct memory *memory, uint64_t gpa, uint64_t len, int fd, uint64_t offset)
+{
+	off_t from = offset;
+
+	if (lseek(memory->fd, memory_offset(memory, gpa), SEEK_SET) < 0)
+		return -errno;
+	while (len) {
+		ssize_t n = sendfile(memory->fd, fd, &from, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -ENODATA;
+		len -= n;
+	}
+	return 0;
 }
 
 uint64_t memory_gpa(const struct memory *memory, const void *hva)

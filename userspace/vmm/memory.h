@@ -25,6 +25,16 @@ void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t len);
 /* The other way, for what is in there. */
 uint64_t memory_gpa(const struct memory *memory, const void *hva);
 
+/**
+ * memory_load - copy a file into RAM
+ * @gpa: where to; with @len, RAM of one region
+ *
+ * The kernel does it, page for page, with no page fault here. Not once others have the memory.
+ *
+ * Return: 0 or a negative errno; -ENODATA where the file ends first.
+ */
+int memory_load(const struct memory *memory, uint64_t gpa, uint64_t len, int fd, uint64_t offset);
+
 /* End of the RAM below the PCI hole. */
 uint64_t memory_low_end(const struct memory *memory);
 

@@ -18,6 +18,8 @@
 #define OPTIONS_MEMORY_MIN	(2ULL << 20)
 #define OPTIONS_MEMORY_MAX	(1ULL << 40)
 #define OPTIONS_PAGE		4096
+/* Of a disk whose isolation is not said. */
+#define OPTIONS_DISK_ISOLATION	NULL
 #define OPTIONS_CPUS_MAX	255	/* an interrupt message can name no more APIC ids */
 
 static const char options_help[] =
@@ -31,18 +33,26 @@ static const char options_help[] =
 "  --cpus N               virtual CPUs, 1 by default\n"
 "  --serial IN,OUT        descriptors of the serial port; 0,1 by default\n"
 "  --serial none          what it says is lost\n"
-"  --disk PATH[,ro]       a virtio block device; may be repeated\n"
+"  --disk PATH[,ro][,direct][,isolation=grant|shared]\n"
+"                         a virtio block device. With an isolation it is a process, moat-blk, which\n"
+"                         sees what is in its requests (grant), or all of the guest's memory (shared),\n"
+"                         and is started again where it ends. direct: past the host's page cache,\n"
+"                         which takes a process\n"
+"  --net TAP[,mac=MAC][,isolation=grant|shared]\n"
+"                         a virtio network device on a tap, by its name, that moat-net serves\n"
 "  --device-socket TYPE,PATH[,isolation=grant|shared]\n"
-"                         a virtio device that the vhost-user back end listening there serves; it\n"
-"                         sees what is in its requests (grant, the default), or all of the guest's\n"
-"                         memory (shared). TYPE: blk, net, rng, console, fs, vsock; may be repeated\n"
+"                         a virtio device that the vhost-user back end listening there serves.\n"
+"                         TYPE: blk, net, rng, console, fs, vsock\n"
 "  --console FD | IN,OUT  a virtio console on these descriptors\n"
 "  --rng                  a virtio entropy source\n"
 "  --device NODE          node to use; MOAT_DEVICE or /dev/moat by default\n"
 "  --name NAME            name of the machine, for messages\n"
+"  --uid N, --gid N       run as that user and group, and so do the processes of devices; by default\n"
+"                         as the caller, without any rights of root's\n"
 "  --help                 this text\n"
 "\n"
-"A PATH of /proc/self/fd/N is the descriptor N that was handed over, itself.\n"
+"A PATH, or TAP, of /proc/self/fd/N is the descriptor N that was handed over, itself. Disks, networks\n"
+"and sockets may be repeated, and are in the machine in that order.\n"
 "\n"
 "Exit status: 0 when the guest powers off or asks for a reset; the byte that it wrote to I/O\n"
 "port 0xf4, which ends the machine at once; 1 when it crashed or something failed; 2 for a bad\n"
@@ -154,58 +164,161 @@ static int set_rng(struct options *options, char *value)
 	return 0;
 }
 
-/* The path is all before a last ",ro". */
-static int set_disk(struct options *options, char *value)
+static int set_id(const char *option, const char *value, uint32_t *ret_id)
 {
-	struct options_disk *disk;
-	size_t len = strlen(value);
+	uint64_t id;
 
-	if (options->disk_count == OPTIONS_DISKS)
-		return options_bad("disk", value, "one too many, 16 is the most");
-	disk = &options->disk[options->disk_count++];
-	if (len > 3 && !strcmp(value + len - 3, ",ro")) {
-		value[len - 3] = '\0';
-		disk->read_only = true;
-	}
-	disk->path = value;
+	if (parse_uint(value, 0, UINT32_MAX - 1, &id))
+		return options_bad(option, value, "give a number");
+	*ret_id = id;
 	return 0;
 }
 
-/* "...,isolation=NAME" at the end, which is cut off; else isolation=grant. NULL: it names none. */
-static const struct vhost_isolation_ops *options_isolation(char *value)
+static int set_uid(struct options *options, char *value)
+{
+	return set_id("uid", value, &options->uid);
+}
+
+static int set_gid(struct options *options, char *value)
+{
+	return set_id("gid", value, &options->gid);
+}
+
+/* What may come behind a device's path. False: the value is none. */
+
+static bool take_ro(struct options_device *device, const char *value)
+{
+	(void)value;
+	device->read_only = true;
+	return true;
+}
+
+static bool take_direct(struct options_device *device, const char *value)
+{
+	(void)value;
+	device->direct = true;
+	return true;
+}
+
+static bool take_mac(struct options_device *device, const char *value)
+{
+	device->mac = value;
+	return *value;
+}
+
+static bool take_isolation(struct options_device *device, const char *value)
 {
 	static const struct vhost_isolation_ops *const known[] = { &vhost_gate, &vhost_share };
-	char *isolation = strstr(value, ",isolation=");
 
-	if (!isolation)
-		return &vhost_gate;
-	*isolation = '\0';
-	isolation += strlen(",isolation=");
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-		if (!strcmp(known[i]->name, isolation))
-			return known[i];
+		if (!strcmp(known[i]->name, value)) {
+			device->isolation = known[i];
+			return true;
+		}
+	return false;
+}
+
+/* A word; or, with an = at its end, a name that has a value behind it. */
+struct suffix {
+	const char *name;
+	bool (*take)(struct options_device *device, const char *value);
+};
+
+static const struct suffix disk_suffixes[] = {
+	{ "ro", take_ro }, { "direct", take_direct }, { "isolation=", take_isolation }, { 0 },
+};
+
+static const struct suffix net_suffixes[] = {
+	{ "mac=", take_mac }, { "isolation=", take_isolation }, { 0 },
+};
+
+static const struct suffix socket_suffixes[] = { { "isolation=", take_isolation }, { 0 } };
+
+static const struct suffix *suffix_find(const struct suffix *suffix, const char *text)
+{
+	for (; suffix->name; suffix++) {
+		size_t len = strlen(suffix->name);
+
+		if (!strncmp(suffix->name, text, len) &&
+		    (!text[len] || suffix->name[len - 1] == '='))
+			return suffix;
+	}
 	return NULL;
+}
+
+/* From the end on; the path is all before, and may have commas of its own. */
+static int take_suffixes(struct options_device *device, char *value, const struct suffix *suffixes)
+{
+	const struct suffix *suffix;
+	char *comma;
+
+	while ((comma = strrchr(value, ',')) && (suffix = suffix_find(suffixes, comma + 1))) {
+		if (!suffix->take(device, comma + 1 + strlen(suffix->name)))
+			return -EINVAL;
+		*comma = '\0';
+	}
+	device->path = value;
+	return *value ? 0 : -EINVAL;
+}
+
+/* NULL, after a line: there are too many. */
+static struct options_device *options_add(struct options *options, const char *option,
+					  const char *value, struct options_device device)
+{
+	if (options->device_count == OPTIONS_DEVICES) {
+		options_bad(option, value, "one too many, 24 devices are the most");
+		return NULL;
+	}
+	options->device[options->device_count] = device;
+	return &options->device[options->device_count++];
+}
+
+static int set_disk(struct options *options, char *value)
+{
+	struct options_device *device = options_add(options, "disk", value, (struct options_device){
+		.type = "blk", .isolation = OPTIONS_DISK_ISOLATION,
+	});
+
+	if (!device)
+		return -EINVAL;
+	if (take_suffixes(device, value, disk_suffixes))
+		return options_bad("disk", value, "give PATH[,ro][,direct][,isolation=grant or shared]");
+	if (device->direct && !device->isolation)
+		return options_bad("disk", value, "direct takes ,isolation=grant or shared too");
+	return 0;
+}
+
+static int set_net(struct options *options, char *value)
+{
+	struct options_device *device = options_add(options, "net", value, (struct options_device){
+		.type = "net", .isolation = &vhost_gate,
+	});
+
+	if (!device)
+		return -EINVAL;
+	if (take_suffixes(device, value, net_suffixes))
+		return options_bad("net", value, "give TAP[,mac=MAC][,isolation=grant or shared]");
+	return 0;
 }
 
 static int set_device_socket(struct options *options, char *value)
 {
 	static const char wanted[] = "give TYPE,PATH or TYPE,PATH,isolation=grant or shared, with a "
 				     "TYPE of blk, net, rng, console, fs or vsock";
-	struct options_socket *socket = &options->socket[options->socket_count];
-	const struct vhost_isolation_ops *isolation = options_isolation(value);
+	struct options_device *device = options_add(options, "device-socket", value,
+		(struct options_device){ .listens = true, .isolation = &vhost_gate });
 	char *path = strchr(value, ',');
 
-	if (options->socket_count == OPTIONS_SOCKETS)
-		return options_bad("device-socket", value, "one too many, 8 is the most");
-	if (!path || !path[1] || !isolation)
+	if (!device)
+		return -EINVAL;
+	if (!path)
+		return options_bad("device-socket", value, wanted);
+	if (take_suffixes(device, path + 1, socket_suffixes))
 		return options_bad("device-socket", value, wanted);
 	*path = '\0';
-	*socket = (struct options_socket){
-		.type = vhost_type_find(value), .path = path + 1, .isolation = isolation,
-	};
-	if (!socket->type)
+	device->type = value;
+	if (!vhost_type_find(value))
 		return options_bad("device-socket", value, wanted);
-	options->socket_count++;
 	return 0;
 }
 
@@ -221,11 +334,14 @@ static const struct {
 	{ "cpus",	required_argument,	set_cpus },
 	{ "serial",	required_argument,	set_serial },
 	{ "disk",	required_argument,	set_disk },
+	{ "net",	required_argument,	set_net },
 	{ "device-socket", required_argument,	set_device_socket },
 	{ "console",	required_argument,	set_console },
 	{ "rng",	no_argument,		set_rng },
 	{ "device",	required_argument,	set_device },
 	{ "name",	required_argument,	set_name },
+	{ "uid",	required_argument,	set_uid },
+	{ "gid",	required_argument,	set_gid },
 	{ "help",	no_argument,		NULL },
 };
 
@@ -235,6 +351,10 @@ static int options_check(const struct options *options, int argc, char **argv)
 {
 	if (optind < argc) {
 		log_error("%s: not an option; see --help", argv[optind]);
+		return -EINVAL;
+	}
+	if ((options->uid == (uid_t)-1) != (options->gid == (gid_t)-1)) {
+		log_error("--uid and --gid go together");
 		return -EINVAL;
 	}
 	if (!options->kernel) {
@@ -290,6 +410,8 @@ int options_parse(struct options *options, int argc, char **argv)
 		.serial_out = 1,
 		.console_in = -1,
 		.console_out = -1,
+		.uid = -1,
+		.gid = -1,
 	};
 	return options_read(options, argc, argv);
 }

@@ -5,21 +5,28 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define OPTIONS_DISKS	16
-#define OPTIONS_SOCKETS	8
+#include <sys/types.h>
 
-struct vhost_type;
+#define OPTIONS_DEVICES	24
 
-struct options_disk {
+struct vhost_isolation_ops;
+
+/**
+ * struct options_device - a device that can be a process
+ * @type: as vhost_type_find() knows it
+ * @path: of a disk; the name of a tap; or where a back end listens. /proc/self/fd/N: a descriptor
+ * @listens: the last
+ * @mac: of a network device; NULL: any
+ * @isolation: what of the guest's memory it gets to see; NULL: it is a thread of the launcher's
+ */
+struct options_device {
+	const char *type;
 	const char *path;
-	bool read_only;
-};
-
-/* A device that another process is, and where it listens. */
-struct options_socket {
-	const struct vhost_type *type;
-	const char *path;
+	const char *mac;
 	const struct vhost_isolation_ops *isolation;
+	bool listens;
+	bool read_only;
+	bool direct;
 };
 
 /* The command line of moat-vmm. Strings are the command line's own. */
@@ -36,10 +43,10 @@ struct options {
 	int console_in;		/* -1: no console */
 	int console_out;
 	bool rng;
-	unsigned int disk_count;
-	struct options_disk disk[OPTIONS_DISKS];
-	unsigned int socket_count;
-	struct options_socket socket[OPTIONS_SOCKETS];
+	uid_t uid;		/* -1: stays */
+	gid_t gid;
+	unsigned int device_count;
+	struct options_device device[OPTIONS_DEVICES];
 };
 
 /**

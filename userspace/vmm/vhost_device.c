@@ -18,7 +18,6 @@
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -40,7 +39,6 @@
 #define VHOST_STEP_MS		5000
 #define VHOST_RETRY_MIN_MS	20
 #define VHOST_RETRY_MAX_MS	2000
-#define VHOST_HANDED_OVER	"/proc/self/fd/"
 
 /* Of a network device: what needs no control queue; and what is told by the configuration. */
 #define VHOST_NET_FEATURES	0x1fffbULL
@@ -87,7 +85,7 @@ static const struct vhost_type vhost_types[] = {
 /**
  * struct vhost_device - the device
  * @user: the connection
- * @path: where it leads
+ * @origin: where it comes from
  * @isolation: the queues
  * @socket, @requests: wait for the connection's two descriptors, while they are there
  * @timer: the time to try again
@@ -102,8 +100,7 @@ struct vhost_device {
 	struct device dev;
 	struct device_ops ops;
 	const struct vhost_type *type;
-	const char *path;
-	char name[64];
+	struct vhost_origin *origin;
 	struct vhost_user user;
 	struct vhost_isolation *isolation;
 	struct loop loop;
@@ -143,6 +140,10 @@ static void vhost_try_later(struct vhost_device *device)
 		},
 	};
 
+	if (device->origin->last) {
+		log_error("%s: there will be no other back end", device->origin->name);
+		return;
+	}
 	timerfd_settime(device->timer.fd, 0, &when, NULL);
 	device->retry_ms *= 2;
 	if (device->retry_ms > VHOST_RETRY_MAX_MS)
@@ -150,20 +151,20 @@ static void vhost_try_later(struct vhost_device *device)
 }
 
 /*
- * The connection is of no use any more, which has been said. Who was there for a while is looked for
- * at once; who comes only to go is not, and does not fill the log.
+ * The connection is of no use any more, which has been said. Who was there for a while, or of use, is
+ * looked for at once; who comes only to go is not, and does not fill the log.
  */
 static void vhost_lose(struct vhost_device *device)
 {
-	device->isolation->ops->lost(device->isolation);
-	if (clock_ms() - device->since > VHOST_RETRY_MAX_MS)
+	struct vhost_isolation *isolation = device->isolation;
+	bool good = isolation->ops->progressed(isolation);
+
+	isolation->ops->lost(isolation);
+	if (good || clock_ms() - device->since > VHOST_RETRY_MAX_MS)
 		device->retry_ms = VHOST_RETRY_MIN_MS;
 	device->since = INT64_MAX;
 	vhost_user_disconnect(&device->user);
-	if (!strncmp(device->path, VHOST_HANDED_OVER, strlen(VHOST_HANDED_OVER)))
-		log_error("%s: the connection was handed over, there is no other", device->name);
-	else
-		vhost_try_later(device);
+	vhost_try_later(device);
 }
 
 /* The back end does what it must not. */
@@ -222,7 +223,7 @@ static int vhost_compare(const struct vhost_device *device)
 		lacks = "queues";
 	if (!lacks)
 		return 0;
-	log_error("%s: the back end lacks %s that the one before had", device->name, lacks);
+	log_error("%s: the back end lacks %s that the one before had", device->origin->name, lacks);
 	return -ENOTSUP;
 }
 
@@ -256,7 +257,7 @@ static int vhost_return(struct vhost_device *device)
 		err = vhost_watch(device);
 	if (err)
 		return err;
-	log_error("%s: a back end is there again, and has %u requests to serve", device->name,
+	log_error("%s: a back end is there again, and has %u requests to serve", device->origin->name,
 		  outstanding);
 	device->since = clock_ms();
 	if (changed)
@@ -269,13 +270,16 @@ static void vhost_timer_ready(struct loop_source *source)
 	struct vhost_device *device = (struct vhost_device *)((char *)source -
 				       offsetof(struct vhost_device, timer));
 	uint64_t times;
+	int fd;
 
 	if (read(source->fd, &times, sizeof(times)) != sizeof(times))
 		return;
 	pthread_mutex_lock(&device->lock);
-	if (vhost_user_connect(&device->user, device->path)) {
+	fd = device->origin->connect(device->origin);
+	if (fd < 0) {
 		vhost_try_later(device);
 	} else {
+		vhost_user_connect(&device->user, fd);
 		vhost_user_begin(&device->user, VHOST_STEP_MS);
 		if (vhost_return(device))
 			vhost_lose(device);
@@ -418,7 +422,7 @@ static int vhost_init(struct vhost_device *device)
 	return err ? err : loop_start(&device->loop, device->ops.name);
 }
 
-static struct vhost_device *vhost_alloc(const struct vhost_type *type, const char *path)
+static struct vhost_device *vhost_alloc(const struct vhost_type *type, struct vhost_origin *origin)
 {
 	struct vhost_device *device = calloc(1, sizeof(*device));
 
@@ -428,11 +432,10 @@ static struct vhost_device *vhost_alloc(const struct vhost_type *type, const cha
 		free(device);
 		return NULL;
 	}
-	snprintf(device->name, sizeof(device->name), "%s %s", type->name, path);
 	device->dev.ops = &device->ops;
 	device->type = type;
-	device->path = path;
-	device->user = (struct vhost_user){ .name = device->name, .socket = -1, .requests = -1 };
+	device->origin = origin;
+	device->user = (struct vhost_user){ .name = origin->name, .socket = -1, .requests = -1 };
 	device->socket.ready = vhost_socket_ready;
 	device->requests.ready = vhost_requests_ready;
 	device->timer = (struct loop_source){ .fd = -1, .ready = vhost_timer_ready };
@@ -477,7 +480,7 @@ static int vhost_adopt(struct vhost_device *device, const struct vhost_isolation
 	if (vhost_user_has(&device->user, VHOST_USER_PROTOCOL_F_CONFIG))
 		device->ops.config_size = type->config_size;
 	device->features = vhost_offers(device, wanted->ops);
-	setup.name = device->name;
+	setup.name = device->origin->name;
 	setup.loop = &device->loop;
 	setup.lock = &device->lock;
 	setup.lose = vhost_lose_blamed;
@@ -489,13 +492,12 @@ static int vhost_adopt(struct vhost_device *device, const struct vhost_isolation
 
 static int vhost_first(struct vhost_device *device, const struct vhost_isolation *wanted)
 {
+	int err, fd = device->origin->connect(device->origin);
 	bool changed;
-	int err = vhost_user_connect(&device->user, device->path);
 
-	if (err) {
-		log_error("%s: cannot connect to a back end: %s", device->name, strerror(-err));
-		return err;
-	}
+	if (fd < 0)
+		return fd;
+	vhost_user_connect(&device->user, fd);
 	vhost_user_begin(&device->user, VHOST_STEP_MS);
 	err = vhost_user_negotiate(&device->user);
 	if (!err)
@@ -507,18 +509,18 @@ static int vhost_first(struct vhost_device *device, const struct vhost_isolation
 	device->since = clock_ms();
 	err = vhost_init(device);
 	if (err)
-		log_error("%s: %s", device->name, strerror(-err));
+		log_error("%s: %s", device->origin->name, strerror(-err));
 	return err;
 }
 
-int vhost_device_create(const struct vhost_type *type, const char *path,
+int vhost_device_create(const struct vhost_type *type, struct vhost_origin *origin,
 			const struct vhost_isolation *isolation, struct device **ret)
 {
-	struct vhost_device *device = vhost_alloc(type, path);
+	struct vhost_device *device = vhost_alloc(type, origin);
 	int err = -ENOMEM;
 
 	if (!device) {
-		log_error("%s %s: %s", type->name, path, strerror(ENOMEM));
+		log_error("%s: %s", origin->name, strerror(ENOMEM));
 		return err;
 	}
 	err = vhost_first(device, isolation);

@@ -2,6 +2,8 @@
 #ifndef VMM_VHOST_DEVICE_H
 #define VMM_VHOST_DEVICE_H
 
+#include <stdbool.h>
+
 struct device;
 struct vhost_isolation;
 
@@ -12,16 +14,28 @@ struct vhost_type;
 const struct vhost_type *vhost_type_find(const char *name);
 
 /**
+ * struct vhost_origin - where a device's back ends come from, one after the other
+ * @name: what messages call the device
+ * @last: there will be no other than the one that there is, if any
+ * @connect: get a connection to the next one. Return: it, or a negative errno, which has been said;
+ *	again and again the same need not be
+ */
+struct vhost_origin {
+	char name[64];
+	bool last;
+	int (*connect)(struct vhost_origin *origin);
+};
+
+/**
  * vhost_device_create - a virtio device whose queues another process serves
- * @path: where that process, the back end, listens; or /proc/self/fd/N, a connection to it, after
- *	the end of which there is no other. The string must stay
+ * @origin: of that process, the back end; called by one thread at a time. Must stay
  * @isolation: @ops, @memory and @vm of it, which must stay: what the back end gets to see
  *
  * The back end must be there by now. Later it may go, and another come.
  *
  * Return: 0 or a negative errno, which has been said.
  */
-int vhost_device_create(const struct vhost_type *type, const char *path,
+int vhost_device_create(const struct vhost_type *type, struct vhost_origin *origin,
 			const struct vhost_isolation *isolation, struct device **ret);
 
 /* An eventfd for virtio_pci_watch_config(), of the device's. */

@@ -107,6 +107,7 @@ struct gate_queue {
  * @memory: shared with the back end, GATE_STRIDE for each queue; NULL while there is none
  * @fd: of it
  * @window: its control descriptor is -1 where the node has no windows
+ * @progressed: the back end has given something back
  * @inflight: requests that the back end has
  * @lost: requests that the last back end had when it was lost
  * @suspects: requests that too many back ends have died with
@@ -117,6 +118,7 @@ struct gate {
 	uint8_t *memory;
 	int fd;
 	struct window window;
+	bool progressed;
 	unsigned int inflight;
 	unsigned int lost;
 	unsigned int suspects;
@@ -380,8 +382,10 @@ static int queue_turn(struct gate_queue *queue)
 	turn_change(queue, &turn);
 	turn_submit(queue, &turn);
 	turn_deliver(queue, &turn);
-	if (turn.done_count)
+	if (turn.done_count) {
 		queue->empty_calls = 0;
+		queue->gate->progressed = true;
+	}
 	return err ? err : turn.done_count || turn.fresh_count;
 }
 
@@ -562,6 +566,7 @@ static int gate_open(struct gate *gate)
 {
 	int err = gate_open_memory(gate);
 
+	gate->progressed = false;
 	gate->grant = ~0u;
 	if (!err && gate->base.vm >= 0) {
 		err = window_open(&gate->window, gate->base.vm, gate->base.count * GATE_PAGES);
@@ -622,8 +627,9 @@ static int gate_begin(struct gate *gate)
 static int gate_serve(struct vhost_isolation *isolation, struct vhost_user *user)
 {
 	struct gate *gate = (struct gate *)isolation;
+	const uint64_t shadow = VIRTQ_FEATURES & ~(1ULL << VIRTIO_F_RING_PACKED);
 	const uint64_t features = (isolation->features & VHOST_OWN_FEATURES) |
-		(user->features & (VIRTQ_FEATURES | 1ULL << VIRTIO_F_VERSION_1));
+		(user->features & (shadow | 1ULL << VIRTIO_F_VERSION_1));
 	int err = gate_open(gate);
 
 	if (!err)
@@ -639,6 +645,11 @@ static int gate_serve(struct vhost_isolation *isolation, struct vhost_user *user
 	if (!err)
 		err = vhost_user_sync(user);
 	return err ? err : gate_begin(gate);
+}
+
+static bool gate_progressed(const struct vhost_isolation *isolation)
+{
+	return ((const struct gate *)isolation)->progressed;
 }
 
 static void queue_take_back(struct gate_queue *queue)
@@ -862,6 +873,7 @@ const struct vhost_isolation_ops vhost_gate = {
 	.lacks = gate_lacks,
 	.start = gate_start,
 	.serve = gate_serve,
+	.progressed = gate_progressed,
 	.lost = gate_lost,
 	.blame = gate_blame,
 	.stop = gate_stop,

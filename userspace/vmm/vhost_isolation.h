@@ -67,6 +67,7 @@ struct vhost_isolation {
  * @start: the driver is ready: these are its rings. Whether a back end is there is another matter
  * @serve: have a back end serve the driver's rings, as the first since the start or as a successor.
  *	0, or a negative errno, which has been said: then lost() follows
+ * @progressed: has the back end that serves them done any request yet?
  * @lost: it is gone, or was dropped
  * @blame: and that by its own doing
  * @stop: undo the start. With a @user whose connection is down, or is lost, the rest is done all the
@@ -84,6 +85,7 @@ struct vhost_isolation_ops {
 	void (*start)(struct vhost_isolation *isolation, uint64_t features,
 		      const struct dev_vring *rings);
 	int (*serve)(struct vhost_isolation *isolation, struct vhost_user *user);
+	bool (*progressed)(const struct vhost_isolation *isolation);
 	void (*lost)(struct vhost_isolation *isolation);
 	void (*blame)(struct vhost_isolation *isolation);
 	int (*stop)(struct vhost_isolation *isolation, struct vhost_user *user);

@@ -51,6 +51,7 @@ struct vhost_share {
  * struct vhost_queue - a queue as the transport gave it
  * @source: waits for our own call, where rings are tracked
  * @served: a back end has had it since the driver set it up
+ * @begun: the index into the used ring when the last one got it
  */
 struct vhost_queue {
 	struct loop_source source;
@@ -58,6 +59,7 @@ struct vhost_queue {
 	struct dev_vring ring;
 	struct vring_track track;
 	bool served;
+	uint16_t begun;
 };
 
 static int share_set_memory(const struct vhost_share *share, struct vhost_user *user)
@@ -196,6 +198,7 @@ static int share_set_queue(struct vhost_share *share, struct vhost_user *user, u
 		return 0;
 	}
 	queue->served = true;
+	queue->begun = __atomic_load_n(&queue_used(queue)->idx, __ATOMIC_RELAXED);
 	return vhost_user_set_vring(user, index, &vring);
 }
 
@@ -226,6 +229,21 @@ static int share_serve(struct vhost_isolation *isolation, struct vhost_user *use
 		if (share->queue[i].ring.size)
 			queue_nudge(&share->queue[i]);
 	return err;
+}
+
+static bool share_progressed(const struct vhost_isolation *isolation)
+{
+	const struct vhost_share *share = (const struct vhost_share *)isolation;
+	bool progressed = false;
+
+	for (unsigned int i = 0; i < isolation->count && isolation->running; i++) {
+		const struct vhost_queue *queue = &share->queue[i];
+
+		if (queue->ring.size && queue->served)
+			progressed |= __atomic_load_n(&queue_used(queue)->idx, __ATOMIC_RELAXED) !=
+				      queue->begun;
+	}
+	return progressed;
 }
 
 /* All is where it outlives the back end; which request it may have died of, is not known. */
@@ -336,6 +354,7 @@ const struct vhost_isolation_ops vhost_share = {
 	.lacks = share_lacks,
 	.start = share_start,
 	.serve = share_serve,
+	.progressed = share_progressed,
 	.lost = share_lost,
 	.blame = share_lost,
 	.stop = share_stop,

@@ -10,12 +10,10 @@
  * Nothing waits longer than the caller's deadline, for reading or writing, whatever the pieces.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "userspace/lib/clock.h"
@@ -367,33 +365,9 @@ static int user_ask_number(struct vhost_user *user, uint32_t request, uint64_t *
 
 /* Connection */
 
-static int user_open(const char *path)
+void vhost_user_connect(struct vhost_user *user, int fd)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd;
-
-	if (!strncmp(path, "/proc/self/fd/", 14))
-		return fd_open(path, O_RDWR);
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (!connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		return fd;
-	fd_close(fd);
-	return -errno;
-}
-
-int vhost_user_connect(struct vhost_user *user, const char *path)
-{
-	int fd = user_open(path);
-
-	if (fd < 0)
-		return fd;
 	*user = (struct vhost_user){ .name = user->name, .socket = fd, .requests = -1 };
-	return 0;
 }
 
 void vhost_user_disconnect(struct vhost_user *user)

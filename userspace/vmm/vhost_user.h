@@ -65,13 +65,8 @@ struct vhost_user_vring {
 	int err;
 };
 
-/**
- * vhost_user_connect - connect; nothing is said yet
- * @path: a Unix socket, or /proc/self/fd/N for a connection that was handed over
- *
- * Return: 0 or a negative errno, which has not been said.
- */
-int vhost_user_connect(struct vhost_user *user, const char *path);
+/* From now on it is @fd that it speaks to, which it takes over; nothing is said yet. */
+void vhost_user_connect(struct vhost_user *user, int fd);
 
 /* Fine where there is no connection. */
 void vhost_user_disconnect(struct vhost_user *user);

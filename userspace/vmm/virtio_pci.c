@@ -123,6 +123,11 @@ static uint64_t virtio_features(struct virtio_pci *virtio)
 	return virtio->dev->ops->features(virtio->dev) | 1ULL << VIRTIO_F_VERSION_1;
 }
 
+static bool virtio_is_packed(const struct virtio_pci *virtio)
+{
+	return virtio->driver_features >> VIRTIO_F_RING_PACKED & 1;
+}
+
 static void virtio_interrupt(struct virtio_pci *virtio, uint16_t vector, uint8_t isr)
 {
 	if (virtio->msix.enabled)
@@ -225,22 +230,34 @@ static void virtio_reset(struct virtio_pci *virtio)
 	virtio_route(virtio);
 }
 
-/* Alignments and sizes: virtio 1.2, section 2.7 "Split Virtqueues". */
+static bool virtio_area_legal(const struct virtio_pci *virtio, uint64_t at, uint64_t len,
+			      unsigned int align)
+{
+	return !(at % align) && memory_at(virtio->memory, at, len);
+}
+
+/* Alignments and sizes: virtio 1.2, sections 2.7 "Split Virtqueues" and 2.8 "Packed Virtqueues". */
 static bool virtio_ring_legal(const struct virtio_pci *virtio, const struct dev_vring *ring)
 {
+	const bool packed = virtio_is_packed(virtio);
 	uint64_t size = ring->size;
 
-	return !(ring->desc % 16) && memory_at(virtio->memory, ring->desc, 16 * size) &&
-	       !(ring->avail % 2) && memory_at(virtio->memory, ring->avail, 6 + 2 * size) &&
-	       !(ring->used % 4) && memory_at(virtio->memory, ring->used, 6 + 8 * size);
+	return (packed || !(size & (size - 1))) &&
+	       virtio_area_legal(virtio, ring->desc, 16 * size, 16) &&
+	       virtio_area_legal(virtio, ring->avail, packed ? 4 : 6 + 2 * size, packed ? 4 : 2) &&
+	       virtio_area_legal(virtio, ring->used, packed ? 4 : 6 + 8 * size, 4);
 }
 
 static int virtio_collect(struct virtio_pci *virtio, struct dev_vring *rings)
 {
+	const uint16_t begin = virtio_is_packed(virtio) ? DEV_PACKED_START : 0;
+
 	for (unsigned int i = 0; i < virtio->queue_count; i++) {
 		const struct virtio_queue *queue = &virtio->queue[i];
 
 		rings[i] = queue->ring;
+		rings[i].next_avail = begin;
+		rings[i].next_used = begin;
 		if (!queue->enabled)
 			rings[i].size = 0;
 		else if (!virtio_ring_legal(virtio, &queue->ring))
@@ -401,7 +418,8 @@ static void virtio_set_high(uint64_t *address, uint32_t value)
 
 static void virtio_write_size(struct virtio_queue *queue, uint16_t size)
 {
-	if (size && !(size & (size - 1)) && size <= queue->virtio->dev->ops->queue_size_max)
+	if (size && (virtio_is_packed(queue->virtio) || !(size & (size - 1))) &&
+	    size <= queue->virtio->dev->ops->queue_size_max)
 		queue->ring.size = size;
 }
 

@@ -25,7 +25,7 @@
 
 #define TEST_SLOT	1	/* behind the bridge */
 #define TEST_BAR_MOVED	0xd0000000u
-#define TEST_FEATURES	0x21ULL
+#define TEST_FEATURES	(0x21ULL | 1ULL << VIRTIO_F_RING_PACKED)
 #define TEST_QUEUES	2
 #define TEST_MEMORY	(4 << 20)
 
@@ -255,7 +255,8 @@ static void driver_ok(void)
 	set_status(status() | VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
-#define GOOD_FEATURES	(TEST_FEATURES | 1ULL << VIRTIO_F_VERSION_1)
+#define GOOD_FEATURES	(0x21ULL | 1ULL << VIRTIO_F_VERSION_1)
+#define PACKED_FEATURES	(GOOD_FEATURES | 1ULL << VIRTIO_F_RING_PACKED)
 
 static void start_good(void)
 {
@@ -304,7 +305,7 @@ static void test_features(void)
 	check(status() & VIRTIO_CONFIG_S_FEATURES_OK, "features offered are accepted");
 	set_features(0);
 	bar_set(VIRTIO_PCI_COMMON_GFSELECT, 0, 4);
-	check(bar_get(VIRTIO_PCI_COMMON_GF, 4) == TEST_FEATURES,
+	check(bar_get(VIRTIO_PCI_COMMON_GF, 4) == (uint32_t)TEST_FEATURES,
 	      "features are fixed once accepted");
 	negotiate(GOOD_FEATURES | 2);
 	check(!(status() & VIRTIO_CONFIG_S_FEATURES_OK), "a feature not offered is refused");
@@ -323,6 +324,7 @@ static void test_start(void)
 	      fake.rings[0].avail == 0x20000 && fake.rings[0].used == 0x30000,
 	      "with the ring that was set up");
 	check(fake.rings[1].size == 0, "and none that was not");
+	check(!fake.rings[0].next_avail && !fake.rings[0].next_used, "from its beginning");
 	driver_ok();
 	check(fake.starts == 1, "DRIVER_OK again starts nothing");
 	bar_set(VIRTIO_PCI_COMMON_Q_SELECT, 0, 2);
@@ -337,12 +339,25 @@ static void test_start(void)
 	      "and forgets its queues");
 }
 
-static void test_bad_queue(unsigned int size, uint64_t desc, uint64_t avail, uint64_t used,
-			   const char *what)
+static void test_start_packed(void)
 {
 	unsigned int starts = fake.starts;
 
-	negotiate(GOOD_FEATURES);
+	negotiate(PACKED_FEATURES);
+	set_queue(0, 33, 0x10000, 0x20000, TEST_MEMORY - 4);
+	driver_ok();
+	check(fake.starts == starts + 1 && fake.rings[0].size == 33 &&
+	      fake.rings[0].used == TEST_MEMORY - 4, "a packed ring of any size starts");
+	check(fake.rings[0].next_avail == DEV_PACKED_START &&
+	      fake.rings[0].next_used == DEV_PACKED_START, "with wrap counters that are set");
+}
+
+static void test_bad_queue(uint64_t features, unsigned int size, uint64_t desc, uint64_t avail,
+			   uint64_t used, const char *what)
+{
+	unsigned int starts = fake.starts;
+
+	negotiate(features);
 	set_queue(0, size, desc, avail, used);
 	driver_ok();
 	check(fake.starts == starts && (status() & VIRTIO_CONFIG_S_NEEDS_RESET), what);
@@ -350,6 +365,8 @@ static void test_bad_queue(unsigned int size, uint64_t desc, uint64_t avail, uin
 
 static void test_bad_queues(void)
 {
+	const uint64_t features = GOOD_FEATURES;
+
 	negotiate(GOOD_FEATURES);
 	set_queue(0, 33, 0x10000, 0x20000, 0x30000);
 	check(bar_get(VIRTIO_PCI_COMMON_Q_SIZE, 2) == 64,
@@ -360,12 +377,27 @@ static void test_bad_queues(void)
 	bar_set(VIRTIO_PCI_COMMON_Q_SELECT, TEST_QUEUES, 2);
 	bar_set(VIRTIO_PCI_COMMON_Q_ENABLE, 1, 2);
 	check(!bar_get(VIRTIO_PCI_COMMON_Q_SIZE, 2), "a queue that is none has size 0");
-	test_bad_queue(32, 0x10008, 0x20000, 0x30000, "an unaligned descriptor table");
-	test_bad_queue(32, 0x10000, 0x20001, 0x30000, "an unaligned driver area");
-	test_bad_queue(32, 0x10000, 0x20000, 0x30002, "an unaligned device area");
-	test_bad_queue(32, TEST_MEMORY - 16, 0x20000, 0x30000, "a table past the end of memory");
-	test_bad_queue(32, 0x10000, TEST_MEMORY, 0x30000, "a driver area outside of memory");
-	test_bad_queue(32, 0x10000, 0x20000, ~0ULL - 3, "a device area that wraps");
+	test_bad_queue(features, 32, 0x10008, 0x20000, 0x30000, "an unaligned descriptor table");
+	test_bad_queue(features, 32, 0x10000, 0x20001, 0x30000, "an unaligned driver area");
+	test_bad_queue(features, 32, 0x10000, 0x20000, 0x30002, "an unaligned device area");
+	test_bad_queue(features, 32, TEST_MEMORY - 16, 0x20000, 0x30000,
+		       "a table past the end of memory");
+	test_bad_queue(features, 32, 0x10000, TEST_MEMORY, 0x30000, "a driver area outside of memory");
+	test_bad_queue(features, 32, 0x10000, 0x20000, ~0ULL - 3, "a device area that wraps");
+}
+
+static void test_bad_packed_queues(void)
+{
+	const uint64_t features = PACKED_FEATURES;
+
+	test_bad_queue(features, 33, 0x10008, 0x20000, 0x30000, "an unaligned packed ring");
+	test_bad_queue(features, 33, 0x10000, 0x20002, 0x30000, "unaligned driver events");
+	test_bad_queue(features, 33, 0x10000, 0x20000, 0x30002, "unaligned device events");
+	test_bad_queue(features, 33, TEST_MEMORY - 512, 0x20000, 0x30000,
+		       "a packed ring past the end of memory");
+	test_bad_queue(features, 33, 0x10000, TEST_MEMORY, 0x30000,
+		       "driver events outside of memory");
+	test_bad_queue(features, 33, 0x10000, 0x20000, ~0ULL - 3, "device events that wrap");
 }
 
 static void enable_msix(unsigned int flags)
@@ -525,7 +557,9 @@ int main(void)
 	test_bar();
 	test_features();
 	test_start();
+	test_start_packed();
 	test_bad_queues();
+	test_bad_packed_queues();
 	test_interrupts();
 	test_broken_ring();
 	test_notify();

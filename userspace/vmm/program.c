@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "userspace/vmm/options.h"
+#include "userspace/vmm/program.h"
+
+void arguments_add(struct arguments *arguments, const char *format, ...)
+{
+	va_list args;
+	char *text;
+	int len;
+
+	va_start(args, format);
+	len = vasprintf(&text, format, args);
+	va_end(args);
+	if (len < 0) {
+		arguments->err = -ENOMEM;
+	} else if (arguments->count == ARGUMENTS_MAX) {
+		arguments->err = -E2BIG;
+		free(text);
+	} else {
+		arguments->value[arguments->count++] = text;
+	}
+}
+
+void arguments_finish(struct arguments *arguments)
+{
+	while (arguments->count)
+		free(arguments->value[--arguments->count]);
+}
+
+static void add_blk(struct arguments *arguments, const struct options_device *device, int handed)
+{
+	arguments_add(arguments, "--disk");
+	if (handed < 0)
+		arguments_add(arguments, "%s", device->path);
+	else
+		arguments_add(arguments, "/proc/self/fd/%d", handed);
+	if (device->read_only)
+		arguments_add(arguments, "--read-only");
+	if (device->direct)
+		arguments_add(arguments, "--direct");
+}
+
+static void add_net(struct arguments *arguments, const struct options_device *device, int handed)
+{
+	arguments_add(arguments, handed < 0 ? "--tap" : "--tap-fd");
+	if (handed < 0)
+		arguments_add(arguments, "%s", device->path);
+	else
+		arguments_add(arguments, "%d", handed);
+	if (device->mac) {
+		arguments_add(arguments, "--mac");
+		arguments_add(arguments, "%s", device->mac);
+	}
+}
+
+const struct program programs[] = {
+	{ "blk", "moat-blk", add_blk },
+	{ "net", "moat-net", add_net },
+	{ 0 },
+};
+
+const struct program *program_of(const struct program *table, const char *type)
+{
+	for (; table->type; table++)
+		if (!strcmp(table->type, type))
+			return table;
+	return NULL;
+}

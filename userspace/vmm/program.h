@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* Programs of devices: which there are, and what their command lines are. */
+#ifndef VMM_PROGRAM_H
+#define VMM_PROGRAM_H
+
+struct options_device;
+
+#define ARGUMENTS_MAX	24
+
+/* A command line. Where memory is short it is incomplete, and so it is with more than fits. */
+struct arguments {
+	char *value[ARGUMENTS_MAX + 1];
+	unsigned int count;
+	int err;
+};
+
+void arguments_add(struct arguments *arguments, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void arguments_finish(struct arguments *arguments);
+
+/**
+ * struct program - a program that serves a type of device over vhost-user
+ * @type: as vhost_type_find() knows it; NULL ends a table
+ * @name: beside moat-vmm, else in PATH; or a path
+ * @add: adds what the device itself takes. A descriptor that the device's path names is the number
+ *	@handed in the program, which is -1 where the path names none
+ */
+struct program {
+	const char *type;
+	const char *name;
+	void (*add)(struct arguments *arguments, const struct options_device *device, int handed);
+};
+
+/* Those of Moat's. */
+extern const struct program programs[];
+
+/* The one of a table for a type; NULL: there is none. */
+const struct program *program_of(const struct program *table, const char *type);
+
+#endif /* VMM_PROGRAM_H */
