@@ -60,6 +60,7 @@ INTEL_TESTS := $(addprefix $(LAB_DIR)/,$(filter-out dirty_log dirty_ring irqfd i
 	module_reload vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack,$(LAB_C) $(LAB_SH)))
 
 # A script that runs another program of the tests has it built.
+$(LAB_DIR)/vmctl_supervisor: $(LAB_DIR)/vhost/poison_device
 $(LAB_DIR)/vmctl_attack: $(LAB_DIR)/vhost/attack_device $(LAB_DIR)/vhost/attack_guest
 $(LAB_DIR)/module_reload: $(LAB_DIR)/spin $(LAB_DIR)/exits
 $(LAB_DIR)/vmctl_devices: $(LAB_DIR)/vhost/net_work $(B)/bin/moat-net $(B)/bin/moat-rng

@@ -84,7 +84,6 @@ refused() {
 	tap_is "$?" 125 "refused: $2"
 	tap_has "$OUT" "$1" "and why"
 }
-refused "direct takes ,isolation=grant" "a disk past the page cache, in the launcher" --disk "$IMAGE,direct"
 refused "give PATH" "an isolation that is none" --disk "$IMAGE,isolation=full"
 refused "give TAP" "a tap with an isolation that is none" --net tap0,isolation=full
 refused "--uid and --gid go together" "a user and no group" --uid 65534
@@ -197,6 +196,25 @@ wait_for came_to up
 kill -KILL "$VMCTL"
 wait "$VMCTL" 2>/dev/null
 none_left "was killed with its vmctl"
+
+# One write ends whoever serves it. The guest gets an error for that one; the rest goes on, before it and
+# behind it. The device program is one of the test's, in the place of moat-blk.
+mkdir -p "$WORK/bin"
+cp "$(dirname "$(command -v vmctl)")"/{vmctl,moat-vmm,moat-init} "$WORK/bin"
+cp "$(dirname "$0")/vhost/poison_device" "$WORK/bin/moat-blk"
+PATH=$WORK/bin:$PATH start '
+for i in 1 2 3 4 5 6 7 8; do
+	dd if=/dev/zero of=/dev/vda bs=4k count=20 seek=$((1000 + i * 20)) oflag=direct conv=notrunc 2>/dev/null &
+done
+dd if=/dev/zero of=/dev/vda bs=512 count=1 seek=4096 oflag=direct conv=notrunc,fsync 2>/dev/null && exit 20
+wait
+dd if=/dev/zero of=/dev/vda bs=512 count=1 seek=5000 oflag=direct conv=notrunc,fsync 2>/dev/null || exit 21
+dmesg | grep -c "I/O error, dev"' --disk "$IMAGE"
+wait "$VMCTL"
+tap_is "$? $(cat "$WORK/out")" "0 1" "a request that ends three processes fails, and no other does" \
+	"$(cat "$WORK/err")"
+tap_is "$(grep -c 'its process was killed by signal' "$WORK/err")" 3 "it was tried three times"
+tap_has "$(cat "$WORK/err")" "one request has ended 3 back ends" "which is said"
 
 # Without its supervisor a machine goes on, and so do its devices; one that ends then stays so.
 start 'echo up; while :; do dd if=/dev/vda of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null; echo read; sleep 1; done' \

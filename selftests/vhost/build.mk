@@ -19,6 +19,11 @@ $(VHOST_DIR)/attack_device: selftests/vhost/attack_device.c $(B)/obj/devmodel.a 
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -Wl,--wrap=close -o $@ $^ -pthread $(URING) $(SANDBOX_LIBS)
 
+# One request ends it.
+$(VHOST_DIR)/poison_device: selftests/vhost/poison_device.c $(B)/obj/devmodel.a $(LIB_OBJS) $(SANDBOX_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Wl,--wrap=virtq_pop -o $@ $^ -pthread $(URING) $(SANDBOX_LIBS)
+
 # What the script says of itself is where it is.
 $(VHOST_DIR)/%: selftests/vhost/%.sh selftests/vhost/lib.sh
 	ln -sf $(CURDIR)/$< $@

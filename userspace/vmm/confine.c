@@ -54,7 +54,6 @@ static const struct sandbox_call confine_calls[] = {
 	{ SYS_readv, 0, "console", 0, 0, 0 },
 	{ SYS_writev, 0, "console", 0, 0, 0 },
 	{ SYS_preadv2, 0, "eventfds that a device has too", 0, 0, 0 },
-	{ SYS_io_uring_enter, 0, "disks, by rings that were made and restricted before", 0, 0, 0 },
 	{ SYS_getrandom, 0, "the guest's entropy", 0, 0, 0 },
 	{ SYS_poll, 0, "waiting", 0, 0, 0 },
 	{ SYS_sched_yield, 0, "the gate gives way, for more requests to come", 0, 0, 0 },

@@ -13,11 +13,9 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "devmodel/blk/blk.h"
 #include "devmodel/console/console.h"
 #include "devmodel/device.h"
 #include "devmodel/rng/rng.h"
@@ -50,49 +48,6 @@ static int machine_add_virtio(struct machine *machine, struct device *dev)
 	return err;
 }
 
-/* Nobody else has it, unless all only read it; as moat-blk locks it. */
-static int machine_lock_disk(const struct options_device *disk, int fd)
-{
-	if (!flock(fd, (disk->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB))
-		return 0;
-	log_error("disk %s is in use by another machine: end that, or give ,ro to both",
-		  disk->path);
-	return -errno;
-}
-
-static int machine_make_disk(const struct options_device *disk, int fd, struct device **ret)
-{
-	const struct blk_options options = {
-		.fd = fd, .direct_fd = -1, .read_only = disk->read_only, .queues = 1,
-	};
-	int err = machine_lock_disk(disk, fd);
-
-	if (err)
-		return err;
-	err = blk_create(&options, ret);
-	if (err)
-		log_error("disk %s cannot be used: %s%s", disk->path, strerror(-err),
-			  err == -ENOSYS || err == -EPERM ?
-			  "; it takes io_uring, which this host does not allow" : "");
-	return err;
-}
-
-static int machine_open_disk(const struct options_device *disk, struct device **ret)
-{
-	int err, fd = fd_open(disk->path, disk->read_only ? O_RDONLY : O_RDWR);
-
-	if (fd < 0) {
-		log_error("cannot open disk %s: %s%s", disk->path, strerror(-fd),
-			  fd == -EACCES || fd == -EROFS ?
-			  "; with ,ro behind it, it is only read" : "");
-		return fd;
-	}
-	err = machine_make_disk(disk, fd, ret);
-	if (err)
-		fd_close(fd);
-	return err;
-}
-
 static int machine_add_process(struct machine *machine, struct supervisor_link *link)
 {
 	const struct vhost_isolation isolation = {
@@ -114,17 +69,6 @@ static int machine_add_process(struct machine *machine, struct supervisor_link *
 	if (err)
 		log_error("cannot wait for %s: %s", link->origin.name, strerror(-err));
 	return err;
-}
-
-/* The transport takes the disk over, whether it succeeds or not. */
-static int machine_add_device(struct machine *machine, struct supervisor *supervisor,
-			      unsigned int index)
-{
-	struct device *disk = machine->disk[index];
-
-	machine->disk[index] = NULL;
-	return disk ? machine_add_virtio(machine, disk) :
-	       machine_add_process(machine, &supervisor->link[index]);
 }
 
 static int machine_add_rng(struct machine *machine)
@@ -176,7 +120,7 @@ static int machine_add_devices(struct machine *machine, const struct options *op
 	int err = 0;
 
 	for (unsigned int i = 0; i < options->device_count && !err; i++)
-		err = machine_add_device(machine, supervisor, i);
+		err = machine_add_process(machine, &supervisor->link[i]);
 	if (!err && options->console_in >= 0)
 		err = machine_add_console(machine, options->console_in, options->console_out);
 	if (!err && options->rng)
@@ -297,14 +241,6 @@ static void machine_finish_events(struct machine *machine)
 	stop_finish(&machine->stop);
 }
 
-static void machine_close_files(struct machine *machine)
-{
-	for (unsigned int i = 0; i < OPTIONS_DEVICES; i++)
-		if (machine->disk[i])
-			machine->disk[i]->ops->destroy(machine->disk[i]);
-	boot_close(&machine->boot);
-}
-
 /* What was handed over has a copy by now, and that is closed when it is not needed any more. */
 static void machine_close_handed(const char *path)
 {
@@ -314,7 +250,7 @@ static void machine_close_handed(const char *path)
 		fd_close(fd);
 }
 
-/* All that there are paths for. */
+/* What is to be booted; devices are the supervisor's to open. */
 static int machine_open_files(struct machine *machine, const struct options *options)
 {
 	int err;
@@ -324,18 +260,14 @@ static int machine_open_files(struct machine *machine, const struct options *opt
 		.cmdline = options->append,
 	};
 	err = boot_open(&machine->boot);
-	for (unsigned int i = 0; i < options->device_count && !err; i++)
-		if (!options->device[i].isolation)
-			err = machine_open_disk(&options->device[i], &machine->disk[i]);
 	if (err) {
-		machine_close_files(machine);
+		boot_close(&machine->boot);
 		return err;
 	}
 	machine_close_handed(options->kernel);
 	machine_close_handed(options->initrd);
 	for (unsigned int i = 0; i < options->device_count; i++)
-		if (!options->device[i].isolation)
-			machine_close_handed(options->device[i].path);
+		machine_close_handed(options->device[i].path);
 	return 0;
 }
 
@@ -400,7 +332,7 @@ int machine_init(struct machine *machine, const struct options *options,
 		err = machine_build(machine, options, supervisor);
 	if (!err)
 		return 0;
-	machine_close_files(machine);
+	boot_close(&machine->boot);
 finish_vm:
 	vm_finish(&machine->vm);
 	return err;

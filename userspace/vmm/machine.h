@@ -25,7 +25,6 @@ struct virtio_pci;
 /**
  * struct machine - a whole virtual machine
  * @boot: what it is started from
- * @disk: those of the options' devices that are threads here, until they are in the machine
  * @loop: waits for what devices have to say
  * @virtio: the first virtio_count are in use
  * @vcpu: the first vcpu_count are in use
@@ -33,7 +32,6 @@ struct virtio_pci;
 struct machine {
 	struct vm vm;
 	struct boot_image boot;
-	struct device *disk[OPTIONS_DEVICES];
 	struct memory memory;
 	struct bus pio;
 	struct bus mmio;

@@ -18,8 +18,6 @@
 #define OPTIONS_MEMORY_MIN	(2ULL << 20)
 #define OPTIONS_MEMORY_MAX	(1ULL << 40)
 #define OPTIONS_PAGE		4096
-/* Of a disk whose isolation is not said. */
-#define OPTIONS_DISK_ISOLATION	NULL
 #define OPTIONS_CPUS_MAX	255	/* an interrupt message can name no more APIC ids */
 
 static const char options_help[] =
@@ -34,10 +32,9 @@ static const char options_help[] =
 "  --serial IN,OUT        descriptors of the serial port; 0,1 by default\n"
 "  --serial none          what it says is lost\n"
 "  --disk PATH[,ro][,direct][,isolation=grant|shared]\n"
-"                         a virtio block device. With an isolation it is a process, moat-blk, which\n"
-"                         sees what is in its requests (grant), or all of the guest's memory (shared),\n"
-"                         and is started again where it ends. direct: past the host's page cache,\n"
-"                         which takes a process\n"
+"                         a virtio block device, served by a process, moat-blk, which sees what is in\n"
+"                         its requests (grant, the default), or all of the guest's memory (shared), and\n"
+"                         is started again where it ends. direct: past the host's page cache\n"
 "  --net TAP[,mac=MAC][,isolation=grant|shared]\n"
 "                         a virtio network device on a tap, by its name, that moat-net serves\n"
 "  --device-socket TYPE,PATH[,isolation=grant|shared]\n"
@@ -276,15 +273,13 @@ static struct options_device *options_add(struct options *options, const char *o
 static int set_disk(struct options *options, char *value)
 {
 	struct options_device *device = options_add(options, "disk", value, (struct options_device){
-		.type = "blk", .isolation = OPTIONS_DISK_ISOLATION,
+		.type = "blk", .isolation = &vhost_gate,
 	});
 
 	if (!device)
 		return -EINVAL;
 	if (take_suffixes(device, value, disk_suffixes))
 		return options_bad("disk", value, "give PATH[,ro][,direct][,isolation=grant or shared]");
-	if (device->direct && !device->isolation)
-		return options_bad("disk", value, "direct takes ,isolation=grant or shared too");
 	return 0;
 }
 

@@ -12,12 +12,12 @@
 struct vhost_isolation_ops;
 
 /**
- * struct options_device - a device that can be a process
+ * struct options_device - a device that is a process
  * @type: as vhost_type_find() knows it
  * @path: of a disk; the name of a tap; or where a back end listens. /proc/self/fd/N: a descriptor
  * @listens: the last
  * @mac: of a network device; NULL: any
- * @isolation: what of the guest's memory it gets to see; NULL: it is a thread of the launcher's
+ * @isolation: what of the guest's memory it gets to see
  */
 struct options_device {
 	const char *type;

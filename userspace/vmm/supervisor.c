@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -31,11 +32,13 @@ static int link_fail(struct supervisor_link *link, int err)
 	return err;
 }
 
-static void link_tell_former(const struct supervisor_link *link,
-			     const struct supervisor_answer *answer)
+/* What is killed by another is not to blame; what was to end, as it did what it must not, was blamed then. */
+static void link_tell_former(struct supervisor_link *link, const struct supervisor_answer *answer)
 {
 	const int status = answer->status;
 
+	link->origin.crashed = answer->former == FORMER_ENDED && status &&
+			       !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	if (answer->former == FORMER_KILLED)
 		log_error("%s: its process was ended, as it is of no use any more",
 			  link->origin.name);

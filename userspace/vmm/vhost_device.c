@@ -275,7 +275,10 @@ static void vhost_timer_ready(struct loop_source *source)
 	if (read(source->fd, &times, sizeof(times)) != sizeof(times))
 		return;
 	pthread_mutex_lock(&device->lock);
+	device->origin->crashed = false;
 	fd = device->origin->connect(device->origin);
+	if (device->origin->crashed)
+		device->isolation->ops->blame(device->isolation);
 	if (fd < 0) {
 		vhost_try_later(device);
 	} else {

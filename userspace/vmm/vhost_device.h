@@ -17,12 +17,14 @@ const struct vhost_type *vhost_type_find(const char *name);
  * struct vhost_origin - where a device's back ends come from, one after the other
  * @name: what messages call the device
  * @last: there will be no other than the one that there is, if any
+ * @crashed: set by connect(): the one before ended by its own doing
  * @connect: get a connection to the next one. Return: it, or a negative errno, which has been said;
  *	again and again the same need not be
  */
 struct vhost_origin {
 	char name[64];
 	bool last;
+	bool crashed;
 	int (*connect)(struct vhost_origin *origin);
 };
 
