@@ -279,6 +279,7 @@ check_disk() {
 inside() {
 	STREAM_MIB=$1 KILL_SECONDS=$2 ROUNDS=()
 	WORK=$(mktemp -d)
+	no_polling
 	mount -t tmpfs -o size=100% tmpfs "$WORK" && disk_make && network_make && devices_start || exit 1
 	if boots; then
 		check_drivers
