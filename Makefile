@@ -106,7 +106,7 @@ check:
 	@UNIT_TESTS='$(UNIT_TESTS)' LAB_TESTS='$(LAB_TESTS)' INTEL_TESTS='$(INTEL_TESTS)' \
 		MAKE='$(MAKE)' scripts/check
 
-abi-ready: modules-lab $(ABI_HELPERS)
+abi-ready: modules-lab programs $(ABI_HELPERS) $(ABI_GUESTS)
 
 check-abi:
 	@MAKE='$(MAKE)' scripts/check-abi

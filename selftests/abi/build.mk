@@ -6,6 +6,9 @@
 ABI_DIR := $(B)/selftests/abi
 ABI_HELPERS := $(addprefix $(ABI_DIR)/,dialogue patterns)
 
+# What a guest does with its devices is told in selftests/vhost.
+ABI_GUESTS := $(addprefix $(B)/selftests/vhost/,disk_work net_work)
+
 $(ABI_HELPERS): $(ABI_DIR)/%: selftests/abi/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static -pthread -o $@ $<

@@ -8,11 +8,11 @@
  * It prints the rounds of each thread, and ends the machine.
  *
  *	init SECONDS				as above
+ *	disk_work work FILE SECONDS		in a guest that is up: the same, with a file or device
  *	disk_work FILE ROUNDS...		outside: does the file hold what these rounds left?
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -133,14 +132,15 @@ static int disk_work(const char *path, unsigned int seconds)
 {
 	static struct worker worker[WORKERS];
 	int fd = open(path, O_RDWR | O_DIRECT);
-	uint64_t size = 0;
+	const off_t size = lseek(fd, 0, SEEK_END);
 
-	if (fd < 0 || ioctl(fd, BLKGETSIZE64, &size)) {
+	if (size <= 0) {
 		printf("error: %s: %s\n", path, strerror(errno));
 		return 1;
 	}
 	part_size = size / WORKERS / SECTOR * SECTOR;
 	end_time = time(NULL) + seconds;
+	printf("working\n");
 	for (unsigned int i = 0; i < WORKERS; i++) {
 		worker[i].number = i;
 		worker[i].fd = fd;
@@ -153,7 +153,7 @@ static int disk_work(const char *path, unsigned int seconds)
 	for (unsigned int i = 0; i < WORKERS; i++)
 		printf(" %u", worker[i].rounds);
 	printf(" end\n");
-	return 0;
+	return errors > 0;
 }
 
 static int disk_verify(const char *path, char **rounds)
@@ -190,7 +190,6 @@ static void guest_run(unsigned int seconds)
 	guest_begin();
 	guest_wait_for("/dev/vda");
 	guest_say_rings();
-	printf("working\n");
 	disk_work("/dev/vda", seconds);
 	guest_end();
 }
@@ -200,8 +199,10 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (getpid() == 1)
 		guest_run(argc > 1 ? atoi(argv[1]) : 10);
+	if (argc == 4 && !strcmp(argv[1], "work"))
+		return disk_work(argv[2], atoi(argv[3]));
 	if (argc != 2 + WORKERS) {
-		fprintf(stderr, "usage: disk_work FILE ROUNDS...\n");
+		fprintf(stderr, "usage: disk_work { FILE ROUNDS... | work FILE SECONDS }\n");
 		return 2;
 	}
 	return disk_verify(argv[1], argv + 2);
