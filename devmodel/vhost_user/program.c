@@ -54,11 +54,11 @@ static int take_option(struct server_options *options, int option, const char *v
 		break;
 	case PROGRAM_UID:
 		err = take_number(value, UINT32_MAX - 1, &number);
-		options->uid = number;
+		options->sandbox.uid = number;
 		break;
 	case PROGRAM_GID:
 		err = take_number(value, UINT32_MAX - 1, &number);
-		options->gid = number;
+		options->sandbox.gid = number;
 		break;
 	}
 	return err;
@@ -70,7 +70,7 @@ static int check_options(const struct server_options *options)
 		log_error("it takes one of --socket and --fd: see --help");
 		return -EINVAL;
 	}
-	if ((options->uid == (uid_t)-1) != (options->gid == (gid_t)-1)) {
+	if ((options->sandbox.uid == (uid_t)-1) != (options->sandbox.gid == (gid_t)-1)) {
 		log_error("--uid and --gid go together");
 		return -EINVAL;
 	}
@@ -126,7 +126,7 @@ static int take_options(const struct program *program, void *arguments,
 
 int program_main(const struct program *program, void *arguments, int argc, char **argv)
 {
-	struct server_options server = { .fd = -1, .uid = -1, .gid = -1 };
+	struct server_options server = { .fd = -1, .sandbox = { .uid = -1, .gid = -1 } };
 	struct device *dev;
 	int err;
 
@@ -136,5 +136,9 @@ int program_main(const struct program *program, void *arguments, int argc, char 
 		return err > 0 ? 0 : 2;
 	if (program->open(arguments, &dev))
 		return 1;
-	return server_run(&server, dev, program->refresh, program->calls);
+	if (program->calls)
+		sandbox_allow(&server.sandbox, program->calls);
+	if (program->confine)
+		program->confine(arguments, &server.sandbox);
+	return server_run(&server, dev, program->refresh);
 }

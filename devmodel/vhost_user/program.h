@@ -6,6 +6,7 @@
 #include <getopt.h>
 
 struct device;
+struct sandbox;
 struct sandbox_call;
 
 /**
@@ -18,7 +19,9 @@ struct sandbox_call;
  * @check: do the options make sense together? Says so where not, and returns -EINVAL. May be NULL
  * @open: makes the device, with all the rights that the caller has. Says what failed, and returns
  *	a negative errno
- * @refresh, @calls: as server_run() wants them
+ * @refresh: as server_run() wants it
+ * @calls: the system calls that the device makes beside those of the server. May be NULL
+ * @confine: sets what else of the sandbox depends on the options. May be NULL
  */
 struct program {
 	const char *name;
@@ -30,6 +33,7 @@ struct program {
 	int (*open)(void *arguments, struct device **ret);
 	int (*refresh)(struct device *dev);
 	const struct sandbox_call *calls;
+	void (*confine)(void *arguments, struct sandbox *sandbox);
 };
 
 /**

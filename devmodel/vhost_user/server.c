@@ -12,10 +12,8 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "devmodel/vhost_user/backend.h"
@@ -80,28 +78,6 @@ struct server {
 	int signals;
 };
 
-/* Return: a socket that listens at @path, where one of a process before this may be; or an errno. */
-static int server_listen(const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct stat st;
-	int err, fd;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, path);
-	if (!lstat(path, &st) && S_ISSOCK(st.st_mode))
-		unlink(path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (!bind(fd, (struct sockaddr *)&address, sizeof(address)) && !listen(fd, 1))
-		return fd;
-	err = -errno;
-	close(fd);
-	return err;
-}
-
 static int server_open(struct server *server, const struct server_options *options)
 {
 	int listens = 0;
@@ -109,7 +85,7 @@ static int server_open(struct server *server, const struct server_options *optio
 	int fd = options->fd;
 
 	if (options->socket) {
-		server->listener = server_listen(options->socket);
+		server->listener = fd_listen(options->socket, 1);
 		if (server->listener < 0)
 			log_error("cannot listen at %s: %s", options->socket,
 				  strerror(-server->listener));
@@ -139,13 +115,14 @@ static int server_open_signals(struct server *server)
 	return server->signals < 0 ? -errno : 0;
 }
 
-static int server_confine(const struct server_options *options, const struct sandbox_call *calls)
+static int server_confine(const struct server_options *options)
 {
-	const struct sandbox sandbox = {
-		.uid = options->uid, .gid = options->gid, .calls = { server_calls, calls },
-	};
+	struct sandbox sandbox = options->sandbox;
 	const char *step;
-	int err = sandbox_enter(&sandbox, &step);
+	int err;
+
+	sandbox_allow(&sandbox, server_calls);
+	err = sandbox_enter(&sandbox, &step);
 
 	if (err < 0)
 		log_error("no sandbox: %s: %s", step, strerror(-err));
@@ -247,13 +224,13 @@ static int server_init(struct server *server, const struct server_options *optio
 }
 
 int server_run(const struct server_options *options, struct device *dev,
-	       int (*refresh)(struct device *dev), const struct sandbox_call *calls)
+	       int (*refresh)(struct device *dev))
 {
 	struct server server = {
 		.dev = dev, .refresh = refresh, .once = options->once,
 		.listener = -1, .peer = -1, .signals = -1,
 	};
-	const bool failed = server_init(&server, options) || server_confine(options, calls);
+	const bool failed = server_init(&server, options) || server_confine(options);
 
 	if (!failed && server.peer >= 0)
 		server_attach(&server);

@@ -16,6 +16,15 @@
  */
 int fd_open(const char *path, int flags);
 
+/**
+ * fd_listen - a Unix socket of streams that others can connect to
+ * @path: where. A socket that is there goes: it may be of a process before this
+ * @backlog: so many may wait to be accepted
+ *
+ * Return: a descriptor or a negative errno.
+ */
+int fd_listen(const char *path, int backlog);
+
 /*
  * Eventfds that another process has too, and may have made blocking, or emptied or filled just now.
  * fd_take_event(): was it signalled since it was last taken? fd_signal_event(): one more, unless it

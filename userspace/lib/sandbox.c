@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * In this order, since each step needs what the next ones take away: an empty root, identity and
- * capabilities, no_new_privs, and the filter of system calls.
+ * In this order, since each step needs what the next ones take away: an empty root, or one that is a
+ * directory of the host's, identity and capabilities, no_new_privs, and the filter of system calls.
  */
 #include <cap-ng.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -15,17 +17,44 @@
 
 #include "userspace/lib/sandbox.h"
 
+/* A system call has no more arguments. */
+#define SANDBOX_CHECKS_MAX	6
+
 /* Any directory will do to mount on. */
 #define SANDBOX_ROOT	"/tmp"
 
-static int root_mount(void)
+static int root_mount_empty(void)
 {
 	const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("none", SANDBOX_ROOT, "tmpfs", flags, "mode=555,nr_inodes=1,size=4k"))
+	return mount("none", SANDBOX_ROOT, "tmpfs", flags, "mode=555,nr_inodes=1,size=4k") ? -errno : 0;
+}
+
+/* All below comes along: a user namespace may not look under what is mounted there. */
+static int root_mount_tree(const struct sandbox_tree *tree)
+{
+	struct mount_attr attr = {
+		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
+			    MOUNT_ATTR_NOSYMFOLLOW | (tree->writable ? 0 : MOUNT_ATTR_RDONLY),
+	};
+
+	if (tree->ret_self) {
+		*tree->ret_self = open_tree(AT_FDCWD, "/proc/self/fd",
+					    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+		if (*tree->ret_self < 0)
+			return -errno;
+	}
+	if (mount(tree->path, SANDBOX_ROOT, NULL, MS_BIND | MS_REC, NULL) ||
+	    mount_setattr(AT_FDCWD, SANDBOX_ROOT, AT_RECURSIVE, &attr, sizeof(attr)))
 		return -errno;
 	return 0;
+}
+
+static int root_mount(const struct sandbox_tree *tree)
+{
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return -errno;
+	return tree ? root_mount_tree(tree) : root_mount_empty();
 }
 
 /* The old root goes on top of the new one, and away. */
@@ -37,16 +66,47 @@ static int root_pivot(void)
 	return 0;
 }
 
-/* 1: the host lets us have no root of our own. */
-static int sandbox_root(void)
+static int write_text(const char *path, const char *text)
 {
+	int fd = open(path, O_WRONLY | O_CLOEXEC), err;
+
+	if (fd < 0)
+		return -errno;
+	err = dprintf(fd, "%s", text) < 0 ? -errno : 0;
+	close(fd);
+	return err;
+}
+
+/* In a namespace of its own, the user is known by the number it had, so that files show their owner. */
+static int root_map_user(uid_t uid, gid_t gid)
+{
+	char users[32], groups[32];
 	int err;
 
-	if (unshare(CLONE_NEWNS | (geteuid() ? CLONE_NEWUSER : 0)))
-		return 1;
-	err = root_mount();
+	snprintf(users, sizeof(users), "%u %u 1", uid, uid);
+	snprintf(groups, sizeof(groups), "%u %u 1", gid, gid);
+	err = write_text("/proc/self/setgroups", "deny");
+	if (!err)
+		err = write_text("/proc/self/uid_map", users);
+	return err ? err : write_text("/proc/self/gid_map", groups);
+}
+
+/* 1: the host lets us have no root of our own. */
+static int sandbox_root(const struct sandbox *sandbox)
+{
+	const struct sandbox_tree *tree = sandbox->tree;
+	const uid_t uid = geteuid();
+	const gid_t gid = getegid();
+	int err;
+
+	if (unshare(CLONE_NEWNS | (uid ? CLONE_NEWUSER : 0) |
+		    (sandbox->no_network ? CLONE_NEWNET : 0)))
+		return tree ? -errno : 1;
+	err = uid && tree ? root_map_user(uid, gid) : 0;
+	if (!err)
+		err = root_mount(tree);
 	if (err)
-		return err == -EPERM || err == -EACCES ? 1 : err;
+		return !tree && (err == -EPERM || err == -EACCES) ? 1 : err;
 	return root_pivot();
 }
 
@@ -61,28 +121,43 @@ static int sandbox_identity(uid_t uid, gid_t gid)
 	return capng_apply(geteuid() ? CAPNG_SELECT_CAPS : CAPNG_SELECT_ALL) ? -EPERM : 0;
 }
 
-static int filter_add(scmp_filter_ctx filter, const struct sandbox_call *call)
+/* Of one call, which has @count rows. */
+static int filter_add(scmp_filter_ctx filter, const struct sandbox_call *call, unsigned int count)
 {
-	const struct scmp_arg_cmp check = {
-		.arg = call->argument - 1, .op = SCMP_CMP_MASKED_EQ,
-		.datum_a = call->mask, .datum_b = call->value,
-	};
+	struct scmp_arg_cmp check[SANDBOX_CHECKS_MAX];
 
+	for (unsigned int i = 0; i < count; i++)
+		check[i] = (struct scmp_arg_cmp){
+			.arg = call[i].argument - 1, .op = SCMP_CMP_MASKED_EQ,
+			.datum_a = call[i].mask, .datum_b = call[i].value,
+		};
 	return seccomp_rule_add_array(filter,
 				      call->error ? SCMP_ACT_ERRNO(call->error) : SCMP_ACT_ALLOW,
-				      call->number, !!call->argument, &check);
+				      call->number, call->argument ? count : 0, check);
+}
+
+static int filter_add_list(scmp_filter_ctx filter, const struct sandbox_call *call)
+{
+	int err = 0;
+
+	while (call->why && !err) {
+		unsigned int count = 1;
+
+		while (count < SANDBOX_CHECKS_MAX && call[count].number == SANDBOX_AND)
+			count++;
+		err = filter_add(filter, call, count);
+		call += count;
+	}
+	return err;
 }
 
 static int filter_add_lists(scmp_filter_ctx filter, const struct sandbox *sandbox)
 {
-	for (unsigned int i = 0; i < SANDBOX_LISTS_MAX && sandbox->calls[i]; i++)
-		for (const struct sandbox_call *call = sandbox->calls[i]; call->why; call++) {
-			int err = filter_add(filter, call);
+	int err = 0;
 
-			if (err)
-				return err;
-		}
-	return 0;
+	for (unsigned int i = 0; i < SANDBOX_LISTS_MAX && sandbox->calls[i] && !err; i++)
+		err = filter_add_list(filter, sandbox->calls[i]);
+	return err;
 }
 
 static int sandbox_filter(const struct sandbox *sandbox)
@@ -99,14 +174,23 @@ static int sandbox_filter(const struct sandbox *sandbox)
 	return err;
 }
 
+void sandbox_allow(struct sandbox *sandbox, const struct sandbox_call *calls)
+{
+	unsigned int i = 0;
+
+	while (sandbox->calls[i])
+		i++;
+	sandbox->calls[i] = calls;
+}
+
 int sandbox_enter(const struct sandbox *sandbox, const char **ret_step)
 {
 	int bare, err;
 
-	*ret_step = "an empty root";
+	*ret_step = sandbox->tree ? "a root of its own" : "an empty root";
 	/* What libcap-ng reads of /proc, it reads now. */
 	capng_get_caps_process();
-	bare = sandbox_root();
+	bare = sandbox_root(sandbox);
 	if (bare < 0)
 		return bare;
 	*ret_step = "giving up user, groups and capabilities";

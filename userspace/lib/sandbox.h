@@ -3,14 +3,18 @@
 #ifndef LIB_SANDBOX_H
 #define LIB_SANDBOX_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #define SANDBOX_LISTS_MAX	4
 
+/* In the place of a system call: one more argument of the one before. */
+#define SANDBOX_AND		(-1)
+
 /**
  * struct sandbox_call - a system call, and why
- * @number: as SYS_read
+ * @number: as SYS_read; or SANDBOX_AND
  * @error: 0: it is allowed; an errno: it fails so, and does no harm
  * @why: what it is for; NULL ends a list
  * @argument: from 1 on: only allowed if that argument, masked by @mask, is @value. 0: any
@@ -26,27 +30,48 @@ struct sandbox_call {
 };
 
 /**
+ * struct sandbox_tree - a directory that becomes the root
+ * @path: where it is. Nothing in it is a program or a device to this process, no symbolic link leads
+ *	anywhere. What is mounted below it is there, too
+ * @writable: it can be changed, as far as the user may
+ * @ret_self: gets a descriptor of /proc/self/fd, by whose entries descriptors are opened anew; to
+ *	this process it has no parent, so that nothing else of /proc is within reach. May be NULL
+ */
+struct sandbox_tree {
+	const char *path;
+	bool writable;
+	int *ret_self;
+};
+
+/**
  * struct sandbox - what remains
  * @uid: to change to; -1: stays
  * @gid: the same; without any supplementary groups
+ * @tree: what is below the root; NULL: nothing
+ * @no_network: it has no network, nor Unix sockets but those of a path, and those that it has
  * @calls: lists of system calls. Any other one kills the process
  */
 struct sandbox {
 	uid_t uid;
 	gid_t gid;
+	const struct sandbox_tree *tree;
+	bool no_network;
 	const struct sandbox_call *calls[SANDBOX_LISTS_MAX];
 };
+
+/* One more list of system calls; there is room for SANDBOX_LISTS_MAX. */
+void sandbox_allow(struct sandbox *sandbox, const struct sandbox_call *calls);
 
 /**
  * sandbox_enter - give up all rights, for good
  * @ret_step: what it was that failed, in words
  *
- * The root is empty and read-only afterwards, there are no capabilities and no way to get any, and
+ * The root is @tree, or empty and read-only, afterwards, there are no capabilities and no way to get any, and
  * a system call that is not listed kills the process. Call it while there is only one thread.
  *
- * Return: 0; a negative errno, and then the process can only end. A root of its own is the only
- * thing that a host may refuse (no user namespaces for ordinary users): then sandbox_enter() goes
- * on, and returns 1.
+ * Return: 0; a negative errno, and then the process can only end. An empty root is the only thing
+ * that a host may refuse (no user namespaces for ordinary users): then sandbox_enter() goes on, and
+ * returns 1.
  */
 int sandbox_enter(const struct sandbox *sandbox, const char **ret_step);
 
