@@ -76,7 +76,7 @@ $(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
 
 # The sandbox, and each device program in it; without sanitizers, which make system calls of their own.
-PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_net_test moat_rng_test)
+PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_net_test moat_rng_test moat_vsock_test)
 UNIT_TESTS += $(B)/unit/sandbox_test $(PROGRAM_TESTS)
 
 $(B)/unit/sandbox_test: selftests/unit/sandbox_test.c userspace/lib/sandbox.c userspace/lib/sandbox.h \
