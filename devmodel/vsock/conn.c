@@ -261,12 +261,12 @@ static void conns_hear_one(struct vsock_conns *conns, const struct epoll_event *
 		conn_hear_open(conns, conn, event->events);
 }
 
-bool conns_hear(struct vsock_conns *conns)
+void conns_hear(struct vsock_conns *conns)
 {
 	struct epoll_event events[CONNS_EVENTS];
 	int count = epoll_wait(conns->poll, events, ARRAY_SIZE(events), 0);
 
 	for (int i = 0; i < count; i++)
 		conns_hear_one(conns, &events[i]);
-	return conns_accept(conns) || count == CONNS_EVENTS;
+	conns_accept(conns);
 }

@@ -118,8 +118,11 @@ void conns_drop(struct vsock_conns *conns);
 /* Frees what conns_init() took, after conns_drop(). */
 void conns_finish(struct vsock_conns *conns);
 
-/* What has happened at the sockets. True: there is more. */
-bool conns_hear(struct vsock_conns *conns);
+/* Takes some of what has happened at the sockets, and some of those who knock. */
+void conns_hear(struct vsock_conns *conns);
+
+/* May somebody knock for whom there is room? @poll does not tell. */
+bool conns_can_accept(const struct vsock_conns *conns);
 
 /* A packet of the guest's: only while there is room for an answer. */
 bool conns_can_take(const struct vsock_conns *conns);
@@ -184,8 +187,8 @@ void conn_ask_for_room(struct vsock_conns *conns, struct vsock_conn *conn);
 uint32_t conn_read(struct vsock_conns *conns, struct vsock_conn *conn,
 		   const struct virtq_chain *chain);
 
-/* Takes who knocks. True: there are more. */
-bool conns_accept(struct vsock_conns *conns);
+/* Takes some of those who knock. */
+void conns_accept(struct vsock_conns *conns);
 
 /* Hears what a program says first, and ends that. */
 void conn_greet(struct vsock_conns *conns, struct vsock_conn *conn);

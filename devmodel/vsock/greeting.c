@@ -44,9 +44,14 @@ static void conns_welcome(struct vsock_conns *conns, int fd)
 	conn_greet(conns, conn);
 }
 
-bool conns_accept(struct vsock_conns *conns)
+bool conns_can_accept(const struct vsock_conns *conns)
 {
-	for (unsigned int i = 0; i < ACCEPT_MAX && conns->knocks && conns->count < conns->max; i++) {
+	return conns->knocks && conns->count < conns->max;
+}
+
+void conns_accept(struct vsock_conns *conns)
+{
+	for (unsigned int i = 0; i < ACCEPT_MAX && conns_can_accept(conns); i++) {
 		int fd = host_accept(&conns->host);
 
 		if (fd >= 0)
@@ -54,7 +59,6 @@ bool conns_accept(struct vsock_conns *conns)
 		else if (fd != -EINTR && fd != -ECONNABORTED)
 			conns->knocks = false;
 	}
-	return conns->knocks && conns->count < conns->max;
 }
 
 /* One that no other connection to that port of the guest's has. */

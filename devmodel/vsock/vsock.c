@@ -72,10 +72,10 @@ static bool vsock_hold(struct vsock *vsock)
 static bool vsock_give(struct vsock *vsock)
 {
 	unsigned int packets = 0;
-	uint32_t bytes = 1;
 
-	while (bytes && packets < VSOCK_TURN && conns_wait(&vsock->conns) && vsock_hold(vsock)) {
-		bytes = conns_give(&vsock->conns, &vsock->given);
+	while (packets < VSOCK_TURN && conns_wait(&vsock->conns) && vsock_hold(vsock)) {
+		const uint32_t bytes = conns_give(&vsock->conns, &vsock->given);
+
 		if (!bytes)
 			break;
 		virtq_push(&vsock->vq[VSOCK_RX], &vsock->given, bytes);
@@ -149,8 +149,9 @@ static void vsock_serve(struct vsock *vsock)
 				virtq_kick_disable(&vsock->vq[i]);
 		vsock_tell(vsock);
 		more = vsock_take(vsock);
-		more |= conns_hear(&vsock->conns);
+		conns_hear(&vsock->conns);
 		more |= vsock_give(vsock);
+		more |= conns_can_accept(&vsock->conns);
 	} while (!worker_ends(&vsock->worker) && (more || vsock_kicks_enable(vsock)));
 }
 

@@ -632,6 +632,7 @@ static unsigned int own_kib(void)
 static void test_many(void)
 {
 	unsigned int own, open = 0;
+	int fd;
 
 	begin();
 	for (; open < 1100; open++) {
@@ -644,9 +645,16 @@ static void test_many(void)
 	own = own_kib();
 	printf("# with %u connections, moat-vsock has %u KiB of its own\n", open, own);
 	EXPECT(own > 0 && own <= OWN_KIB);
+	/* A program of the host's waits, too. */
+	fd = host_connect("CONNECT 56\n");
+	EXPECT(!guest_hear(QUIET_MS));
 	EXPECT(guest_shuts(5, PORT, 3) && guest_hears(VIRTIO_VSOCK_OP_RST, 5, PORT));
+	guest_accepts(56);
+	EXPECT(host_gets(fd, "OK ", 3));
+	EXPECT(guest_says(VIRTIO_VSOCK_OP_RST, 6, PORT));
 	EXPECT(guest_says(VIRTIO_VSOCK_OP_REQUEST, 2000, PORT));
 	EXPECT(guest_hears(VIRTIO_VSOCK_OP_RESPONSE, 2000, PORT));
+	close(fd);
 	finish();
 }
 
