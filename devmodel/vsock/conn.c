@@ -2,10 +2,11 @@
 /*
  * Connections: a table of them, and what happens at their sockets.
  *
- * A connection is known by the guest's port and the host's. What is to be said to the guest is a bit
- * of the connection (pending), data stays in the socket until the guest has a buffer and credit for
- * it, and what a packet without a connection is answered has a bounded queue, for which the guest's
- * own ring waits. So nothing here grows with what a guest or a program does, but up to CONNS_MAX.
+ * A connection is known by the guest's port and the host's. What is to be said to the guest is a
+ * bit of the connection (pending), data stays in the socket until the guest has a buffer and credit
+ * for it, and what a packet without a connection is answered has a bounded queue, for which the
+ * guest's own ring waits. So nothing here grows with what a guest or a program does, but up to
+ * CONNS_MAX.
  *
  * Sockets are waited for by edges. An event carries the place in the table; where that was given
  * to another connection since, it says nothing wrong: each socket is asked again.
@@ -88,7 +89,6 @@ struct vsock_conn *conn_find(struct vsock_conns *conns, uint32_t guest_port, uin
 	return conn;
 }
 
-/* NULL, and @fd is closed, where there cannot be one more. */
 struct vsock_conn *conn_new(struct vsock_conns *conns, int fd)
 {
 	struct vsock_conn *conn = conns->free ? conns->free : &conns->conn[conns->touched];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* Connections between the guest and programs of the host; conn.c, stream.c, guest.c and greeting.c. */
+/* Connections of the guest and programs of the host: conn.c, stream.c, guest.c and greeting.c. */
 #ifndef DEVMODEL_VSOCK_CONN_H
 #define DEVMODEL_VSOCK_CONN_H
 
@@ -15,7 +15,7 @@
 #define CONN_SMALL	512
 #define CONN_BOTH	(VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
-/* So many programs may be about to say what they want; one more, and the first of them has to go. */
+/* So many programs may be about to say what they want; with one more, the first has to go. */
 #define CONNS_GREETING	32
 
 /* Packets without a connection that wait for their answer. */
@@ -139,7 +139,7 @@ bool conns_wait(const struct vsock_conns *conns);
 
 /* For the files of connections */
 
-/* Return: a connection that has no state yet; NULL, and @fd is closed, where there cannot be one more. */
+/* A connection without a state yet; NULL, and @fd is closed, where there cannot be one more. */
 struct vsock_conn *conn_new(struct vsock_conns *conns, int fd);
 
 /* It is between these ports from here on. */
@@ -167,8 +167,8 @@ void conn_shut(struct vsock_conns *conns, struct vsock_conn *conn, uint8_t flags
  * conn_write - data of the guest's to the socket
  * @len: bytes, of the readable part of @chain, which has as many
  *
- * Return: 0; -EPROTO for more than the guest may send, or another negative errno where the connection
- * has to end.
+ * Return: 0; -EPROTO for more than the guest may send, or another negative errno where the
+ * connection has to end.
  */
 int conn_write(struct vsock_conns *conns, struct vsock_conn *conn, struct virtq_chain *chain,
 	       uint32_t len);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Programs of the host's that want to be connected: "CONNECT PORT\n" is what they say, and "OK PORT\n"
- * what they are told when the guest has accepted, with a port of ours. Until a program has said it,
- * its place is one of a few, and goes to a later one where there are too many; so who says nothing
- * keeps nobody away.
+ * Programs of the host's that want to be connected: "CONNECT PORT\n" is what they say, and "OK
+ * PORT\n" what they are told when the guest has accepted, with a port of ours. Until a program has
+ * said it, its place is one of a few, and goes to a later one where there are too many; so who
+ * says nothing keeps nobody away.
  */
 #include <errno.h>
 #include <string.h>

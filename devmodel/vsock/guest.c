@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Packets (virtio 1.2, section 5.10.6): what the guest says, and what it is told. A packet that makes no
- * sense where it comes ends its connection, by VIRTIO_VSOCK_OP_RST; one from or to others than this guest
- * and the host is not heard.
+ * Packets (virtio 1.2, section 5.10.6): what the guest says, and what it is told. A packet that
+ * makes no sense where it comes ends its connection, by VIRTIO_VSOCK_OP_RST; one from or to others
+ * than this guest and the host is not heard.
  */
 #include <errno.h>
 #include <stdio.h>

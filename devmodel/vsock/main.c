@@ -20,9 +20,9 @@ static const char help[] =
 "Serve Unix sockets of the host as a virtio socket device, to a front end of vhost-user.\n"
 "\n"
 "  --cid N                 the guest's context ID, from 3 on\n"
-"  --listen PATH           who connects there and says \"CONNECT PORT\" and the end of the line, and\n"
-"                          reads \"OK PORT\" and the end of the line, is connected to the guest; what\n"
-"                          the guest connects to on port P of the host (CID 2) is the socket PATH_P\n";
+"  --listen PATH           who connects there, says the line \"CONNECT PORT\", and reads \"OK ...\",\n"
+"                          is connected to the guest; what the guest connects to on port P of\n"
+"                          the host (CID 2) is the socket PATH_P\n";
 
 static const char notes[] =
 "The directory of PATH becomes the root of this process: best it has one of its own.\n";

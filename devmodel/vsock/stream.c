@@ -2,19 +2,20 @@
 /*
  * Data, in both directions.
  *
- * To the guest: read from the socket right into a chain, as much as the guest has said it has room for.
+ * To the guest: read from the socket right into a chain, as much as the guest has said it has room
+ * for.
  *
- * From the guest: written from the chain right into the socket. What it may send is bounded by credit, of
- * which it is given as much as the socket is sure to take; so nothing has to be kept here when a
- * program of the host's is slow, and the chain goes back at once.
+ * From the guest: written from the chain right into the socket. What it may send is bounded by
+ * credit, of which it is given as much as the socket is sure to take; so nothing has to be kept
+ * here when a program of the host's is slow, and the chain goes back at once.
  *
- * How much that is: a socket is writable for poll() as long as a quarter of its buffer is in use, and
- * takes data until all of it is. The kernel counts what the data takes in memory, which is at most
- * 3.3 times the data where it comes in pieces of CONN_SMALL bytes or more, and 768 times where it comes
- * in single bytes. So once the socket is not writable, pieces smaller than that are gathered, and
- * that is all that is ever kept; and credit is given back while it is writable. Credit of a sixth of
- * the buffer (host.c) then takes 3.3 / 6 of it, where 3 / 4 are free. Should a kernel count more,
- * the connection is reset.
+ * How much that is: a socket is writable for poll() as long as a quarter of its buffer is in use,
+ * and takes data until all of it is. The kernel counts what the data takes in memory, which is at
+ * most 3.3 times the data where it comes in pieces of CONN_SMALL bytes or more, and 768 times
+ * where it comes in single bytes. So once the socket is not writable, pieces smaller than that are
+ * gathered, and that is all that is ever kept; and credit is given back while it is writable.
+ * Credit of a sixth of the buffer (host.c) then takes 3.3 / 6 of it, where 3 / 4 are free. Should
+ * a kernel count more, the connection is reset.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * virtio-vsock (virtio 1.2, section 5.10): the device round its rings. One thread has all: packets from
- * the guest, what happens at sockets, and packets to the guest take turns, a bounded number each.
+ * virtio-vsock (virtio 1.2, section 5.10): the device round its rings. One thread has all: packets
+ * from the guest, what happens at sockets, and packets to the guest take turns, a bounded number
+ * each.
  *
  * The guest's packets are not taken while answers wait that it gives no buffers for.
  *
- * Connections live as long as this process and the guest's driver. Rings that go on where they were
- * left are of the same driver; where they do not, or the front end has gone in between, all connections
- * are dropped, and the guest is told by an event to drop its own. So it is in a new process, which
- * cannot know whether there was one before; a driver without connections loses nothing by it.
+ * Connections live as long as this process and the guest's driver. Rings that go on where they
+ * were left are of the same driver; where they do not, or the front end has gone in between, all
+ * connections are dropped, and the guest is told by an event to drop its own. So it is in a new
+ * process, which cannot know whether there was one before; a driver without connections loses
+ * nothing by it.
  */
 #include <endian.h>
 #include <errno.h>

@@ -13,8 +13,8 @@ struct device;
 /**
  * vsock_create - stream sockets between a guest and programs of the host
  * @cid: the guest's, VSOCK_CID_MIN to VSOCK_CID_MAX
- * @path: of the socket that @listener is, as this process will see it when it serves: what the guest
- *	connects to on port P is the socket "PATH_P". Short enough for an address with any port
+ * @path: of the socket that @listener is, as this process will see it when it serves: what the
+ *	guest connects to on port P is the socket "PATH_P". Short enough for an address with any port
  * @listener: where programs of the host come to be connected. Made non-blocking, and the device's
  *	from here on, but not on failure
  *

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * For libFuzzer: the connections of a socket device between a guest and programs of the host that both do
- * as the input says. The input is a row of steps, each a byte and its arguments: a packet of the
- * guest's, well-formed but for what it says, or any bytes; a buffer for it, in pieces; a program that
- * comes, sends, receives, or goes. Programs are the other ends of socket pairs: host.c is played here.
+ * For libFuzzer: the connections of a socket device between a guest and programs of the host that
+ * both do as the input says. The input is a row of steps, each a byte and its arguments: a packet
+ * of the guest's, well-formed but for what it says, or any bytes; a buffer for it, in pieces; a
+ * program that comes, sends, receives, or goes. Programs are the other ends of socket pairs:
+ * host.c is played here.
  *
- * What must hold, beside that no sanitizer complains: a packet to the guest is one, of the length that
- * it says, and in the buffer; what is kept is bounded; and nobody has more credit than was given.
+ * What must hold, beside that no sanitizer complains: a packet to the guest is one, of the length
+ * that it says, and in the buffer; what is kept is bounded; and nobody has more credit than was
+ * given.
  */
 #include <errno.h>
 #include <poll.h>
