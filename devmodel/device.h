@@ -9,7 +9,7 @@
  *
  * Calls of one device come from one transport, one at a time, in this order:
  *
- *	create  { features  config_read  config_write }*  { start  stop }*  destroy
+ *	create  { features  config_read  config_write }*  { start  stop }*  leave  destroy
  *
  * config_read and config_write may also come between start and stop, while the device's thread
  * runs; the device does whatever locking that needs.
@@ -110,6 +110,8 @@ struct device {
  *	each request that was taken has been given back, or counts as not taken: the index in the
  *	device area, or @resume of the ring, tells which one comes next. Only called after a start()
  *	that returned 0
+ * @leave: whoever has the driver is gone: what is kept for it from one start() to the next is void.
+ *	Only when stopped. May be NULL
  * @destroy: free all, with the descriptors that the constructor took. Only when stopped
  */
 struct device_ops {
@@ -124,6 +126,7 @@ struct device_ops {
 	int (*start)(struct device *dev, const struct dev_memory *memory, uint64_t features,
 		     const struct dev_vring *rings);
 	void (*stop)(struct device *dev);
+	void (*leave)(struct device *dev);
 	void (*destroy)(struct device *dev);
 };
 

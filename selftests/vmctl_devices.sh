@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR GPL-2.0
 #
-# A guest's network and entropy source by moat-net and moat-rng, which are killed again and again while
-# the guest uses them. TCP streams, in both directions, arrive whole; no random byte is missing.
+# A guest's network, entropy source and sockets by moat-net, moat-rng and moat-vsock, which are killed
+# again and again while the guest uses them. TCP streams, in both directions, arrive whole; no random byte
+# is missing; of connections by moat-vsock both sides see the end, and new ones work.
 
 . selftests/lib/tap.sh
 
@@ -10,6 +11,7 @@ PATH=$PATH:/sbin:/usr/sbin
 WORK=$(mktemp -d)
 SOCKET=$WORK/socket
 STREAMS=$(dirname "$0")/vhost/net_work
+SOCKETS=$(dirname "$0")/vhost/vsock_work
 BACKEND=
 trap 'backend_kill; rm -rf "$WORK"' EXIT
 
@@ -93,7 +95,32 @@ entropy() {
 	backend_kill
 }
 
+# No byte is wrong in what came of connections that a dead back end broke off, either.
+sockets() {
+	local vsock=(moat-vsock --cid 3 --listen "$WORK/vsock") side
+	"$SOCKETS" host "$WORK/vsock" >"$WORK/host" 2>&1 &
+	local host=$!
+	backend_start "${vsock[@]}"
+	guest_start vsock "$SOCKETS" guest 10
+	kill_while_working "${vsock[@]}"
+	tap_ok $? "the guest has sockets whose server dies $KILLED times" "$(details)"
+	[ "$KILLED" -ge 4 ] && [ "$(returned)" -ge 4 ]
+	tap_ok $? "it did die, and the next one was there" "$(details)"
+	kill "$host"
+	wait "$host"
+	for side in out host; do
+		tap_is "$(line wrong "$WORK/$side") $(line stuck "$WORK/$side")" "0 0" \
+			"$side: no byte is wrong, no connection without its end"
+		[ "$(line rounds "$WORK/$side")" -ge 20 ] && [ "$(line broken "$WORK/$side")" -ge 1 ]
+		tap_ok $? "$side: some work, some are broken off" "$(cat "$WORK/$side")"
+	done
+	[ "$(line ended "$WORK/out")" -ge "$((KILLED - 1))" ]
+	tap_ok $? "a connection by which nothing comes ends each time" "$(cat "$WORK/out")"
+	backend_kill
+}
+
 network
 entropy
+sockets
 tap_is "$(cat "$WORK/backend")" '' "the back ends have nothing to complain of"
 tap_end

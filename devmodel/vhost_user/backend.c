@@ -664,6 +664,8 @@ void backend_attach(struct backend *backend, int socket)
 void backend_detach(struct backend *backend)
 {
 	backend_reset(backend);
+	if (backend->dev->ops->leave)
+		backend->dev->ops->leave(backend->dev);
 	regions_unmap(&backend->regions);
 	inflight_unmap(&backend->inflight);
 	backend->protocol_features = 0;

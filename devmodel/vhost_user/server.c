@@ -10,10 +10,8 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "devmodel/vhost_user/backend.h"
@@ -61,28 +59,6 @@ struct server {
 	int signals;
 };
 
-/* Return: a socket that listens at @path, where one of a process before this may be; or an errno. */
-static int server_listen(const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct stat st;
-	int err, fd;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, path);
-	if (!lstat(path, &st) && S_ISSOCK(st.st_mode))
-		unlink(path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (!bind(fd, (struct sockaddr *)&address, sizeof(address)) && !listen(fd, 1))
-		return fd;
-	err = -errno;
-	close(fd);
-	return err;
-}
-
 static int server_open(struct server *server, const struct server_options *options)
 {
 	int listens = 0;
@@ -90,7 +66,7 @@ static int server_open(struct server *server, const struct server_options *optio
 	int fd = options->fd;
 
 	if (options->socket) {
-		server->listener = server_listen(options->socket);
+		server->listener = fd_listen(options->socket, 1);
 		if (server->listener < 0)
 			log_error("cannot listen at %s: %s", options->socket,
 				  strerror(-server->listener));

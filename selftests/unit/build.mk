@@ -87,7 +87,8 @@ $(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
 
 # The sandbox, and each device program and the launcher in it; without sanitizers, which make system calls of their own.
-PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_fs_test moat_net_test moat_rng_test)
+PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_fs_test moat_net_test moat_rng_test \
+	moat_vsock_test)
 UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/confine_test $(PROGRAM_TESTS)
 
 $(B)/unit/confine_test: selftests/unit/confine_test.c userspace/vmm/confine.c $(SANDBOX_OBJ) $(LIB_OBJS) \
@@ -156,7 +157,7 @@ $(B)/unit/supervisor_test: selftests/unit/supervisor_test.c $(SUPERVISOR_SRC) $(
 # Fuzzers, by clang's libFuzzer. Another NAME takes NAME_fuzz.c, NAME_corpus with inputs to begin with, and
 # here its name and FUZZ_NAME, what it is made of beside that. make check executes the inputs; make fuzz
 # goes on from there.
-FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate
+FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate vsock
 FUZZ_stage2 := $(addprefix selftests/unit/,stage2_model.c stage2_cpu.c stage2_look.c) module/stage2.c
 FUZZ_decode := selftests/unit/emulate_world.c $(EMULATE_SRC)
 FUZZ_virtq_split := $(VIRTQ_SRC)
@@ -164,6 +165,8 @@ FUZZ_virtq_packed := $(VIRTQ_SRC)
 FUZZ_vhost_user := $(VHOST_USER_SRC)
 FUZZ_vhost_client := userspace/vmm/vhost_user.c userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_gate := $(GATE_SRC) userspace/vmm/memory.c userspace/lib/fd.c userspace/lib/parse.c
+FUZZ_vsock := $(addprefix devmodel/vsock/,conn.c greeting.c guest.c packet.c stream.c) $(VIRTQ_SRC) \
+	userspace/lib/fd.c userspace/lib/parse.c
 
 FUZZ_HDR := $(wildcard $(addsuffix .h,selftests/unit/* include/moat/* module/* module/x86/* devmodel/* devmodel/*/* \
 	userspace/lib/* userspace/vmm/*))

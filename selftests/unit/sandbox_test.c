@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,9 @@ static const struct sandbox_call calls[] = {
 	{ SYS_clone, 0, "test", 1, CLONE_THREAD, CLONE_THREAD },
 	{ SYS_openat, EACCES, "test", 0, 0, 0 },
 	{ SYS_openat2, 0, "test", 0, 0, 0 },
+	{ SYS_socket, 0, "test", 1, ~0ULL, AF_UNIX },
+	{ SANDBOX_AND, 0, "test", 2, ~0ULL, SOCK_DGRAM },
+	{ SYS_connect, 0, "test", 0, 0, 0 },
 	{ SYS_exit_group, 0, "test", 0, 0, 0 },
 	{ 0 },
 };
@@ -39,12 +43,16 @@ static const struct sandbox_call calls[] = {
 /* What the root is; NULL: empty. */
 static const struct sandbox_tree *tree;
 static int self;
+static const struct sockaddr_un somebody = { AF_UNIX, "\0moat-sandbox-test" };
+static bool no_network;
 
 /* The exit status of @attempt within the sandbox; minus the signal that it died of. */
 static int attempt_status(int (*attempt)(void))
 {
 	const uid_t uid = getuid() ? (uid_t)-1 : SOMEBODY;
-	const struct sandbox sandbox = { .uid = uid, .gid = uid, .tree = tree, .calls = { calls } };
+	const struct sandbox sandbox = {
+		.uid = uid, .gid = uid, .tree = tree, .no_network = no_network, .calls = { calls },
+	};
 	const char *step = "";
 	pid_t pid = fork();
 	int status;
@@ -87,6 +95,18 @@ static int do_open(void)
 static int do_socket(void)
 {
 	return socket(AF_UNIX, SOCK_STREAM, 0) < 0;
+}
+
+static int do_other_datagram_socket(void)
+{
+	return socket(AF_INET, SOCK_DGRAM, 0) < 0;
+}
+
+static int do_connect(void)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	return fd < 0 || connect(fd, (const struct sockaddr *)&somebody, sizeof(somebody));
 }
 
 static int do_fork(void)
@@ -173,6 +193,25 @@ static void test_killed(void)
 	EXPECT(attempt_status(do_map_code) == -SIGSYS);
 }
 
+/* Each of its two arguments is another one. */
+static void test_arguments(void)
+{
+	EXPECT(attempt_status(do_socket) == -SIGSYS);
+	EXPECT(attempt_status(do_other_datagram_socket) == -SIGSYS);
+}
+
+static void test_no_network(void)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	EXPECT(!bind(fd, (const struct sockaddr *)&somebody, sizeof(somebody)));
+	EXPECT(do_connect() == 0);
+	no_network = true;
+	EXPECT(getuid() || attempt_status(do_connect) == 1);
+	no_network = false;
+	close(fd);
+}
+
 static void test_refused(void)
 {
 	EXPECT(attempt_status(do_open) == 0);
@@ -215,7 +254,9 @@ static const struct unit_test tests[] = {
 	{ "what is listed is allowed", test_allowed },
 	{ "no user, groups, capabilities, or new ones", test_nobody },
 	{ "what is not listed kills", test_killed },
+	{ "what is listed with two arguments kills with another", test_arguments },
 	{ "what is listed to fail fails", test_refused },
+	{ "without a network there are no names of sockets", test_no_network },
 	{ "the root is empty", test_empty_root },
 	{ "the root is a directory of the host's, and no more", test_tree },
 };

@@ -294,6 +294,40 @@ static void test_successors(void)
 	destroy();
 }
 
+/* How many rings does a back end get of a socket device, if it has @queues? */
+static unsigned int enabled_of(unsigned int queues)
+{
+	const struct dev_vring rings[] = { ring, ring, ring };
+	unsigned int enabled = 0;
+
+	plan(1);
+	mocks[0].queues = queues;
+	if (EXPECT(create("vsock") && dev->ops->queue_count == 3)) {
+		EXPECT(!dev->ops->start(dev, &memory.map, FEATURES, rings));
+		enabled = mocks[0].enabled;
+		dev->ops->stop(dev);
+	}
+	destroy();
+	return enabled;
+}
+
+/* The ring for events is the back end's where it has one; and then its successor's. */
+static void test_events(void)
+{
+	const struct dev_vring rings[] = { ring, ring, ring };
+
+	EXPECT(enabled_of(2) == 2 && enabled_of(3) == 3 && enabled_of(4) == 3);
+	plan(3);
+	mocks[0].queues = mocks[2].queues = 3;
+	mocks[1].queues = 2;
+	EXPECT(create("vsock"));
+	EXPECT(!dev->ops->start(dev, &memory.map, FEATURES, rings));
+	die(0);
+	EXPECT(wait_for(&mocks[2].enabled, 3) && !mocks[1].enabled);
+	dev->ops->stop(dev);
+	destroy();
+}
+
 /* One that does something wrong at some message, and then a good one. */
 static void try_fault(unsigned int at, enum mock_fault fault)
 {
@@ -398,6 +432,7 @@ static const struct unit_test tests[] = {
 	{ "a ring that does not show them needs a reset", test_broken },
 	{ "the configuration changes", test_changed },
 	{ "successors that lack something", test_successors },
+	{ "a ring that not all back ends have", test_events },
 	{ "successors that fail at each message", test_faults },
 	{ "nobody is there", test_away },
 	{ "nobody comes any more", test_last },

@@ -40,7 +40,9 @@ $(VHOST_DIR)/console_serve: $(VHOST_DIR)/console_work $(B)/bin/moat-console
 $(VHOST_DIR)/fs_serve: $(VHOST_DIR)/fs_work $(B)/bin/moat-fs
 $(VHOST_DIR)/net_restart: $(VHOST_DIR)/net_work $(B)/bin/moat-net
 $(VHOST_DIR)/rng_serve: $(VHOST_DIR)/rng_work $(B)/bin/moat-rng
+$(VHOST_DIR)/vsock_serve $(VHOST_DIR)/vsock_serve_packed: $(VHOST_DIR)/vsock_work $(B)/bin/moat-vsock
 
-UNIT_TESTS += $(addprefix $(VHOST_DIR)/,attack blk_restart blk_restart_packed console_serve fs_serve net_restart rng_serve)
+UNIT_TESTS += $(addprefix $(VHOST_DIR)/,attack blk_restart blk_restart_packed console_serve fs_serve net_restart rng_serve \
+	vsock_serve vsock_serve_packed)
 
 -include $(wildcard $(VHOST_DIR)/*.d)

@@ -67,6 +67,27 @@ int fd_connect(const char *path)
 	return err;
 }
 
+int fd_listen(const char *path, int backlog)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat st;
+	int err, fd;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode))
+		unlink(path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (!bind(fd, (struct sockaddr *)&address, sizeof(address)) && !listen(fd, backlog))
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
 /* The least of @keep from @first on; or -1. */
 static int fd_next(int first, const int *keep, unsigned int count)
 {

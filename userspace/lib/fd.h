@@ -25,6 +25,15 @@ int fd_number(const char *path);
 /* Close all from @first on but @count of them. */
 void fd_close_but(int first, const int *keep, unsigned int count);
 
+/**
+ * fd_listen - a Unix socket of streams that others can connect to
+ * @path: where. A socket that is there goes: it may be of a process before this
+ * @backlog: so many may wait to be accepted
+ *
+ * Return: a descriptor or a negative errno.
+ */
+int fd_listen(const char *path, int backlog);
+
 /*
  * Eventfds that another process has too, and may have made blocking, or emptied or filled just now.
  * fd_take_event(): was it signalled since it was last taken? fd_signal_event(): one more, unless it

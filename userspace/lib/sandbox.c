@@ -19,6 +19,9 @@
 
 #include "userspace/lib/sandbox.h"
 
+/* A system call has no more arguments. */
+#define SANDBOX_CHECKS_MAX	6
+
 /* Any directory will do to mount on. */
 #define SANDBOX_ROOT	"/tmp"
 
@@ -67,21 +70,35 @@ static int tree_clone(const struct sandbox_tree *tree)
 	return err;
 }
 
-/* The empty directory is what is there before the tree is. */
+/* What is left beside the tree. The empty directory is where the tree will be. */
+static int tree_leave(const struct sandbox_tree *tree)
+{
+	int err;
+
+	if (tree->ret_self) {
+		*tree->ret_self = open_tree(AT_FDCWD, "/proc/self/fd",
+					    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+		if (*tree->ret_self < 0)
+			return -errno;
+	}
+	if (!tree->ret_empty)
+		return 0;
+	err = root_mount_empty();
+	if (err)
+		return err;
+	*tree->ret_empty = open(SANDBOX_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return *tree->ret_empty < 0 ? -errno : 0;
+}
+
 static int root_mount_tree(const struct sandbox_tree *tree)
 {
 	int err, fd = tree_clone(tree);
 
 	if (fd < 0)
 		return fd;
-	*tree->ret_self = open_tree(AT_FDCWD, "/proc/self/fd", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	err = *tree->ret_self < 0 ? -errno : root_mount_empty();
-	if (!err) {
-		*tree->ret_empty = open(SANDBOX_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (*tree->ret_empty < 0 ||
-		    move_mount(fd, "", AT_FDCWD, SANDBOX_ROOT, MOVE_MOUNT_F_EMPTY_PATH))
-			err = -errno;
-	}
+	err = tree_leave(tree);
+	if (!err && move_mount(fd, "", AT_FDCWD, SANDBOX_ROOT, MOVE_MOUNT_F_EMPTY_PATH))
+		err = -errno;
 	close(fd);
 	return err;
 }
@@ -128,14 +145,15 @@ static int root_map_user(uid_t uid, gid_t gid)
 }
 
 /* 1: the host lets us have no root of our own. */
-static int sandbox_root(const struct sandbox_tree *tree)
+static int sandbox_root(const struct sandbox *sandbox)
 {
+	const struct sandbox_tree *tree = sandbox->tree;
 	const uid_t uid = geteuid();
 	const gid_t gid = getegid();
 	const int mounts = CLONE_NEWNS | (uid ? CLONE_NEWUSER : 0);
 	int err;
 
-	if (unshare(mounts | CLONE_NEWNET | CLONE_NEWIPC) && unshare(mounts))
+	if (unshare(mounts | CLONE_NEWNET | CLONE_NEWIPC) && (sandbox->no_network || unshare(mounts)))
 		return tree ? -errno : 1;
 	err = uid && tree ? root_map_user(uid, gid) : 0;
 	if (!err)
@@ -167,7 +185,7 @@ static int sandbox_become(const struct sandbox *sandbox, int *ret_bare)
 
 	if (prctl(PR_GET_PDEATHSIG, &death, 0, 0, 0))
 		return -errno;
-	*ret_bare = sandbox_root(sandbox->tree);
+	*ret_bare = sandbox_root(sandbox);
 	if (*ret_bare < 0)
 		return *ret_bare;
 	err = sandbox_identity(sandbox->uid, sandbox->gid);
@@ -179,28 +197,43 @@ static int sandbox_become(const struct sandbox *sandbox, int *ret_bare)
 	return err;
 }
 
-static int filter_add(scmp_filter_ctx filter, const struct sandbox_call *call)
+/* Of one call, which has @count rows. */
+static int filter_add(scmp_filter_ctx filter, const struct sandbox_call *call, unsigned int count)
 {
-	const struct scmp_arg_cmp check = {
-		.arg = call->argument - 1, .op = SCMP_CMP_MASKED_EQ,
-		.datum_a = call->mask, .datum_b = call->value,
-	};
+	struct scmp_arg_cmp check[SANDBOX_CHECKS_MAX];
 
+	for (unsigned int i = 0; i < count; i++)
+		check[i] = (struct scmp_arg_cmp){
+			.arg = call[i].argument - 1, .op = SCMP_CMP_MASKED_EQ,
+			.datum_a = call[i].mask, .datum_b = call[i].value,
+		};
 	return seccomp_rule_add_array(filter,
 				      call->error ? SCMP_ACT_ERRNO(call->error) : SCMP_ACT_ALLOW,
-				      call->number, !!call->argument, &check);
+				      call->number, call->argument ? count : 0, check);
+}
+
+static int filter_add_list(scmp_filter_ctx filter, const struct sandbox_call *call)
+{
+	int err = 0;
+
+	while (call->why && !err) {
+		unsigned int count = 1;
+
+		while (count < SANDBOX_CHECKS_MAX && call[count].number == SANDBOX_AND)
+			count++;
+		err = filter_add(filter, call, count);
+		call += count;
+	}
+	return err;
 }
 
 static int filter_add_lists(scmp_filter_ctx filter, const struct sandbox *sandbox)
 {
-	for (unsigned int i = 0; i < SANDBOX_LISTS_MAX && sandbox->calls[i]; i++)
-		for (const struct sandbox_call *call = sandbox->calls[i]; call->why; call++) {
-			int err = filter_add(filter, call);
+	int err = 0;
 
-			if (err)
-				return err;
-		}
-	return 0;
+	for (unsigned int i = 0; i < SANDBOX_LISTS_MAX && sandbox->calls[i] && !err; i++)
+		err = filter_add_list(filter, sandbox->calls[i]);
+	return err;
 }
 
 /* A tree, since what depends on arguments, as ioctl() does, is looked up each time. */

@@ -9,9 +9,12 @@
 
 #define SANDBOX_LISTS_MAX	6
 
+/* In the place of a system call: one more argument of the one before. */
+#define SANDBOX_AND		(-1)
+
 /**
  * struct sandbox_call - a system call, and why
- * @number: as SYS_read
+ * @number: as SYS_read; or SANDBOX_AND
  * @error: 0: it is allowed; an errno: it fails so, and does no harm
  * @why: what it is for; NULL ends a list
  * @argument: from 1 on: only allowed if that argument, masked by @mask, is @value. 0: any
@@ -32,8 +35,8 @@ struct sandbox_call {
  *	anywhere. What is mounted below it is there, too
  * @writable: it can be changed, as far as the user may
  * @ret_self: gets a descriptor of /proc/self/fd, by whose entries descriptors are opened anew; to
- *	this process it has no parent, so that nothing else of /proc is within reach
- * @ret_empty: gets a descriptor (O_PATH) of a directory that is empty, and stays so
+ *	this process it has no parent, so that nothing else of /proc is within reach. May be NULL
+ * @ret_empty: gets a descriptor (O_PATH) of a directory that is empty, and stays so. May be NULL
  */
 struct sandbox_tree {
 	const char *path;
@@ -47,12 +50,14 @@ struct sandbox_tree {
  * @uid: to change to; -1: stays
  * @gid: the same; without any supplementary groups
  * @tree: what is below the root; NULL: nothing
+ * @no_network: it insists on having no network, nor Unix sockets but those of a path, and those that it has
  * @calls: lists of system calls. Any other one kills the process
  */
 struct sandbox {
 	uid_t uid;
 	gid_t gid;
 	const struct sandbox_tree *tree;
+	bool no_network;
 	const struct sandbox_call *calls[SANDBOX_LISTS_MAX];
 };
 

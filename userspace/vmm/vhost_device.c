@@ -49,7 +49,8 @@
 /**
  * struct vhost_type - a kind of device
  * @queues: that the driver sees; 0: as many as the back end says, and @served of these at least
- * @served: the first so many are the back end's; of the rest nothing ever comes
+ * @served: the first so many are the back end's; the rest, too, where it has all of them. Else
+ *	nothing ever comes of these
  * @needs_config: is of no use without
  * @features: of the device's own, those that can work here
  * @config_features: of these, those that cannot without a configuration
@@ -219,7 +220,8 @@ static int vhost_compare(const struct vhost_device *device)
 	else if (device->ops.config_size &&
 		 !vhost_user_has(&device->user, VHOST_USER_PROTOCOL_F_CONFIG))
 		lacks = "a configuration";
-	else if (!device->type->queues && device->user.queues < isolation->count)
+	else if ((!device->type->queues || isolation->count > device->type->served) &&
+		 device->user.queues < isolation->count)
 		lacks = "queues";
 	if (!lacks)
 		return 0;
@@ -465,6 +467,13 @@ static unsigned int vhost_queues(const struct vhost_type *type, const struct vho
 	return 0;
 }
 
+/* How many of these are the back end's. */
+static unsigned int vhost_served(const struct vhost_type *type, const struct vhost_user *user,
+				 unsigned int queues)
+{
+	return user->queues < queues ? type->served : queues;
+}
+
 /* The device is what its first back end is. */
 static int vhost_adopt(struct vhost_device *device, const struct vhost_isolation *wanted)
 {
@@ -488,7 +497,7 @@ static int vhost_adopt(struct vhost_device *device, const struct vhost_isolation
 	setup.lock = &device->lock;
 	setup.lose = vhost_lose_blamed;
 	setup.owner = device;
-	setup.count = type->queues ? type->served : queues;
+	setup.count = vhost_served(type, &device->user, queues);
 	setup.failure = type->failure;
 	return wanted->ops->create(&setup, &device->user, &device->isolation);
 }
