@@ -279,7 +279,6 @@ check_disk() {
 inside() {
 	STREAM_MIB=$1 KILL_SECONDS=$2 ROUNDS=()
 	WORK=$(mktemp -d)
-	no_polling
 	mount -t tmpfs -o size=100% tmpfs "$WORK" && disk_make && network_make && devices_start || exit 1
 	if boots; then
 		check_drivers
@@ -301,4 +300,8 @@ case ${1:-} in
 	shift
 	inside "$@" ;;
 esac
+if [ "$PEER" != moat ]; then
+	tap_skip devices "KVM has no windows, without which the gate's requests have to be small"
+	tap_end
+fi
 lab_self --mem 3G -- "${STREAM_MIB:-1024}" "${KILL_SECONDS:-120}"

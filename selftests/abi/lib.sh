@@ -25,17 +25,11 @@ lab_self() {
 	exec "$TOP/scripts/lab" "${options[@]}" -- "$(realpath "$0")" --inside "$@"
 }
 
-# KVM is not to poll for what another vCPU, or a device's process, does: on one CPU that only keeps it
-# from doing it.
-no_polling() {
-	local poll=/sys/module/kvm/parameters/halt_poll_ns
-	[ ! -e "$poll" ] || echo 0 >"$poll"
-}
-
 # Makes the Debian tree one to chroot into: devices, /tmp and the guest's disk (/mnt) as outside.
+# KVM is not to poll for what another vCPU does: on one CPU that only keeps it from doing it.
 tree_enter() {
-	local dir
-	no_polling
+	local dir poll=/sys/module/kvm/parameters/halt_poll_ns
+	[ ! -e "$poll" ] || echo 0 >"$poll"
 	for dir in dev proc sys tmp; do mount --rbind "/$dir" "$TREE/$dir" || return 1; done
 	mount --bind "$CACHE/abi-guest" "$TREE/mnt"
 }
