@@ -25,7 +25,7 @@
 #define QUEUES		2
 #define SIZE		16
 #define RING		0x1000	/* of each queue: descriptors, and behind these the two areas */
-#define STRIDE		(2 << 20)
+#define STRIDE		(16 << 20)
 #define SOURCES		64
 #define STEPS		400
 

@@ -370,7 +370,7 @@ static void test_short(void)
 	close_gate();
 }
 
-/* 20 requests of 64 KiB have no room at once; each has its turn. */
+/* 20 requests of 1 MiB have no room at once; each has its turn. */
 static void test_room(void)
 {
 	unsigned int done = 0;
@@ -378,15 +378,33 @@ static void test_room(void)
 
 	open_gate();
 	for (unsigned int i = 0; i < 20; i++) {
-		read_request(3 * i, DATA + 0x100000, 65536);
+		read_request(3 * i, DATA + 0x100000, 1 << 20);
 		make_available(3 * i);
 	}
 	while (done < 20 && (head = device_take()) >= 0) {
 		*device_status(head) = 0;
-		device_give(head, 65537);
+		device_give(head, (1 << 20) + 1);
 		done++;
 	}
 	EXPECT(done == 20 && is_used(20, 57));
+	close_gate();
+}
+
+/* One of 3 MiB, more than is copied usually. */
+static void test_large(void)
+{
+	uint32_t len;
+	int head;
+
+	open_gate();
+	piece(0, 0x80000, 3 << 20, VRING_DESC_F_NEXT);
+	piece(1, DATA, 1, VRING_DESC_F_WRITE);
+	*(uint8_t *)at(0x80000 + (3 << 20) - 1) = 0x99;
+	make_available(0);
+	head = device_take();
+	EXPECT(device_piece(head, 0, &len)[(3 << 20) - 1] == 0x99 && len == 3 << 20);
+	device_give(head, 1);
+	EXPECT(is_used(1, 0));
 	close_gate();
 }
 
@@ -626,7 +644,10 @@ static void test_driver(void)
 	broken(1, MEMORY - 8, 16, 0, 0);			/* past memory */
 	broken(1, UINT64_MAX - 4, 16, 0, 0);			/* wraps */
 	broken(1, DATA, 8, VRING_DESC_F_INDIRECT, 0);		/* half a table */
-	broken(1, 0, 2 << 20, 0, 0);				/* more than there is room for */
+	/* More than there is room for. */
+	for (unsigned int i = 2; i < 5; i++)
+		piece(i, 0, 3 << 20, i < 4 ? VRING_DESC_F_NEXT : 0);
+	broken(1, 0, 3 << 20, VRING_DESC_F_NEXT, 2);
 }
 
 /* Of no bytes: there is nothing to ask a back end. */
@@ -676,7 +697,7 @@ static void test_stop(void)
 static void test_cut(void)
 {
 	static struct gate_area area = {
-		.bounce.size = 16, .pages.size = 8, .bounce_at = 0x10000, .window_at = 0x20000,
+		.bounce.size = 16, .granules_max = 16, .pages.size = 8, .bounce_at = 0x10000, .window_at = 0x20000,
 	};
 	static struct virtq_chain chain;
 	struct iovec iov[] = { { at(DATA + 100), 3 * PAGE }, { at(DATA + 8 * PAGE), 2 * PAGE } };
@@ -725,6 +746,7 @@ static const struct unit_test tests[] = {
 	{ "the back end sees the pieces, and nothing beside them", test_exact },
 	{ "a short answer, and a disk's status", test_short },
 	{ "more requests than there is room for", test_room },
+	{ "a request that is large", test_large },
 	{ "a back end that knows no indirect tables", test_chains },
 	{ "the successor gets what is in flight, in order", test_successor },
 	{ "a request that crashes three is failed, and no other", test_quarantine },

@@ -223,9 +223,11 @@ static int request_settle_copied(struct gate_request *request, struct gate_area 
 int gate_request_place(struct gate_request *request, struct gate_area *area, unsigned int grant)
 {
 	bool many = request->bytes / GATE_PAGE >= grant && request_pages(request) >= grant;
-	int err = many ? request_settle_granted(request, area) :
-			 request_settle_copied(request, area);
+	int err;
 
+	if (grant == ~0u)
+		area->bounce.size = area->granules_max;
+	err = many ? request_settle_granted(request, area) : request_settle_copied(request, area);
 	if (err != -E2BIG || many || grant == ~0u || !request_pages(request))
 		return err;
 	return request_settle_granted(request, area);

@@ -20,13 +20,15 @@ struct vring_desc;
 
 /**
  * struct gate_area - where a device finds what is in a queue's requests
- * @bounce: granules of the memory at @host, which the device calls @bounce_at: for copies
+ * @bounce: granules of the memory at @host, which the device calls @bounce_at: for copies. It grows to
+ *	@granules_max once a request can only be copied
  * @pages: of the window, from its page @window_page on, which the device calls @window_at: for the
  *	guest's own pages
  */
 struct gate_area {
 	struct runs bounce;
 	struct runs pages;
+	unsigned int granules_max;
 	uint8_t *host;
 	uint64_t bounce_at;
 	uint64_t window_at;

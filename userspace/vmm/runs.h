@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define RUNS_MAX	2048
+#define RUNS_MAX	16384
 
 /* All zeroes, but for @size: none is lent. */
 struct runs {

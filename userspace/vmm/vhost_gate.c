@@ -49,10 +49,11 @@
 #define GATE_WINDOW_AT		(1ULL << 40)
 
 /* Of each queue: the ring, then memory to copy through; and so many pages of the window. */
-#define GATE_STRIDE		(2ULL << 20)
+#define GATE_STRIDE		(16ULL << 20)
 #define GATE_RING_BYTES		((SHADOW_BYTES + GATE_PAGE - 1) / GATE_PAGE * GATE_PAGE)
 #define GATE_GRANULES		1024
-#define GATE_PAGES		RUNS_MAX
+#define GATE_GRANULES_MAX	RUNS_MAX
+#define GATE_PAGES		2048
 
 /* From so many whole pages on, a request's are granted: docs/architecture.md has the figures. */
 #define GATE_GRANT_PAGES	64
@@ -63,7 +64,7 @@
 #define GATE_SUSPECT		2
 #define GATE_GUILTY		3
 
-_Static_assert(GATE_RING_BYTES + GATE_GRANULES * GATE_GRANULE <= GATE_STRIDE, "there is room");
+_Static_assert(GATE_RING_BYTES + GATE_GRANULES_MAX * GATE_GRANULE <= GATE_STRIDE, "there is room");
 _Static_assert(GATE_TURN + VIRTQ_IOV_MAX <= WINDOW_CHANGES_MAX, "a turn is one call");
 
 struct gate;
@@ -515,7 +516,8 @@ static int queue_open(struct gate_queue *queue, unsigned int index)
 	if (queue->kick_back_end < 0)
 		return -errno;
 	queue->area = (struct gate_area){
-		.bounce.size = GATE_GRANULES, .pages.size = GATE_PAGES,
+		.bounce.size = GATE_GRANULES, .granules_max = GATE_GRANULES_MAX,
+		.pages.size = GATE_PAGES,
 		.host = gate->memory + at, .bounce_at = GATE_MEMORY_AT + at,
 		.window_at = GATE_WINDOW_AT + (uint64_t)index * GATE_PAGES * GATE_PAGE,
 		.window_page = index * GATE_PAGES,
