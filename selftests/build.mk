@@ -62,6 +62,6 @@ INTEL_TESTS := $(addprefix $(LAB_DIR)/,$(filter-out dirty_log dirty_ring irqfd i
 # A script that runs another program of the tests has it built.
 $(LAB_DIR)/vmctl_attack: $(LAB_DIR)/vhost/attack_device $(LAB_DIR)/vhost/attack_guest
 $(LAB_DIR)/module_reload: $(LAB_DIR)/spin $(LAB_DIR)/exits
-$(LAB_DIR)/vmctl_devices: $(LAB_DIR)/vhost/net_work $(B)/bin/moat-net $(B)/bin/moat-rng
+$(LAB_DIR)/vmctl_devices: $(LAB_DIR)/vhost/net_work $(addprefix $(B)/bin/moat-,fs net rng)
 
 -include $(wildcard $(LAB_DIR)/*.d $(LAB_DIR)/lib/*.d $(LAB_DIR)/fuzz/*.d)

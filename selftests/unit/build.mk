@@ -90,6 +90,11 @@ $(B)/unit/fs_test: selftests/unit/fs_test.c devmodel/fs/fs.c devmodel/worker.c u
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
 
+# Needs clang.
+$(B)/unit/fs_fuzz: selftests/unit/fs_fuzz.c $(FS_SRC) $(FS_HDR)
+	@mkdir -p $(@D)
+	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $(filter %.c,$^)
+
 # vhost-user back ends, and front ends that break each rule.
 UNIT_TESTS += $(B)/unit/vhost_user_test
 VHOST_USER_SRC := $(addprefix devmodel/vhost_user/,backend.c inflight.c message.c regions.c) devmodel/virtq.c \
@@ -166,4 +171,5 @@ $(addprefix $(B)/unit/,vhost_client_test vhost_device_test vhost_gate_test vring
 
 # All fuzzers, to be started by hand.
 .PHONY: fuzz
-fuzz: $(B)/unit/stage2_fuzz $(B)/unit/virtq_fuzz $(B)/unit/decode_fuzz $(B)/unit/vhost_user_fuzz
+fuzz: $(B)/unit/stage2_fuzz $(B)/unit/virtq_fuzz $(B)/unit/decode_fuzz $(B)/unit/vhost_user_fuzz \
+	$(B)/unit/fs_fuzz
