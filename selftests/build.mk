@@ -63,6 +63,6 @@ INTEL_TESTS := $(addprefix $(LAB_DIR)/,$(filter-out dirty_log dirty_ring irqfd i
 $(LAB_DIR)/vmctl_supervisor: $(LAB_DIR)/vhost/poison_device
 $(LAB_DIR)/vmctl_attack: $(LAB_DIR)/vhost/attack_device $(LAB_DIR)/vhost/attack_guest
 $(LAB_DIR)/module_reload: $(LAB_DIR)/spin $(LAB_DIR)/exits
-$(LAB_DIR)/vmctl_devices: $(addprefix $(LAB_DIR)/vhost/,net_work vsock_work) $(addprefix $(B)/bin/moat-,net rng vsock)
+$(LAB_DIR)/vmctl_devices: $(addprefix $(LAB_DIR)/vhost/,net_work vsock_work) $(addprefix $(B)/bin/moat-,fs net rng vsock)
 
 -include $(wildcard $(LAB_DIR)/*.d $(LAB_DIR)/lib/*.d $(LAB_DIR)/fuzz/*.d)

@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR GPL-2.0
 #
-# A guest's network, entropy source and sockets by moat-net, moat-rng and moat-vsock, which are killed
-# again and again while the guest uses them. TCP streams, in both directions, arrive whole; no random byte
-# is missing; of connections by moat-vsock both sides see the end, and new ones work.
+# A guest's network, entropy source, sockets and files by moat-net, moat-rng, moat-vsock and moat-fs, which are
+# killed again and again while the guest uses them. TCP streams, in both directions, arrive whole; no random
+# byte is missing; of connections by moat-vsock both sides see the end, and new ones work; of files, only what
+# was open is stale.
 
 . selftests/lib/tap.sh
 
@@ -119,8 +120,36 @@ sockets() {
 	backend_kill
 }
 
+# A file that was open before, and one that is opened again and again.
+files() {
+	mkdir -p "$WORK/tree/dir"
+	head -c 3000000 /dev/urandom >"$WORK/tree/dir/file"
+	backend_start moat-fs --tag host --directory "$WORK/tree" --read-write
+	guest_start fs sh -c '
+		mkdir -p /mnt && mount -t virtiofs host /mnt && cd /mnt && sha256sum dir/file || exit 20
+		exec 3<dir/file
+		echo working
+		n=0
+		while [ $n -lt 60 ]; do sha256sum dir/file || echo "not read"; n=$((n + 1)); sleep 0.3; done 2>&1
+		cat <&3 && exit 21
+		mkdir dir/new && cp dir/file dir/new/copy && sync || exit 22
+		sha256sum dir/file && ls -R'
+	kill_while_working moat-fs --tag host --directory "$WORK/tree" --read-write
+	tap_ok $? "the guest has files whose server dies $KILLED times" "$(details)"
+	local sum whole
+	sum=$(sha256sum <"$WORK/tree/dir/file")
+	whole=$(grep -c "^${sum%% *} " "$WORK/out")
+	[ "$KILLED" -ge 4 ] && [ "$whole" -ge 40 ]
+	tap_ok $? "it reads one $whole times, $(grep -c '^not read' "$WORK/out") times in vain" "$(details)"
+	tap_is "$(grep 'dir/file$' "$WORK/out" | grep -cv "^${sum%% *} ")" 0 "and never what is not in it"
+	cmp "$WORK/tree/dir/file" "$WORK/tree/dir/new/copy"
+	tap_ok $? "what it wrote is there"
+	backend_kill
+}
+
 network
 entropy
 sockets
+files
 tap_is "$(cat "$WORK/backend")" '' "the back ends have nothing to complain of"
 tap_end
