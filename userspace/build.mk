@@ -31,13 +31,14 @@ $(B)/bin/moat-vmm: $(VMM_OBJS) $(LIB_OBJS) $(SANDBOX_OBJ) $(B)/obj/devmodel.a
 	$(CC) $(CFLAGS) -o $@ $^ -pthread $(URING) $(SANDBOX_LIBS)
 
 # A unit test is NAME_test.c beside NAME.c, linked with what it tests and nothing that needs a node.
-VMM_TESTS := virtio_pci serial ioapic boot
+VMM_TESTS := virtio_pci serial ioapic boot boot_pvh boot_multiboot
+BOOT_SRC := $(filter-out %_test.c,$(wildcard userspace/vmm/boot*.c)) userspace/vmm/memory.c
 UNIT_TESTS += $(VMM_TESTS:%=$(B)/unit/%_test)
 
 $(B)/unit/virtio_pci_test: $(addprefix userspace/vmm/,virtio_pci.c pci.c msix.c bus.c memory.c)
 $(B)/unit/serial_test: $(addprefix userspace/vmm/,serial.c bus.c)
 $(B)/unit/ioapic_test: $(addprefix userspace/vmm/,ioapic.c bus.c)
-$(B)/unit/boot_test: $(addprefix userspace/vmm/,boot.c memory.c)
+$(addprefix $(B)/unit/,boot_test boot_pvh_test boot_multiboot_test): $(BOOT_SRC)
 $(VMM_TESTS:%=$(B)/unit/%_test): $(B)/unit/%_test: userspace/vmm/%_test.c $(LIB_SRCS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(SAN) -MF $@.d -MT $@ -o $@ $(filter %.c,$^) -pthread

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 #include <asm/bootparam.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -19,11 +20,13 @@
 
 #define KERNEL_SECTOR		512
 #define KERNEL_MAGIC		"HdrS"
+#define KERNEL_MULTIBOOT	0x1badb002
+#define KERNEL_SEARCH		8192
 #define KERNEL_BUILD_TREE	"../cache/kernel-*/vmlinuz"
 
 /*
  * The version string's first word; its place is in the header, less one sector. False for what is
- * no kernel.
+ * no bzImage.
  */
 static bool kernel_read_version(struct kernel *kernel)
 {
@@ -42,6 +45,20 @@ static bool kernel_read_version(struct kernel *kernel)
 	return true;
 }
 
+/* ELF, or multiboot by the looks of it: moat-vmm looks closer. None that tells a version. */
+static bool kernel_is_other(int fd)
+{
+	uint32_t words[KERNEL_SEARCH / sizeof(uint32_t)];
+	ssize_t len = pread(fd, words, sizeof(words), 0);
+
+	if (len >= SELFMAG && !memcmp(words, ELFMAG, SELFMAG))
+		return true;
+	for (ssize_t i = 0; i < len / (ssize_t)sizeof(*words); i++)
+		if (words[i] == KERNEL_MULTIBOOT)
+			return true;
+	return false;
+}
+
 static int kernel_try(struct kernel *kernel, const char *path)
 {
 	if (strlen(path) >= sizeof(kernel->path))
@@ -50,7 +67,7 @@ static int kernel_try(struct kernel *kernel, const char *path)
 	if (kernel->fd < 0)
 		return kernel->fd;
 	strcpy(kernel->path, path);
-	if (kernel_read_version(kernel))
+	if (kernel_read_version(kernel) || kernel_is_other(kernel->fd))
 		return 0;
 	close(kernel->fd);
 	return -ENOEXEC;
@@ -86,7 +103,8 @@ static int kernel_open_named(struct kernel *kernel, const char *path)
 	int err = kernel_try(kernel, path);
 
 	if (err == -ENOEXEC)
-		log_error("%s is no bzImage: name a kernel as /boot/vmlinuz-*", path);
+		log_error("%s is no kernel: name a bzImage as /boot/vmlinuz-*, or one for PVH or multiboot",
+			  path);
 	else if (err)
 		log_error("cannot open the kernel %s: %s", path, strerror(-err));
 	return err;

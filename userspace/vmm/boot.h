@@ -2,6 +2,7 @@
 #ifndef VMM_BOOT_H
 #define VMM_BOOT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct memory;
@@ -15,7 +16,7 @@ struct boot_file {
 
 /**
  * struct boot_image - what a guest is started from
- * @kernel: a bzImage
+ * @kernel: a bzImage, a PVH ELF kernel, or a multiboot kernel
  * @initrd: its path may be NULL
  * @cmdline: the kernel's command line
  * @acpi_rsdp: where the ACPI tables start
@@ -29,9 +30,14 @@ struct boot_image {
 
 /**
  * struct boot_entry - the state of the boot processor, to be set by boot_set_vcpu()
+ * @long_mode: on the page tables and descriptors at LAYOUT_PAGE_TABLES and LAYOUT_GDT; else in 32-bit
+ *	protected mode, without paging. Segments are flat in both.
  */
 struct boot_entry {
+	bool long_mode;
 	uint64_t rip;
+	uint64_t rax;
+	uint64_t rbx;
 	uint64_t rsi;
 };
 
@@ -41,11 +47,14 @@ int boot_open(struct boot_image *image);
 /* Fine after an open that failed, and a second time. */
 void boot_close(struct boot_image *image);
 
-/* Fill guest memory. Says itself what failed. Return: 0 or a negative errno. */
+/*
+ * Fill guest memory, which is all zeroes but for the ACPI tables. Says itself what failed.
+ * Return: 0 or a negative errno.
+ */
 int boot_load(const struct memory *memory, const struct boot_image *image,
 	      struct boot_entry *ret_entry);
 
-/* Put a vCPU of the kernel's into the state that the 64-bit boot protocol asks for. */
+/* Put a vCPU of the kernel's into the state that the boot protocol asks for. */
 int boot_set_vcpu(int vcpu, const struct boot_entry *entry);
 
 #endif /* VMM_BOOT_H */

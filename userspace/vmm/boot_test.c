@@ -72,6 +72,7 @@ static int test_load(const struct setup_header *header, size_t size, const char 
 
 	check(err || (entry.rip == TEST_BASE + 0x200 && entry.rsi == LAYOUT_BOOT_PARAMS),
 	      "no entry but the right one");
+	check(err || (entry.long_mode && !entry.rax && !entry.rbx), "in long mode");
 	close(atoi(image.kernel.path + strlen("/proc/self/fd/")));
 	return err;
 }

@@ -45,7 +45,7 @@ static const struct sandbox_call confine_ioctls[] = {
 };
 
 static const struct sandbox_call confine_calls[] = {
-	{ SYS_pread64, 0, "the head of the kernel image", 0, 0, 0 },
+	{ SYS_pread64, 0, "the headers of the kernel image", 0, 0, 0 },
 	{ SYS_sendfile, 0, "it, and the initial RAM disk, into guest memory", 0, 0, 0 },
 	{ SYS_lseek, 0, "where to", 0, 0, 0 },
 	{ SYS_read, 0, "serial port, signals, timers, eventfds", 0, 0, 0 },
