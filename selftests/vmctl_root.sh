@@ -13,7 +13,7 @@ for program in vmctl moat-fs; do
 done
 # Below a directory of the root's own file system: what is mounted is not there.
 WORK=$(mktemp -d /opt/moat-root.XXXXXX)
-trap 'rm -rf "$WORK"' EXIT
+trap 'umount "$WORK/other" 2>/dev/null; rm -rf "$WORK"' EXIT
 mkdir "$WORK"/{mine,hidden}
 echo before >"$WORK/mine/file"
 echo secret >"$WORK/hidden/file"
@@ -35,6 +35,10 @@ tap_is "$(cat "$WORK/mine/file" "$WORK/mine/d/other"; ls "$WORK/x" 2>/dev/null)"
 OUT=$(cd "$WORK/mine" && run --tmpfs "$WORK/hidden" --rw . -- sh -c 'pwd; ls -A ../hidden; echo x >../hidden/x && cat ../hidden/x file')
 tap_is "$OUT" "$WORK/mine"$'\nx\nafter' "--tmpfs: a directory that is empty; the working directory is the caller's"
 tap_is "$(cat "$WORK"/hidden/*)" secret "and what it hides is as it was"
+mkdir "$WORK/other" && mount -t tmpfs none "$WORK/other" && mkdir -p "$WORK/other/a/b"
+OUT=$(cd "$WORK/other/a/b" && run --rw . -- sh -c 'pwd; echo x >made; ls ..; ls ../..')
+tap_is "$OUT $(cat "$WORK/other/a/b/made")" "$WORK/other/a/b"$'\nb\na x' "--rw: a directory of another file system"
+umount "$WORK/other"
 OUT=$(run --root -- sh -c 'exit 7')
 tap_is "$?" 7 "the exit status is the command's"
 

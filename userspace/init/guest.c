@@ -202,7 +202,25 @@ static void guest_mount_host(const char *tag, const char *path, unsigned long fl
 	}
 }
 
-/* A directory below the new root, which is made where there is room for it, with those above it. */
+/*
+ * A directory is made, if it is not there. Where that cannot be, it is in a file system of the host's of which
+ * the root shows an empty directory: in the place of that comes one in memory, with room for it.
+ */
+static void guest_make_directory(char *path)
+{
+	char *name = strrchr(path, '/');
+
+	if (!mkdir(path, 0755) || errno == EEXIST)
+		return;
+	*name = '\0';
+	if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755"))
+		guest_fail("mount", path);
+	*name = '/';
+	if (mkdir(path, 0755))
+		guest_fail("make", path);
+}
+
+/* A directory below the new root, with all above it. */
 static const char *guest_below_root(const char *path)
 {
 	static char below[PATH_MAX];
@@ -214,10 +232,10 @@ static const char *guest_below_root(const char *path)
 	}
 	for (char *at = below + strlen(GUEST_ROOT "/"); (at = strchr(at, '/')); at++) {
 		*at = '\0';
-		mkdir(below, 0755);
+		guest_make_directory(below);
 		*at = '/';
 	}
-	mkdir(below, 0755);
+	guest_make_directory(below);
 	return below;
 }
 
