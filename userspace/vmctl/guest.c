@@ -48,6 +48,7 @@ static const struct {
 } guest_device_modules[] = {
 	{ "net,",	{ "virtio_net", false } },
 	{ "fs,",	{ "virtiofs", false } },
+	{ "balloon,",	{ "virtio_balloon", false } },
 	{ "vsock,",	{ "vmw_vsock_virtio_transport", false } },
 };
 

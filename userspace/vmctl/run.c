@@ -62,6 +62,8 @@ static const char run_help[] =
 "                    a device that the vhost-user back end listening there serves.\n"
 "                    TYPE: blk, net, rng, console, fs, vsock; may be repeated\n"
 "  --mem SIZE        memory, with a suffix K, M or G; 256M by default\n"
+"  --balloon SIZE    a balloon: the guest is to do without so much of its memory, or 0; and what it has\n"
+"                    free goes back to this host by itself\n"
 "  --cpus N          CPUs, 1 by default\n"
 "  --append TEXT     more for the kernel's command line\n"
 "  --env NAME[=VAL]  a variable for COMMAND; may be repeated. TERM and LANG are passed anyway\n"
@@ -169,6 +171,11 @@ static int run_add_device(struct run_options *options, const char *option, char 
 	options->device[options->devices++] = (struct run_device){ option, value };
 	snprintf(options->types + at, RUN_TYPE_MAX, "%.*s,", RUN_TYPE_MAX - 2, type);
 	return 0;
+}
+
+static int set_balloon(struct run_options *options, char *value)
+{
+	return run_add_device(options, "balloon", value, "balloon");
 }
 
 static int set_disk(struct run_options *options, char *value)
@@ -289,6 +296,7 @@ static const struct {
 	{ "fs",		required_argument,	set_fs },
 	{ "device-socket", required_argument,	set_device_socket },
 	{ "mem",	required_argument,	set_memory },
+	{ "balloon",	required_argument,	set_balloon },
 	{ "cpus",	required_argument,	set_cpus },
 	{ "append",	required_argument,	set_append },
 	{ "env",	required_argument,	set_env },

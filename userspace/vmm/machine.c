@@ -16,6 +16,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "devmodel/balloon/balloon.h"
 #include "devmodel/console/console.h"
 #include "devmodel/device.h"
 #include "devmodel/rng/rng.h"
@@ -33,6 +34,7 @@
 #include "userspace/vmm/virtio_pci.h"
 
 #define MACHINE_SIGNALLED	128
+#define MACHINE_BALLOON_PAGE	4096
 
 static int machine_add_virtio(struct machine *machine, struct device *dev)
 {
@@ -83,6 +85,18 @@ static int machine_add_rng(struct machine *machine)
 	return machine_add_virtio(machine, dev);
 }
 
+static int machine_add_balloon(struct machine *machine, uint64_t size)
+{
+	struct device *dev;
+	int err = balloon_create(size / MACHINE_BALLOON_PAGE, &dev);
+
+	if (err) {
+		log_error("cannot make a balloon: %s", strerror(-err));
+		return err;
+	}
+	return machine_add_virtio(machine, dev);
+}
+
 /* On copies, since the device closes what it gets, and others may use the same descriptors. */
 static int machine_add_console(struct machine *machine, int in, int out)
 {
@@ -125,6 +139,8 @@ static int machine_add_devices(struct machine *machine, const struct options *op
 		err = machine_add_console(machine, options->console_in, options->console_out);
 	if (!err && options->rng)
 		err = machine_add_rng(machine);
+	if (!err && options->balloon)
+		err = machine_add_balloon(machine, options->balloon_size);
 	return err ? err : machine_start_loop(machine, supervisor);
 }
 

@@ -45,6 +45,8 @@ static const char options_help[] =
 "                         TYPE: blk, net, rng, console, fs, vsock\n"
 "  --console FD | IN,OUT  a virtio console on these descriptors\n"
 "  --rng                  a virtio entropy source\n"
+"  --balloon SIZE         a virtio balloon: the guest is asked to do without so much of its memory, or 0;\n"
+"                         and what it has free goes back to the host by itself\n"
 "  --device NODE          node to use; MOAT_DEVICE or /dev/moat by default\n"
 "  --name NAME            name of the machine, for messages\n"
 "  --uid N, --gid N       run as that user and group, and so do the processes of devices; by default\n"
@@ -154,6 +156,17 @@ static int set_console(struct options *options, char *value)
 {
 	if (options_fds(value, true, &options->console_in, &options->console_out))
 		return options_bad("console", value, "give an open descriptor, or two as 3,4");
+	return 0;
+}
+
+static int set_balloon(struct options *options, char *value)
+{
+	options->balloon = true;
+	if (!strcmp(value, "0"))
+		return 0;
+	if (parse_size(value, OPTIONS_PAGE, OPTIONS_MEMORY_MAX, &options->balloon_size) ||
+	    options->balloon_size % OPTIONS_PAGE)
+		return options_bad("balloon", value, "give a size below that of --mem, or 0");
 	return 0;
 }
 
@@ -368,6 +381,7 @@ static const struct {
 	{ "device-socket", required_argument,	set_device_socket },
 	{ "console",	required_argument,	set_console },
 	{ "rng",	no_argument,		set_rng },
+	{ "balloon",	required_argument,	set_balloon },
 	{ "device",	required_argument,	set_device },
 	{ "name",	required_argument,	set_name },
 	{ "uid",	required_argument,	set_uid },
@@ -385,6 +399,10 @@ static int options_check(const struct options *options, int argc, char **argv)
 	}
 	if ((options->uid == (uid_t)-1) != (options->gid == (gid_t)-1)) {
 		log_error("--uid and --gid go together");
+		return -EINVAL;
+	}
+	if (options->balloon_size >= options->memory) {
+		log_error("--balloon: it is not smaller than --mem");
 		return -EINVAL;
 	}
 	if (!options->kernel) {

@@ -46,6 +46,8 @@ struct options {
 	int console_in;		/* -1: no console */
 	int console_out;
 	bool rng;
+	bool balloon;
+	uint64_t balloon_size;	/* that the guest is asked to do without, bytes */
 	uid_t uid;		/* -1: stays */
 	gid_t gid;
 	unsigned int device_count;
