@@ -288,6 +288,7 @@ static void bad_mappings(void)
 	CHECK(mmap(NULL, PAGE_SIZE, rw | PROT_EXEC, MAP_SHARED, w.map, 0) == MAP_FAILED,
 	      "a mapping for code");
 	CHECK(mmap(NULL, 5 * PAGE_SIZE, rw, MAP_SHARED, w.map, 0) == MAP_FAILED, "a mapping too long");
+	CHECK(lseek(w.map, 0, SEEK_END) == 4 * PAGE_SIZE, "its length is told");
 	CHECK(mmap(NULL, PAGE_SIZE, rw, MAP_SHARED, w.map, 4 * PAGE_SIZE) == MAP_FAILED,
 	      "a mapping behind the end");
 	CHECK(mmap(NULL, PAGE_SIZE, rw, MAP_SHARED, w.control, 0) == MAP_FAILED,
