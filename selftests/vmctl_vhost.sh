@@ -78,7 +78,7 @@ GUEST='
 echo "round 0, packed: $(cut -c35 /sys/block/vda/device/features)"
 mkdir -p /mnt && mount -t ext4 /dev/vda /mnt || exit 20
 for w in 1 2 3 4 5 6 7 8; do head -c 400000 /dev/urandom >/source$w; done
-for round in 1 2 3 4 5 6 7 8 9 10 11 12; do
+for round in 1 2 3 4 5 6 7 8; do
 	for w in 1 2 3 4 5 6 7 8; do
 		dd if=/source$w of=/mnt/file$((round % 4)).$w bs=4k conv=fsync 2>/dev/null &
 		dd if=/dev/vda of=/dev/null bs=4k count=6 skip=$((round * 300 + w * 20)) iflag=direct 2>/dev/null &
@@ -118,7 +118,7 @@ killed_again_and_again() {
 	GUEST_PID=$!
 	KILLED=0
 	wait_for came_to 1
-	while [ -e "/proc/$GUEST_PID" ] && ! came_to 11 && [ "$KILLED" -lt 30 ]; do
+	while [ -e "/proc/$GUEST_PID" ] && ! came_to 7 && [ "$KILLED" -lt 30 ]; do
 		backend_kill
 		backend_start
 		KILLED=$((KILLED + 1))
