@@ -77,7 +77,7 @@ static int boot_inspect(struct boot_kernel *kernel, const struct boot_file *file
 	fault = boot_header_fault(header);
 	sectors = header->setup_sects ? header->setup_sects : BOOT_SETUP_DEFAULT;
 	kernel->payload = (sectors + 1) * BOOT_SECTOR;
-	if (!fault && file->size <= kernel->payload)
+	if (!fault && file->size <= kernel->payload + BOOT_ENTRY_64)
 		fault = "is cut short";
 	if (fault)
 		return boot_refuse(file, fault);

@@ -122,6 +122,7 @@ static void test_bad(void)
 	check(test_load(&good, TEST_SIZE, "/nonexistent", "") == -ENOENT, "no initrd");
 	check(test_load(&good, 100, NULL, "") == -ENOEXEC, "no room for a header");
 	check(test_load(&good, 1024, NULL, "") == -ENOEXEC, "nothing behind the header");
+	check(test_load(&good, 1024 + 512, NULL, "") == -ENOEXEC, "nothing at its entry");
 	check(test_load(&good, 1 << 30, NULL, "") == -ENOMEM, "larger than memory");
 	header = good;
 	header.header = 0;
