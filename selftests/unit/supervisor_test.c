@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "selftests/unit/unit.h"
+#include "userspace/lib/arguments.h"
 #include "userspace/lib/array.h"
 #include "userspace/vmm/options.h"
 #include "userspace/vmm/program.h"

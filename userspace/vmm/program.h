@@ -3,20 +3,8 @@
 #ifndef VMM_PROGRAM_H
 #define VMM_PROGRAM_H
 
+struct arguments;
 struct options_device;
-
-#define ARGUMENTS_MAX	24
-
-/* A command line. Where memory is short it is incomplete, and so it is with more than fits. */
-struct arguments {
-	char *value[ARGUMENTS_MAX + 1];
-	unsigned int count;
-	int err;
-};
-
-void arguments_add(struct arguments *arguments, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-void arguments_finish(struct arguments *arguments);
 
 /**
  * struct program - a program that serves a type of device over vhost-user

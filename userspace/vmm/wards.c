@@ -28,6 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "userspace/lib/arguments.h"
 #include "userspace/lib/beside.h"
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"

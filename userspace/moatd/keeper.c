@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The privileged half. It has all rights, so it does little, and believes nothing: a request has exactly the
+ * length of its kind, and what is in it is checked again. It never talks to a guest, a launcher's user or a
+ * client; its own memory holds nothing that would be lost with it.
+ *
+ * A request is served in a child, which answers by itself. The children end with this process, and they
+ * hold the lock on the directory of places: so the next moatd begins when all of them are gone.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "userspace/lib/array.h"
+#include "userspace/lib/clock.h"
+#include "userspace/lib/fd.h"
+#include "userspace/lib/log.h"
+#include "userspace/moatd/cgroup.h"
+#include "userspace/moatd/front.h"
+#include "userspace/moatd/keeper.h"
+#include "userspace/moatd/launch.h"
+#include "userspace/moatd/place.h"
+
+#define KEEPER_WORKERS		256
+#define KEEPER_PAUSE_MS		1000
+
+struct keeper_work;
+
+/**
+ * struct keeper_kind - a kind of request
+ * @length: of what it carries
+ * @serve: in a child. Sets the answer's @why where it fails. Return: 0; a descriptor that goes with the
+ *	answer, where @gives; or a negative errno
+ */
+struct keeper_kind {
+	size_t length;
+	bool gives;
+	int (*serve)(struct keeper_work *work, const void *carried);
+};
+
+struct keeper_worker {
+	pid_t pid;	/* 0: none */
+	struct keeper_head head;
+};
+
+struct keeper {
+	struct keeper_options *options;
+	pid_t pid;
+	int listener;
+	int signals;
+	int link;		/* to the other half; -1: there is none */
+	pid_t front;		/* 0: there is none */
+	bool ending;
+	unsigned int working;
+	struct keeper_worker worker[KEEPER_WORKERS];
+};
+
+/* A request that is served. */
+struct keeper_work {
+	const struct keeper_options *options;
+	int link;
+	struct keeper_answer answer;
+};
+
+static void answer_send(int link, const struct keeper_answer *answer, int fd)
+{
+	struct iovec iov = { .iov_base = (void *)answer, .iov_len = sizeof(*answer) };
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {
+		.head = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS },
+	};
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+	}
+	sendmsg(link, &msg, MSG_NOSIGNAL);
+}
+
+static int work_fail(struct keeper_work *work, int err, const char *what)
+{
+	if (err < 0 && !*work->answer.why)
+		snprintf(work->answer.why, KEEPER_WHY, "%s: %s", what, strerror(-err));
+	return err;
+}
+
+/* Kinds */
+
+static void list_each(void *arg, const char *name)
+{
+	struct keeper_work *work = arg;
+
+	work->answer.more = 1;
+	snprintf(work->answer.name, sizeof(work->answer.name), "%s", name);
+	answer_send(work->link, &work->answer, -1);
+	work->answer.more = 0;
+	memset(work->answer.name, 0, sizeof(work->answer.name));
+}
+
+static int serve_list(struct keeper_work *work, const void *carried)
+{
+	(void)carried;
+	return work_fail(work, place_list(work->options, list_each, work), "machines");
+}
+
+static int serve_start(struct keeper_work *work, const void *carried)
+{
+	const struct definition *definition = carried;
+	struct definition_error error;
+
+	if (definition_check(definition, &error)) {
+		snprintf(work->answer.why, KEEPER_WHY, "%.*s", KEEPER_WHY - 1, error.text);
+		return -EINVAL;
+	}
+	return launch_start(work->options, definition, work->answer.why);
+}
+
+/* The name, which has an end; NULL: it is none. */
+static const char *carried_name(const void *carried)
+{
+	const struct keeper_name *name = carried;
+
+	return memchr(name->name, 0, sizeof(name->name)) && definition_name_valid(name->name) ?
+	       name->name : NULL;
+}
+
+static int serve_connect(struct keeper_work *work, const void *carried)
+{
+	const char *name = carried_name(carried);
+
+	return name ? place_connect(work->options, name, PLACE_CONTROL) : -EINVAL;
+}
+
+static int serve_reap(struct keeper_work *work, const void *carried)
+{
+	const char *name = carried_name(carried);
+	int err = name ? cgroup_kill(work->options->cgroup, name) : -EINVAL;
+
+	if (!err)
+		err = place_ended(work->options, name, &work->answer.ended);
+	return work_fail(work, err, "its end");
+}
+
+static int serve_kill(struct keeper_work *work, const void *carried)
+{
+	const char *name = carried_name(carried);
+
+	if (!name)
+		return -EINVAL;
+	place_mark_asked(work->options, name);
+	return serve_reap(work, carried);
+}
+
+static int serve_clean(struct keeper_work *work, const void *carried)
+{
+	const char *name = carried_name(carried);
+	int err = name ? cgroup_kill(work->options->cgroup, name) : -EINVAL;
+
+	if (!err)
+		err = cgroup_remove(work->options->cgroup, name);
+	if (!err)
+		err = place_remove(work->options, name);
+	return work_fail(work, err, "cleaning up");
+}
+
+static int serve_limits(struct keeper_work *work, const void *carried)
+{
+	const struct definition *definition = carried;
+	struct definition_error error;
+
+	if (definition_check(definition, &error))
+		return -EINVAL;
+	return cgroup_limit(work->options->cgroup, definition->name, &definition->limits,
+			    work->answer.why);
+}
+
+static int serve_usage(struct keeper_work *work, const void *carried)
+{
+	const char *name = carried_name(carried);
+	int err = name ? cgroup_usage(work->options->cgroup, name, &work->answer.usage) : -EINVAL;
+
+	return work_fail(work, err, "its usage");
+}
+
+static int serve_log(struct keeper_work *work, const void *carried)
+{
+	const char *name = carried_name(carried);
+	char path[PATH_MAX];
+	int fd;
+
+	if (!name)
+		return -EINVAL;
+	snprintf(path, sizeof(path), "%s/%s.log", work->options->log, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return work_fail(work, fd < 0 ? -errno : fd, "its log");
+}
+
+/* The directory that this is in goes with the host's run. */
+static void booted_path(const struct keeper_options *options, char *path)
+{
+	snprintf(path, PATH_MAX, "%s/booted", options->run);
+}
+
+static int serve_booted(struct keeper_work *work, const void *carried)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	(void)carried;
+	booted_path(work->options, path);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	fd_close(fd);
+	return fd < 0 ? -errno : 0;
+}
+
+static const struct keeper_kind keeper_kinds[] = {
+	[KEEPER_LIST] = { 0, false, serve_list },
+	[KEEPER_START] = { sizeof(struct definition), true, serve_start },
+	[KEEPER_CONNECT] = { sizeof(struct keeper_name), true, serve_connect },
+	[KEEPER_REAP] = { sizeof(struct keeper_name), false, serve_reap },
+	[KEEPER_KILL] = { sizeof(struct keeper_name), false, serve_kill },
+	[KEEPER_CLEAN] = { sizeof(struct keeper_name), false, serve_clean },
+	[KEEPER_LIMITS] = { sizeof(struct definition), false, serve_limits },
+	[KEEPER_USAGE] = { sizeof(struct keeper_name), false, serve_usage },
+	[KEEPER_LOG] = { sizeof(struct keeper_name), true, serve_log },
+	[KEEPER_BOOTED] = { 0, false, serve_booted },
+};
+
+/* Requests */
+
+static const struct keeper_kind *kind_find(uint32_t what, size_t length)
+{
+	if (what >= ARRAY_SIZE(keeper_kinds) || !keeper_kinds[what].serve ||
+	    length != sizeof(struct keeper_head) + keeper_kinds[what].length)
+		return NULL;
+	return &keeper_kinds[what];
+}
+
+static _Noreturn void worker_run(struct keeper *keeper, const struct keeper_kind *kind,
+				 const struct keeper_head *head, const void *carried)
+{
+	struct keeper_work work = { .options = keeper->options, .link = keeper->link };
+	int ret;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != keeper->pid)
+		_exit(1);
+	work.answer.what = head->what;
+	work.answer.serial = head->serial;
+	ret = kind->serve(&work, carried);
+	if (ret < 0)
+		work_fail(&work, ret, "refused");
+	work.answer.error = ret < 0 ? ret : 0;
+	answer_send(keeper->link, &work.answer, kind->gives && ret >= 0 ? ret : -1);
+	_exit(0);
+}
+
+/* A child that died has not answered; nor has one that was never made. */
+static void keeper_refuse(struct keeper *keeper, const struct keeper_head *head, int err)
+{
+	struct keeper_answer answer = { .what = head->what, .serial = head->serial, .error = err };
+
+	snprintf(answer.why, sizeof(answer.why), "moatd: %s", strerror(-err));
+	if (keeper->link >= 0)
+		answer_send(keeper->link, &answer, -1);
+}
+
+static void keeper_start_worker(struct keeper *keeper, const struct keeper_kind *kind,
+				const struct keeper_head *head, const void *carried)
+{
+	for (unsigned int i = 0; i < KEEPER_WORKERS; i++) {
+		struct keeper_worker *worker = &keeper->worker[i];
+
+		if (worker->pid)
+			continue;
+		worker->head = *head;
+		worker->pid = fork();
+		if (!worker->pid)
+			worker_run(keeper, kind, head, carried);
+		if (worker->pid > 0) {
+			keeper->working++;
+			return;
+		}
+		worker->pid = 0;
+		break;
+	}
+	keeper_refuse(keeper, head, -EAGAIN);
+}
+
+static void keeper_drop_front(struct keeper *keeper)
+{
+	fd_close(keeper->link);
+	keeper->link = -1;
+	if (keeper->front)
+		kill(keeper->front, SIGKILL);
+}
+
+static void keeper_request(struct keeper *keeper)
+{
+	static struct {
+		struct keeper_head head;
+		struct definition carried;	/* the longest */
+	} packet;
+	ssize_t n = recv(keeper->link, &packet, sizeof(packet), MSG_DONTWAIT | MSG_TRUNC);
+	const struct keeper_kind *kind;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	kind = n >= (ssize_t)sizeof(packet.head) ? kind_find(packet.head.what, n) : NULL;
+	if (kind) {
+		keeper_start_worker(keeper, kind, &packet.head, &packet.carried);
+		return;
+	}
+	if (n > 0)
+		log_error("a request that is none, of %zd bytes: the other half is made anew", n);
+	keeper_drop_front(keeper);
+}
+
+/* The other half */
+
+static void keeper_start_front(struct keeper *keeper)
+{
+	char booted[PATH_MAX];
+	int ends[2];
+
+	booted_path(keeper->options, booted);
+	keeper->options->first = access(booted, F_OK);
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+		log_error("cannot make a socket: %s", strerror(errno));
+		return;
+	}
+	keeper->front = fork();
+	if (!keeper->front) {
+		close(ends[0]);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(front_run(keeper->options, keeper->listener, ends[1]));
+	}
+	close(ends[1]);
+	if (keeper->front < 0) {
+		log_error("cannot start the other half: %s", strerror(errno));
+		keeper->front = 0;
+		close(ends[0]);
+		return;
+	}
+	keeper->link = ends[0];
+}
+
+static void keeper_front_ended(struct keeper *keeper, int status)
+{
+	keeper->front = 0;
+	fd_close(keeper->link);
+	keeper->link = -1;
+	if (keeper->ending)
+		return;
+	if (WIFEXITED(status) && !WEXITSTATUS(status)) {
+		keeper->ending = true;
+		return;
+	}
+	log_error("the unprivileged half has ended (%s %d): made anew",
+		  WIFSIGNALED(status) ? "signal" : "status",
+		  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+static void keeper_worker_ended(struct keeper *keeper, pid_t pid, int status)
+{
+	for (unsigned int i = 0; i < KEEPER_WORKERS; i++) {
+		struct keeper_worker *worker = &keeper->worker[i];
+
+		if (worker->pid != pid)
+			continue;
+		if (status)
+			keeper_refuse(keeper, &worker->head, -EIO);
+		worker->pid = 0;
+		keeper->working--;
+	}
+}
+
+static void keeper_reap(struct keeper *keeper)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == keeper->front)
+			keeper_front_ended(keeper, status);
+		else
+			keeper_worker_ended(keeper, pid, status);
+	}
+}
+
+static void keeper_signal(struct keeper *keeper)
+{
+	struct signalfd_siginfo info;
+
+	while (read(keeper->signals, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGCHLD)
+			continue;
+		keeper->ending = true;
+		keeper_drop_front(keeper);
+	}
+	keeper_reap(keeper);
+}
+
+/* Another one begins once nobody serves requests of the one before any more, and never at full speed. */
+static void keeper_turn(struct keeper *keeper)
+{
+	struct pollfd wait[] = {
+		{ .fd = keeper->signals, .events = POLLIN }, { .fd = keeper->link, .events = POLLIN },
+	};
+	static int64_t started;
+	int64_t pause = -1;
+
+	if (!keeper->front && !keeper->working) {
+		pause = started ? started + KEEPER_PAUSE_MS - clock_ms() : 0;
+		if (pause <= 0) {
+			started = clock_ms();
+			keeper_start_front(keeper);
+			return;
+		}
+	}
+	if (poll(wait, ARRAY_SIZE(wait), pause) <= 0)
+		return;
+	if (wait[0].revents)
+		keeper_signal(keeper);
+	if (wait[1].revents && keeper->link >= 0)
+		keeper_request(keeper);
+}
+
+static int keeper_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Only one at a time, and none while children of an earlier one work. */
+static int keeper_lock(const struct keeper_options *options)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/lock", options->run);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	for (unsigned int i = 0; i < 100; i++) {
+		if (!flock(fd, LOCK_EX | LOCK_NB))
+			return fd;
+		poll(NULL, 0, 100);
+	}
+	close(fd);
+	return -EBUSY;
+}
+
+int keeper_run(struct keeper_options *options, int listener)
+{
+	static struct keeper keeper;
+	int err, lock;
+
+	keeper = (struct keeper){ .options = options, .pid = getpid(), .listener = listener,
+				 .link = -1 };
+	lock = keeper_lock(options);
+	err = lock < 0 ? lock : place_init(options);
+	if (err) {
+		log_error("%s: %s", options->run, err == -EBUSY ? "another moatd is at work there" :
+			  strerror(-err));
+		return 1;
+	}
+	keeper.signals = keeper_signals();
+	while (!keeper.ending || keeper.front)
+		keeper_turn(&keeper);
+	return 0;
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * Starting a machine. Whatever can be refused is refused before there is a process; all that is made
+ * belongs to the machine's place or cgroup, so that whoever comes later, after a crash at any line of
+ * this, finds it by its name and can take it away.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "include/moat/control.h"
+#include "userspace/lib/arguments.h"
+#include "userspace/lib/beside.h"
+#include "userspace/lib/clock.h"
+#include "userspace/lib/fd.h"
+#include "userspace/moatd/cgroup.h"
+#include "userspace/moatd/keeper.h"
+#include "userspace/moatd/launch.h"
+#include "userspace/moatd/owner.h"
+#include "userspace/moatd/place.h"
+
+#define LAUNCH_PROGRAM		"moat-vmm"
+#define LAUNCH_DESCRIPTORS	48
+#define LAUNCH_ANSWER_MS	30000
+#define LAUNCH_LOG_MAX		(4 << 20)
+#define LAUNCH_FAILED		125
+
+/**
+ * struct launch - a start under way
+ * @keep: descriptors that the launcher is to have
+ */
+struct launch {
+	const struct keeper_options *options;
+	const struct definition *definition;
+	char *why;
+	uint32_t uid;
+	struct arguments arguments;
+	unsigned int count;
+	int keep[LAUNCH_DESCRIPTORS];
+};
+
+__attribute__((format(printf, 3, 4)))
+static int launch_fail(struct launch *launch, int err, const char *format, ...)
+{
+	va_list args;
+	size_t len;
+
+	va_start(args, format);
+	vsnprintf(launch->why, KEEPER_WHY, format, args);
+	va_end(args);
+	len = strlen(launch->why);
+	snprintf(launch->why + len, KEEPER_WHY - len, ": %s", strerror(-err));
+	return err;
+}
+
+/* Takes the descriptor over. Return: it, or a negative errno. */
+static int launch_keep(struct launch *launch, int fd)
+{
+	if (fd < 0)
+		return fd;
+	if (launch->count == LAUNCH_DESCRIPTORS) {
+		close(fd);
+		return -EMFILE;
+	}
+	launch->keep[launch->count++] = fd;
+	return fd;
+}
+
+static void launch_add(struct launch *launch, const char *option, const char *value)
+{
+	arguments_add(&launch->arguments, "%s", option);
+	arguments_add(&launch->arguments, "%s", value);
+}
+
+static void launch_add_fd(struct launch *launch, const char *option, int fd)
+{
+	arguments_add(&launch->arguments, "%s", option);
+	arguments_add(&launch->arguments, "%d", fd);
+}
+
+/* What the guest is made of */
+
+static int add_file(struct launch *launch, const char *option, const char *path)
+{
+	int fd = launch_keep(launch, owner_open(launch->definition->owner, path, O_RDONLY));
+
+	if (fd < 0)
+		return launch_fail(launch, fd, "boot: %s", path);
+	arguments_add(&launch->arguments, "%s", option);
+	arguments_add(&launch->arguments, "/proc/self/fd/%d", fd);
+	return 0;
+}
+
+static int add_boot(struct launch *launch)
+{
+	const struct definition_boot *boot = &launch->definition->boot;
+	int err = add_file(launch, "--kernel", boot->kernel);
+
+	if (!err && *boot->initrd)
+		err = add_file(launch, "--initrd", boot->initrd);
+	if (!err && *boot->append)
+		launch_add(launch, "--append", boot->append);
+	return err;
+}
+
+static int add_disk(struct launch *launch, const struct definition_disk *disk)
+{
+	int fd = owner_open(launch->definition->owner, disk->path,
+			    disk->read_only ? O_RDONLY : O_RDWR);
+
+	fd = launch_keep(launch, fd);
+	if (fd < 0)
+		return launch_fail(launch, fd, "disk %s", disk->path);
+	arguments_add(&launch->arguments, "--disk");
+	arguments_add(&launch->arguments, "/proc/self/fd/%d%s%s", fd, disk->read_only ? ",ro" : "",
+		      disk->direct ? ",direct" : "");
+	return 0;
+}
+
+static int add_disks(struct launch *launch)
+{
+	int err = 0;
+
+	for (uint64_t i = 0; i < launch->definition->disk_count && !err; i++)
+		err = add_disk(launch, &launch->definition->disk[i]);
+	return err;
+}
+
+static void add_machine(struct launch *launch)
+{
+	const struct definition *definition = launch->definition;
+
+	arguments_add(&launch->arguments, LAUNCH_PROGRAM);
+	launch_add(launch, "--name", definition->name);
+	launch_add(launch, "--device", launch->options->node);
+	arguments_add(&launch->arguments, "--cpus");
+	arguments_add(&launch->arguments, "%u", (unsigned int)definition->cpus);
+	arguments_add(&launch->arguments, "--mem");
+	arguments_add(&launch->arguments, "%lluK", (unsigned long long)definition->memory >> 10);
+	arguments_add(&launch->arguments, "--uid");
+	arguments_add(&launch->arguments, "%u", launch->uid);
+	arguments_add(&launch->arguments, "--gid");
+	arguments_add(&launch->arguments, "%u", launch->uid);
+	launch_add(launch, "--serial", "control");
+	arguments_add(&launch->arguments, "--rng");
+	if (definition->balloon)
+		launch_add(launch, "--balloon", "0");
+}
+
+/* What moatd reaches it by. */
+static int add_sockets(struct launch *launch)
+{
+	const struct keeper_options *options = launch->options;
+	const char *name = launch->definition->name;
+	const struct {
+		const char *option;
+		int fd;
+	} added[] = {
+		{ "--control", place_listen(options, name, PLACE_CONTROL) },
+		{ "--supervisor", place_listen(options, name, PLACE_SUPERVISOR) },
+		{ "--ended", place_open_ended(options, name) },
+		{ "--devices-cgroup", cgroup_open(options->cgroup, name, "devices") },
+	};
+	int err = 0;
+
+	for (unsigned int i = 0; i < sizeof(added) / sizeof(added[0]); i++) {
+		int fd = launch_keep(launch, added[i].fd);
+
+		if (fd < 0 && !err)
+			err = launch_fail(launch, fd, "%s", added[i].option + 2);
+		launch_add_fd(launch, added[i].option, fd);
+	}
+	return err;
+}
+
+/* The process */
+
+/* What it says; of what it said before, not more than some. */
+static int launch_open_log(const struct launch *launch)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s.log", launch->options->log, launch->definition->name);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	if (!fstat(fd, &st) && st.st_size > LAUNCH_LOG_MAX && ftruncate(fd, 0)) {
+		close(fd);
+		return -EIO;
+	}
+	return fd;
+}
+
+static int child_files(const struct launch *launch, int log)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
+	    dup2(log, STDERR_FILENO) < 0)
+		return -errno;
+	for (unsigned int i = 0; i < launch->count; i++)
+		if (fcntl(launch->keep[i], F_SETFD, 0))
+			return -errno;
+	fd_close_but(STDERR_FILENO + 1, launch->keep, launch->count);
+	return 0;
+}
+
+/* The cgroup comes first: from then on it is found there. */
+static _Noreturn void child_run(struct launch *launch, int cgroup, int log)
+{
+	char path[PATH_MAX];
+	sigset_t none;
+
+	if (write(cgroup, "0", 1) != 1 || child_files(launch, log))
+		_exit(LAUNCH_FAILED);
+	prctl(PR_SET_PDEATHSIG, 0);
+	setsid();
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (!beside_path(LAUNCH_PROGRAM, path))
+		execv(path, launch->arguments.value);
+	execvp(LAUNCH_PROGRAM, launch->arguments.value);
+	dprintf(STDERR_FILENO, "cannot execute %s: %s\n", LAUNCH_PROGRAM, strerror(errno));
+	_exit(LAUNCH_FAILED);
+}
+
+static int launch_spawn(struct launch *launch)
+{
+	int cgroup, log, err = launch->arguments.err;
+	pid_t pid;
+
+	if (err)
+		return launch_fail(launch, err, "the launcher's command line");
+	cgroup = cgroup_open(launch->options->cgroup, launch->definition->name, "launcher");
+	log = launch_open_log(launch);
+	if (cgroup < 0 || log < 0) {
+		err = launch_fail(launch, cgroup < 0 ? cgroup : log, "%s", cgroup < 0 ? "cgroup" : "log");
+	} else {
+		pid = fork();
+		if (!pid)
+			child_run(launch, cgroup, log);
+		if (pid < 0)
+			err = launch_fail(launch, -errno, "a process");
+	}
+	fd_close(cgroup);
+	fd_close(log);
+	return err;
+}
+
+/* The launcher answers when the machine is whole; it hangs up when it was not to be. */
+static int launch_wait(struct launch *launch)
+{
+	const struct control_request request = { .what = CONTROL_INFO };
+	struct control_answer answer;
+	struct pollfd wait;
+
+	wait.fd = place_connect(launch->options, launch->definition->name, PLACE_CONTROL);
+	wait.events = POLLIN;
+	if (wait.fd < 0)
+		return -ECONNRESET;
+	if (send(wait.fd, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request) &&
+	    poll(&wait, 1, LAUNCH_ANSWER_MS) > 0 &&
+	    recv(wait.fd, &answer, sizeof(answer), MSG_DONTWAIT) == sizeof(answer) && !answer.error)
+		return wait.fd;
+	close(wait.fd);
+	return -ECONNRESET;
+}
+
+/* Why the launcher gave up, in its own words. */
+static int launch_explain(struct launch *launch)
+{
+	struct control_ended ended;
+
+	if (!place_ended(launch->options, launch->definition->name, &ended) && *ended.text)
+		snprintf(launch->why, KEEPER_WHY, "%s", ended.text);
+	else
+		snprintf(launch->why, KEEPER_WHY, "the launcher did not come up; see its log");
+	return -EIO;
+}
+
+/* With its place. */
+static int launch_in_place(struct launch *launch)
+{
+	const char *base = launch->options->cgroup, *name = launch->definition->name;
+	int err = cgroup_create(base, name);
+
+	if (err)
+		return launch_fail(launch, err, "cgroup");
+	err = cgroup_limit(base, name, &launch->definition->limits, launch->why);
+	if (err)
+		return err;
+	add_machine(launch);
+	err = add_boot(launch);
+	if (!err)
+		err = add_disks(launch);
+	if (!err)
+		err = add_sockets(launch);
+	return err ? err : launch_spawn(launch);
+}
+
+static void launch_undo(struct launch *launch)
+{
+	const char *name = launch->definition->name;
+
+	cgroup_kill(launch->options->cgroup, name);
+	cgroup_remove(launch->options->cgroup, name);
+	place_remove(launch->options, name);
+}
+
+static void launch_finish(struct launch *launch)
+{
+	while (launch->count)
+		close(launch->keep[--launch->count]);
+	arguments_finish(&launch->arguments);
+}
+
+int launch_start(const struct keeper_options *options, const struct definition *definition,
+		 char *why)
+{
+	struct launch launch = { .options = options, .definition = definition, .why = why };
+	int ret = place_create(options, definition->name, &launch.uid);
+
+	if (ret)
+		return launch_fail(&launch, ret, ret == -EEXIST ? "it has been started" : "its place");
+	ret = launch_in_place(&launch);
+	launch_finish(&launch);
+	if (!ret)
+		ret = launch_wait(&launch);
+	if (ret == -ECONNRESET)
+		ret = launch_explain(&launch);
+	if (ret < 0)
+		launch_undo(&launch);
+	return ret;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+#ifndef MOATD_LAUNCH_H
+#define MOATD_LAUNCH_H
+
+struct definition;
+struct keeper_options;
+
+/**
+ * launch_start - start a machine's launcher, with its place, its cgroup, and all that it is made of
+ * @definition: as definition_check() has found it right
+ * @why: of KEEPER_WHY bytes, what a person is told where it fails
+ *
+ * Return: a connection to its control socket, where it has answered; or a negative errno, and then
+ * nothing is left of it. -EEXIST: it was started before.
+ */
+int launch_start(const struct keeper_options *options, const struct definition *definition,
+		 char *why);
+
+#endif /* MOATD_LAUNCH_H */

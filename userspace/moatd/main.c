@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/* moatd: the control domain. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "userspace/lib/fd.h"
+#include "userspace/lib/log.h"
+#include "userspace/lib/parse.h"
+#include "userspace/moatd/cgroup.h"
+#include "userspace/moatd/keeper.h"
+
+#define MAIN_BACKLOG	128
+#define MAIN_UID_FIRST	1000000000	/* far from those of people, and of containers */
+#define MAIN_UID_COUNT	10000
+
+static const char main_help[] =
+"Usage: moatd [OPTION]...\n"
+"Look after the machines of this host: vmctl and others talk to it.\n"
+"\n"
+"  --state DIR    definitions, in DIR/machines; /var/lib/moat by default\n"
+"  --run DIR      what goes with the host's run, and the socket, DIR/control; /run/moat by default\n"
+"  --log DIR      what launchers and devices say; /var/log/moat by default\n"
+"  --device NODE  /dev/moat by default\n"
+"  --user NAME    whom the half that talks to others runs as; moat by default\n"
+"  --group NAME   who may connect, beside root; moat by default\n"
+"  --uids FIRST,COUNT\n"
+"                 users that machines run as, each as its own; 1000000000,10000 by default\n"
+"  --help         this text\n"
+"\n"
+"It runs in the foreground. Machines go on when it ends, or is killed, and are found again.\n";
+
+struct main_options {
+	struct keeper_options keeper;
+	const char *user;
+	const char *group;
+};
+
+static int main_uids(struct keeper_options *keeper, char *value)
+{
+	char *comma = strchr(value, ',');
+	uint64_t first, count;
+
+	if (comma)
+		*comma++ = '\0';
+	if (!comma || parse_uint(value, 1, UINT32_MAX / 2, &first) ||
+	    parse_uint(comma, 1, 1000000, &count)) {
+		log_error("--uids: give FIRST,COUNT, as 1000000000,10000");
+		return -EINVAL;
+	}
+	keeper->uid_first = first;
+	keeper->uid_count = count;
+	return 0;
+}
+
+/* 1: help was asked for. */
+static int main_parse(struct main_options *options, int argc, char **argv)
+{
+	static const struct option known[] = {
+		{ "state", 1, NULL, 's' }, { "run", 1, NULL, 'r' }, { "log", 1, NULL, 'l' },
+		{ "device", 1, NULL, 'd' }, { "user", 1, NULL, 'u' }, { "group", 1, NULL, 'g' },
+		{ "uids", 1, NULL, 'i' }, { "help", 0, NULL, 'h' }, { 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", known, NULL)) >= 0) {
+		switch (c) {
+		case 's': options->keeper.state = optarg; break;
+		case 'r': options->keeper.run = optarg; break;
+		case 'l': options->keeper.log = optarg; break;
+		case 'd': options->keeper.node = optarg; break;
+		case 'u': options->user = optarg; break;
+		case 'g': options->group = optarg; break;
+		case 'i':
+			if (main_uids(&options->keeper, optarg))
+				return -EINVAL;
+			break;
+		case 'h':
+			fputs(main_help, stdout);
+			return 1;
+		default:
+			return -EINVAL;
+		}
+	}
+	if (optind == argc)
+		return 0;
+	log_error("%s: moatd takes options only; see moatd --help", argv[optind]);
+	return -EINVAL;
+}
+
+static int main_user(struct main_options *options)
+{
+	const struct passwd *user = getpwnam(options->user);
+
+	if (!user || !user->pw_uid) {
+		log_error("--user %s: %s", options->user, user ? "not root" :
+			  "there is no such user; the package makes one called moat");
+		return -EINVAL;
+	}
+	options->keeper.uid = user->pw_uid;
+	options->keeper.gid = user->pw_gid;
+	return 0;
+}
+
+/* A directory that is there from now on, and whose it is. */
+static int main_directory(const char *path, mode_t mode, uid_t uid, gid_t gid)
+{
+	int err = 0;
+
+	if (mkdir(path, mode) && errno != EEXIST)
+		err = -errno;
+	if (!err && (chmod(path, mode) || chown(path, uid, gid)))
+		err = -errno;
+	if (err)
+		log_error("%s: %s", path, strerror(-err));
+	return err;
+}
+
+static int main_directories(const struct keeper_options *keeper)
+{
+	char path[4096];
+	int err = main_directory(keeper->state, 0755, 0, 0);
+
+	snprintf(path, sizeof(path), "%s/machines", keeper->state);
+	if (!err)
+		err = main_directory(path, 0700, keeper->uid, keeper->gid);
+	if (!err)
+		err = main_directory(keeper->run, 0755, 0, 0);
+	if (!err)
+		err = main_directory(keeper->log, 0750, 0, 0);
+	return err;
+}
+
+/* Not before it has its mode can anybody connect to it. */
+static int main_bind(const char *run, gid_t group)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const mode_t mask = umask(0777);
+	int fd = -1, err = -ENAMETOOLONG;
+
+	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s/control", run) <
+	    (int)sizeof(address.sun_path)) {
+		unlink(address.sun_path);
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		err = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
+		      listen(fd, MAIN_BACKLOG) || chown(address.sun_path, 0, group) ||
+		      chmod(address.sun_path, 0660) ? -errno : 0;
+	}
+	umask(mask);
+	if (!err)
+		return fd;
+	log_error("%s/control: %s", run, strerror(-err));
+	fd_close(fd);
+	return err;
+}
+
+/* From the service manager, or one of our own. */
+static int main_listen(const struct main_options *options)
+{
+	const struct group *group;
+	int n = sd_listen_fds(1);
+
+	if (n > 1)
+		log_error("%d sockets were handed over; one was expected", n);
+	if (n)
+		return n == 1 ? SD_LISTEN_FDS_START : -EINVAL;
+	group = getgrnam(options->group);
+	if (!group) {
+		log_error("--group %s: there is no such group", options->group);
+		return -EINVAL;
+	}
+	return main_bind(options->keeper.run, group->gr_gid);
+}
+
+int main(int argc, char **argv)
+{
+	struct main_options options = {
+		.keeper = {
+			.state = "/var/lib/moat", .run = "/run/moat", .log = "/var/log/moat",
+			.node = "/dev/moat", .uid_first = MAIN_UID_FIRST, .uid_count = MAIN_UID_COUNT,
+		},
+		.user = "moat", .group = "moat",
+	};
+	int err, listener;
+
+	log_name("moatd", NULL);
+	err = main_parse(&options, argc, argv);
+	if (err)
+		return err < 0 ? 2 : 0;
+	if (geteuid()) {
+		log_error("it takes root's rights to look after machines");
+		return 1;
+	}
+	if (main_user(&options) || main_directories(&options.keeper))
+		return 1;
+	err = cgroup_find(options.keeper.cgroup, sizeof(options.keeper.cgroup));
+	if (err) {
+		log_error("control groups: %s; cgroup v2 has to be mounted at /sys/fs/cgroup",
+			  strerror(-err));
+		return 1;
+	}
+	listener = main_listen(&options);
+	if (listener < 0)
+		return 1;
+	sd_notify(1, "READY=1");
+	return keeper_run(&options.keeper, listener);
+}
