@@ -241,6 +241,12 @@ int definition_check(const struct definition *definition, struct definition_erro
 	return lists_check(definition, error);
 }
 
+void definition_init(struct definition *definition)
+{
+	memset(definition, 0, sizeof(*definition));
+	schema_init(rows, definition);
+}
+
 int definition_read(struct definition *definition, const char *text, size_t len,
 		    struct definition_error *error)
 {

@@ -107,6 +107,9 @@ struct definition_error {
 /* A name for a machine: letters, digits, '-', '_', '.'; at most 48, the first a letter or digit. */
 bool definition_name_valid(const char *name);
 
+/* All as it is where nothing is said. */
+void definition_init(struct definition *definition);
+
 /**
  * definition_read - read a file's text
  * @text: @len bytes of it

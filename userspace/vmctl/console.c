@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Between the terminal and the launcher's serial port are two pipes, and this loop: it is what
+ * Between the terminal and the launcher's serial port are two pipes, or a socket, and this loop: it is what
  * hears the escape, and still does when the guest does not read what is typed.
  */
 #include <errno.h>
@@ -191,13 +191,25 @@ static int console_init(struct console *console)
 	return 0;
 }
 
-static int console_end(struct console *console)
+/* Until the other end has closed, or somebody here has had enough. */
+static void console_serve(struct console *console)
 {
-	launch_finish(console->launch);
+	console->escapes = isatty(STDIN_FILENO);
+	if (console->escapes)
+		terminal_set_raw();
+	while (!console->left && !console->signal && console_step(console))
+		;
+	copy_close(&console->in);
+	copy_close(&console->out);
+}
+
+/* @status: where it was the other end. */
+static int console_end(struct console *console, int status)
+{
 	terminal_restore();
 	if (console->left)
 		return 0;
-	return console->signal ? 128 + console->signal : console->launch->status;
+	return console->signal ? 128 + console->signal : status;
 }
 
 int console_run(struct launch *launch)
@@ -214,12 +226,25 @@ int console_run(struct launch *launch)
 	err = launch_start(launch);
 	if (err)
 		return err;
-	console.escapes = isatty(STDIN_FILENO);
-	if (console.escapes)
-		terminal_set_raw();
-	while (!console.left && !console.signal && console_step(&console))
-		;
-	copy_close(&console.in);
-	copy_close(&console.out);
-	return console_end(&console);
+	console_serve(&console);
+	launch_finish(launch);
+	return console_end(&console, launch->status);
+}
+
+int console_attach(int fd)
+{
+	static struct console console;
+
+	fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+	console.in = (struct copy){ .from = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3), .to = fd };
+	console.out = (struct copy){
+		.from = fcntl(fd, F_DUPFD_CLOEXEC, 3), .to = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3),
+	};
+	console.signals = terminal_signals();
+	if (console.in.from < 0 || console.out.from < 0 || console.out.to < 0 || console.signals < 0) {
+		log_error("cannot make a descriptor: %s", strerror(errno));
+		return -errno;
+	}
+	console_serve(&console);
+	return console_end(&console, 0);
 }

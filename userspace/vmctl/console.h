@@ -11,4 +11,10 @@
  */
 int console_run(struct launch *launch);
 
+/*
+ * The terminal is that of a machine which runs, by a stream socket, which is taken over; until the machine
+ * ends, or Ctrl-A x. Return: an exit status, or a negative errno, after a line.
+ */
+int console_attach(int fd);
+
 #endif /* VMCTL_CONSOLE_H */

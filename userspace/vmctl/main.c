@@ -5,22 +5,31 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "include/moat/version.h"
+#include "userspace/lib/array.h"
 #include "userspace/lib/log.h"
+#include "userspace/vmctl/command.h"
 #include "userspace/vmctl/run.h"
 
-#define VMCTL_VERSION	"0.1"
+#define VMCTL_VERSION	MOAT_VERSION
 
 static int help_main(int argc, char **argv);
 static int version_main(int argc, char **argv);
 
-static const struct command {
-	const char *name;
-	const char *what;
-	int (*main)(int argc, char **argv);
-} commands[] = {
-	{ "run",	"start a machine, or a program in one, and stay until it ends", run_main },
-	{ "help",	"this text; vmctl help COMMAND tells of one", help_main },
-	{ "version",	"the version of vmctl", version_main },
+static const struct command general_commands[] = {
+	{ "run", "start a machine, or a program in one, and stay until it ends", NULL, run_main },
+	{ "help", "this text; vmctl help COMMAND tells of one", "[COMMAND]", help_main },
+	{ "version", "the version of vmctl", "", version_main },
+	{ 0 },
+};
+
+static const struct {
+	const char *title;
+	const struct command *commands;
+} groups[] = {
+	{ "Programs", general_commands },
+	{ "Machines of moatd's", machine_commands },
+	{ "Looking at them", watch_commands },
 };
 
 static const struct command *command_find(const char *name)
@@ -30,11 +39,20 @@ static const struct command *command_find(const char *name)
 		name = "help";
 	if (!strcmp(name, "--version"))
 		name = "version";
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		if (!strcmp(commands[i].name, name))
-			return &commands[i];
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
+		for (const struct command *command = groups[i].commands; command->name; command++)
+			if (!strcmp(command->name, name))
+				return command;
 	log_error("%s: no such command; see vmctl help", name);
 	return NULL;
+}
+
+int command_usage(const char *name)
+{
+	const struct command *command = command_find(name);
+
+	fprintf(stderr, "Usage: vmctl %s %s\n", name, command ? command->usage : "");
+	return STATUS_USAGE;
 }
 
 static int help_main(int argc, char **argv)
@@ -44,11 +62,21 @@ static int help_main(int argc, char **argv)
 
 	if (argc > 1 && !of)
 		return STATUS_FAILED;
-	if (of && of->main == run_main)
+	if (of && !of->usage)
 		return of->main(2, help);
-	printf("Usage: vmctl COMMAND [ARG]...\nRun virtual machines on Moat.\n\n");
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		printf("  %-10s %s\n", commands[i].name, commands[i].what);
+	if (of) {
+		printf("Usage: vmctl %s %s\n", of->name, of->usage);
+		return 0;
+	}
+	printf("Usage: vmctl COMMAND [ARG]...\nRun virtual machines on Moat.\n");
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
+		printf("\n%s\n", groups[i].title);
+		for (const struct command *command = groups[i].commands; command->name; command++)
+			printf("  %-12s %s\n", command->name, command->what);
+	}
+	printf("\nWhat asks moatd exits with 0 when it is done, %d where it was refused, %d for a command line that\n"
+	       "is none, %d where moatd cannot be reached. MOAT_SOCKET is where it listens, if not at /run/moat/control.\n",
+	       STATUS_REFUSED, STATUS_USAGE, STATUS_NO_MOATD);
 	return 0;
 }
 
