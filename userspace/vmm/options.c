@@ -47,6 +47,9 @@ static const char options_help[] =
 "  --rng                  a virtio entropy source\n"
 "  --balloon SIZE         a virtio balloon: the guest is asked to do without so much of its memory, or 0;\n"
 "                         and what it has free goes back to the host by itself\n"
+"  --control FD           a Unix socket (SOCK_SEQPACKET) that listens: who connects to it controls the\n"
+"                         machine, by the messages of include/moat/control.h\n"
+"  --ended FD             a file into which is written, last of all, how the machine ended (the same)\n"
 "  --device NODE          node to use; MOAT_DEVICE or /dev/moat by default\n"
 "  --name NAME            name of the machine, for messages\n"
 "  --uid N, --gid N       run as that user and group, and so do the processes of devices; by default\n"
@@ -175,6 +178,26 @@ static int set_rng(struct options *options, char *value)
 	(void)value;
 	options->rng = true;
 	return 0;
+}
+
+static int set_fd(const char *option, const char *value, int *ret_fd)
+{
+	uint64_t fd;
+
+	if (parse_uint(value, 0, INT32_MAX, &fd) || fcntl(fd, F_GETFD) < 0)
+		return options_bad(option, value, "give an open descriptor");
+	*ret_fd = fd;
+	return 0;
+}
+
+static int set_control(struct options *options, char *value)
+{
+	return set_fd("control", value, &options->control);
+}
+
+static int set_ended(struct options *options, char *value)
+{
+	return set_fd("ended", value, &options->ended);
 }
 
 static int set_id(const char *option, const char *value, uint32_t *ret_id)
@@ -382,6 +405,8 @@ static const struct {
 	{ "console",	required_argument,	set_console },
 	{ "rng",	no_argument,		set_rng },
 	{ "balloon",	required_argument,	set_balloon },
+	{ "control",	required_argument,	set_control },
+	{ "ended",	required_argument,	set_ended },
 	{ "device",	required_argument,	set_device },
 	{ "name",	required_argument,	set_name },
 	{ "uid",	required_argument,	set_uid },
@@ -458,6 +483,8 @@ int options_parse(struct options *options, int argc, char **argv)
 		.serial_out = 1,
 		.console_in = -1,
 		.console_out = -1,
+		.control = -1,
+		.ended = -1,
 		.uid = -1,
 		.gid = -1,
 	};
