@@ -251,8 +251,11 @@ static int machine_add_board(struct machine *machine, const struct options *opti
 	rtc_init(&machine->rtc, &machine->pio);
 	power_init(&machine->pio, &machine->stop);
 	pci_init(&machine->pci, &machine->pio, &machine->mmio);
-	err = serial_init(&machine->serial, &machine->ioapic, &machine->pio, options->serial_in,
-			  options->serial_out);
+	if (options->serial_served)
+		err = serial_init_served(&machine->serial, &machine->ioapic, &machine->pio);
+	else
+		err = serial_init(&machine->serial, &machine->ioapic, &machine->pio,
+				  options->serial_in, options->serial_out);
 	if (err) {
 		log_error("cannot make the serial port: %s", strerror(-err));
 		pci_finish(&machine->pci);

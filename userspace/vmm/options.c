@@ -31,6 +31,7 @@ static const char options_help[] =
 "  --cpus N               virtual CPUs, 1 by default\n"
 "  --serial IN,OUT        descriptors of the serial port; 0,1 by default\n"
 "  --serial none          what it says is lost\n"
+"  --serial served        it is at the other end of terminals that come by --control\n"
 "  --disk PATH[,ro][,direct][,isolation=grant|shared]\n"
 "                         a virtio block device, served by a process, moat-blk, which sees what is in\n"
 "                         its requests (grant, the default), or all of the guest's memory (shared), and\n"
@@ -145,13 +146,14 @@ static int set_cpus(struct options *options, char *value)
 
 static int set_serial(struct options *options, char *value)
 {
-	if (!strcmp(value, "none")) {
+	options->serial_served = !strcmp(value, "served");
+	if (options->serial_served || !strcmp(value, "none")) {
 		options->serial_in = -1;
 		options->serial_out = -1;
 		return 0;
 	}
 	if (options_fds(value, false, &options->serial_in, &options->serial_out))
-		return options_bad("serial", value, "give two open descriptors, as 0,1, or none");
+		return options_bad("serial", value, "give two open descriptors, as 0,1, or none, or served");
 	return 0;
 }
 

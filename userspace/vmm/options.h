@@ -43,6 +43,7 @@ struct options {
 	unsigned int cpus;
 	int serial_in;		/* -1: none */
 	int serial_out;
+	bool serial_served;
 	int console_in;		/* -1: no console */
 	int console_out;
 	bool rng;

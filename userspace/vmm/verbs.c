@@ -64,6 +64,19 @@ static int verb_resume(void *owner, const struct control_request *request, int *
 	return 0;
 }
 
+static int verb_console(void *owner, const struct control_request *request, int *descriptor,
+			struct control_answer *answer)
+{
+	struct machine *machine = owner;
+	int err = serial_add_terminal(&machine->serial, *descriptor);
+
+	(void)request;
+	(void)answer;
+	if (!err)
+		*descriptor = -1;
+	return err;
+}
+
 static int verb_stop(void *owner, const struct control_request *request, int *descriptor,
 		     struct control_answer *answer)
 {
@@ -82,4 +95,5 @@ const struct control_verb verbs[CONTROL_DUMP + 1] = {
 	[CONTROL_PAUSE]		= { .act = verb_pause },
 	[CONTROL_RESUME]	= { .act = verb_resume },
 	[CONTROL_STOP]		= { .act = verb_stop },
+	[CONTROL_CONSOLE]	= { .act = verb_console, .descriptor = true },
 };
