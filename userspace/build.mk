@@ -36,7 +36,7 @@ BOOT_SRC := $(filter-out %_test.c,$(wildcard userspace/vmm/boot*.c)) userspace/v
 UNIT_TESTS += $(VMM_TESTS:%=$(B)/unit/%_test)
 
 $(B)/unit/virtio_pci_test: $(addprefix userspace/vmm/,virtio_pci.c pci.c msix.c bus.c memory.c)
-$(B)/unit/serial_test: $(addprefix userspace/vmm/,serial.c bus.c)
+$(B)/unit/serial_test: $(addprefix userspace/vmm/,serial.c terminals.c bus.c)
 $(B)/unit/ioapic_test: $(addprefix userspace/vmm/,ioapic.c bus.c)
 $(addprefix $(B)/unit/,boot_test boot_pvh_test boot_multiboot_test): $(BOOT_SRC)
 $(VMM_TESTS:%=$(B)/unit/%_test): $(B)/unit/%_test: userspace/vmm/%_test.c $(LIB_SRCS)

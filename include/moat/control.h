@@ -29,7 +29,8 @@
  * @CONTROL_BALLOON: the guest is asked to do without @value bytes. -ENODEV: it has no balloon
  * @CONTROL_CONSOLE: the stream socket that comes with the request becomes a terminal of the serial
  *	port: first what the port said last (up to 64 KiB), then what it says, and what comes from it
- *	is typed. Who does not read is dropped. -EMFILE: there are too many
+ *	is typed. Who does not read is dropped. -ENODEV: the port is not served (--serial served);
+ *	-EMFILE: there are too many
  * @CONTROL_ATTACH: a device appears: of @type, called @name, served by the link to the supervisor that
  *	comes with the request (SUPERVISOR_ADD). -EEXIST: there is one of that name; -ENOSPC: no room
  * @CONTROL_DETACH: the guest is asked to let the device @name go; CONTROL_DETACHED tells that it has.

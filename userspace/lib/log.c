@@ -11,6 +11,7 @@
 
 static const char *log_program = "moat";
 static const char *log_instance;
+static __thread char log_text[LOG_LAST_MAX];
 
 void log_name(const char *program, const char *instance)
 {
@@ -30,7 +31,7 @@ static size_t log_clamp(size_t at, int added)
 void log_error(const char *format, ...)
 {
 	char line[LOG_LINE_MAX];
-	size_t at = 0;
+	size_t begin, at = 0;
 	va_list args;
 
 	if (log_instance)
@@ -38,9 +39,17 @@ void log_error(const char *format, ...)
 					    log_instance));
 	else
 		at = log_clamp(at, snprintf(line, sizeof(line) - 1, "%s: ", log_program));
+	begin = at;
 	va_start(args, format);
 	at = log_clamp(at, vsnprintf(line + at, sizeof(line) - 1 - at, format, args));
 	va_end(args);
+	line[at] = '\0';
+	snprintf(log_text, sizeof(log_text), "%.*s", LOG_LAST_MAX - 1, line + begin);
 	line[at++] = '\n';
 	fd_write_full(STDERR_FILENO, line, at);
+}
+
+void log_last(char *ret, size_t size)
+{
+	snprintf(ret, size, "%s", log_text);
 }

@@ -35,6 +35,8 @@ static const struct sandbox_call confine_ioctls[] = {
 	{ SYS_ioctl, 0, "the same", 2, WHOLE, KVM_SET_SREGS },
 	{ SYS_ioctl, 0, "the same", 2, WHOLE, KVM_SET_REGS },
 	{ SYS_ioctl, 0, "where it was when it crashed", 2, WHOLE, KVM_GET_REGS },
+	{ SYS_ioctl, 0, "what the node counts of it", 2, WHOLE, KVM_GET_STATS_FD },
+	{ SYS_ioctl, 0, "that it stood still for a while", 2, WHOLE, KVM_KVMCLOCK_CTRL },
 	{ SYS_ioctl, 0, "an interrupt that the kernel sends by itself", 2, WHOLE, KVM_IRQFD },
 	{ SYS_ioctl, 0, "which one that is", 2, WHOLE, KVM_SET_GSI_ROUTING },
 	{ SYS_ioctl, 0, "an interrupt from here", 2, WHOLE, KVM_SIGNAL_MSI },
@@ -45,7 +47,7 @@ static const struct sandbox_call confine_ioctls[] = {
 };
 
 static const struct sandbox_call confine_calls[] = {
-	{ SYS_pread64, 0, "the headers of the kernel image", 0, 0, 0 },
+	{ SYS_pread64, 0, "the headers of the kernel image; what the node counts", 0, 0, 0 },
 	{ SYS_sendfile, 0, "it, and the initial RAM disk, into guest memory", 0, 0, 0 },
 	{ SYS_lseek, 0, "where to", 0, 0, 0 },
 	{ SYS_read, 0, "serial port, signals, timers, eventfds", 0, 0, 0 },
@@ -66,10 +68,11 @@ static const struct sandbox_call confine_calls[] = {
 	{ SYS_ftruncate, 0, "their size", 0, 0, 0 },
 	{ SYS_fcntl, 0, "their seals; copies of descriptors; that nothing waits for one", 0, 0, 0 },
 	{ SYS_close, 0, "what is not needed any more", 0, 0, 0 },
-	{ SYS_recvmsg, 0, "what devices and the supervisor answer", 0, 0, 0 },
+	{ SYS_accept4, 0, "who controls the machine", 0, 0, 0 },
+	{ SYS_recvmsg, 0, "what he asks; what devices and the supervisor answer", 0, 0, 0 },
 	{ SYS_sendmsg, 0, "what devices are told", 0, 0, 0 },
 	{ SYS_recvfrom, 0, "has a device gone?", 0, 0, 0 },
-	{ SYS_sendto, 0, "requests to the supervisor", 5, WHOLE, 0 },
+	{ SYS_sendto, 0, "requests to the supervisor; answers to who controls the machine", 5, WHOLE, 0 },
 	{ SYS_socketpair, 0, "a device's requests of its own", 1, WHOLE, AF_UNIX },
 	{ SYS_wait4, 0, "the end of the supervisor", 0, 0, 0 },
 	{ SYS_getpid, 0, "libc, before it signals a thread", 0, 0, 0 },

@@ -5,7 +5,8 @@
  * only then looks at what others have made: the kernel image, what devices say.
  *
  * Threads: one a vCPU, one for the serial port, one for those interrupts of virtio devices that the
- * kernel does not send by itself, one a device, and the main one, which waits for the end. Nothing
+ * kernel does not send by itself, one a device, one for who controls the machine, and the main one, which
+ * waits for the end. Nothing
  * but the vCPUs reaches the buses, so what is on them can go once the vCPUs are gone.
  */
 #include <errno.h>
@@ -29,6 +30,7 @@
 #include "userspace/vmm/options.h"
 #include "userspace/vmm/power.h"
 #include "userspace/vmm/supervisor.h"
+#include "userspace/vmm/verbs.h"
 #include "userspace/vmm/vhost_device.h"
 #include "userspace/vmm/vhost_isolation.h"
 #include "userspace/vmm/virtio_pci.h"
@@ -158,7 +160,7 @@ static int machine_add_cpus(struct machine *machine, unsigned int cpus)
 	}
 	machine->world = (struct vcpu_world){
 		.vm = &machine->vm, .pio = &machine->pio, .mmio = &machine->mmio,
-		.ioapic = &machine->ioapic, .stop = &machine->stop,
+		.ioapic = &machine->ioapic, .stop = &machine->stop, .pause = &machine->pause,
 	};
 	machine->vcpu = calloc(cpus, sizeof(*machine->vcpu));
 	if (!machine->vcpu) {
@@ -177,6 +179,7 @@ static int machine_add_cpus(struct machine *machine, unsigned int cpus)
 
 static void machine_remove_cpus(struct machine *machine)
 {
+	pause_want(&machine->pause, false);
 	for (unsigned int i = 0; i < machine->vcpu_count; i++)
 		vcpu_kick(&machine->vcpu[i]);
 	while (machine->vcpu_count)
@@ -198,6 +201,24 @@ static int machine_start_cpus(struct machine *machine, const struct boot_entry *
 	return 0;
 }
 
+int machine_pause(struct machine *machine)
+{
+	int err;
+
+	pause_want(&machine->pause, true);
+	for (unsigned int i = 0; i < machine->vcpu_count; i++)
+		vcpu_kick(&machine->vcpu[i]);
+	err = pause_wait(&machine->pause, machine->vcpu_count);
+	if (err)
+		machine_resume(machine);
+	return err;
+}
+
+void machine_resume(struct machine *machine)
+{
+	pause_want(&machine->pause, false);
+}
+
 static int machine_boot(struct machine *machine)
 {
 	struct boot_entry entry;
@@ -209,6 +230,18 @@ static int machine_boot(struct machine *machine)
 	return err ? err : machine_start_cpus(machine, &entry);
 }
 
+static int machine_start_control(struct machine *machine, int listener)
+{
+	int err = control_init(&machine->control, listener, verbs, machine);
+
+	if (!err)
+		err = control_listen(&machine->control);
+	machine->controlled = !err;
+	if (err)
+		log_error("cannot serve the control socket: %s", strerror(-err));
+	return err;
+}
+
 /* What the machine has whatever the options; none of it fails but the serial port. */
 static int machine_add_board(struct machine *machine, const struct options *options)
 {
@@ -218,8 +251,11 @@ static int machine_add_board(struct machine *machine, const struct options *opti
 	rtc_init(&machine->rtc, &machine->pio);
 	power_init(&machine->pio, &machine->stop);
 	pci_init(&machine->pci, &machine->pio, &machine->mmio);
-	err = serial_init(&machine->serial, &machine->ioapic, &machine->pio, options->serial_in,
-			  options->serial_out);
+	if (options->serial_served)
+		err = serial_init_served(&machine->serial, &machine->ioapic, &machine->pio);
+	else
+		err = serial_init(&machine->serial, &machine->ioapic, &machine->pio,
+				  options->serial_in, options->serial_out);
 	if (err) {
 		log_error("cannot make the serial port: %s", strerror(-err));
 		pci_finish(&machine->pci);
@@ -241,6 +277,7 @@ static int machine_init_events(struct machine *machine)
 {
 	int err = stop_init(&machine->stop);
 
+	pause_init(&machine->pause, &machine->stop);
 	if (!err) {
 		err = loop_init(&machine->loop);
 		if (err)
@@ -311,12 +348,14 @@ static int machine_build(struct machine *machine, const struct options *options,
 	if (err)
 		goto remove_cpus;
 	err = machine_boot(machine);
+	if (!err && options->control >= 0)
+		err = machine_start_control(machine, options->control);
 	if (err)
 		goto stop_cpus;
 	return 0;
 
 stop_cpus:
-	stop_request(&machine->stop, 1);
+	stop_request(&machine->stop, CONTROL_END_FAILED, 1);
 remove_cpus:
 	machine_remove_cpus(machine);
 remove_devices:
@@ -366,13 +405,16 @@ int machine_run(struct machine *machine, int signals)
 		if (poll(wait, 2, -1) <= 0 || !wait[1].revents)
 			continue;
 		if (read(signals, &info, sizeof(info)) == sizeof(info))
-			stop_request(&machine->stop, MACHINE_SIGNALLED + info.ssi_signo);
+			stop_request(&machine->stop, CONTROL_END_ASKED,
+				     MACHINE_SIGNALLED + info.ssi_signo);
 	}
 	return stop_status(&machine->stop);
 }
 
 void machine_finish(struct machine *machine)
 {
+	if (machine->controlled)
+		control_finish(&machine->control);
 	machine_remove_cpus(machine);
 	loop_finish(&machine->loop);
 	machine_remove_devices(machine);

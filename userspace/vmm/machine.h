@@ -5,9 +5,11 @@
 #include "userspace/lib/loop.h"
 #include "userspace/vmm/boot.h"
 #include "userspace/vmm/bus.h"
+#include "userspace/vmm/control.h"
 #include "userspace/vmm/ioapic.h"
 #include "userspace/vmm/memory.h"
 #include "userspace/vmm/options.h"
+#include "userspace/vmm/pause.h"
 #include "userspace/vmm/pci.h"
 #include "userspace/vmm/rtc.h"
 #include "userspace/vmm/serial.h"
@@ -19,14 +21,15 @@ struct device;
 struct supervisor;
 struct virtio_pci;
 
-/* Those that can be processes, an entropy source, a console. */
-#define MACHINE_VIRTIO	(OPTIONS_DEVICES + 2)
+/* Those that can be processes, an entropy source, a console, a balloon. */
+#define MACHINE_VIRTIO	(OPTIONS_DEVICES + 3)
 
 /**
  * struct machine - a whole virtual machine
  * @boot: what it is started from
  * @loop: waits for what devices have to say
  * @virtio: the first virtio_count are in use
+ * @control: of use where there is a control socket
  * @vcpu: the first vcpu_count are in use
  */
 struct machine {
@@ -41,6 +44,9 @@ struct machine {
 	struct pci pci;
 	struct loop loop;
 	struct stop stop;
+	struct pause pause;
+	bool controlled;
+	struct control control;
 	struct vcpu_world world;
 	unsigned int virtio_count;
 	struct virtio_pci *virtio[MACHINE_VIRTIO];
@@ -62,9 +68,13 @@ int machine_init(struct machine *machine, const struct options *options,
  * machine_run - run it until it ends
  * @signals: a signalfd; a signal that comes there ends the machine
  *
- * Return: the exit status of moat-vmm.
+ * Return: the exit status of moat-vmm. How it came to its end is in @machine->stop.
  */
 int machine_run(struct machine *machine, int signals);
+
+/* All vCPUs stand outside of the guest; or -ETIMEDOUT, and they go on. Fine when they do so already. */
+int machine_pause(struct machine *machine);
+void machine_resume(struct machine *machine);
 
 void machine_finish(struct machine *machine);
 

@@ -35,30 +35,46 @@ static int main_signals(void)
 	return fd;
 }
 
-int main(int argc, char **argv)
+/* The machine's whole life. */
+static void main_run(const struct options *options, struct control_ended *ended)
 {
 	static struct supervisor supervisor;
 	static struct machine machine;
-	struct options options;
-	int err, signals, status;
+	int signals = main_signals();
 
-	log_name("moat-vmm", NULL);
-	err = options_parse(&options, argc, argv);
-	if (err)
-		return err < 0 ? STATUS_USAGE : 0;
-	log_name("moat-vmm", options.name);
-	mallopt(M_ARENA_MAX, 1);	/* little is allocated, by one thread */
-	signals = main_signals();
 	if (signals < 0)
-		return STATUS_FAILED;
-	if (supervisor_start(&supervisor, &options, programs) ||
-	    machine_init(&machine, &options, &supervisor)) {
-		status = STATUS_FAILED;
-	} else {
-		status = machine_run(&machine, signals);
+		return;
+	if (!supervisor_start(&supervisor, options, programs) &&
+	    !machine_init(&machine, options, &supervisor)) {
+		ended->status = machine_run(&machine, signals);
+		ended->end = machine.stop.end;
+		memcpy(ended->text, machine.stop.text, sizeof(ended->text));
 		machine_finish(&machine);
 	}
 	supervisor_finish(&supervisor);
 	fd_close(signals);
-	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct control_ended ended = { .end = CONTROL_END_FAILED, .status = STATUS_FAILED };
+	struct options options;
+	int err;
+
+	log_name("moat-vmm", NULL);
+	err = options_parse(&options, argc, argv);
+	if (err > 0)
+		return 0;
+	mallopt(M_ARENA_MAX, 1);	/* little is allocated, by one thread */
+	if (err) {
+		ended.status = STATUS_USAGE;
+	} else {
+		log_name("moat-vmm", options.name);
+		main_run(&options, &ended);
+	}
+	if (ended.end == CONTROL_END_FAILED && !*ended.text)
+		log_last(ended.text, sizeof(ended.text));
+	if (options.ended >= 0)
+		fd_write_full(options.ended, &ended, sizeof(ended));
+	return ended.status;
 }

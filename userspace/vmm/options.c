@@ -31,6 +31,7 @@ static const char options_help[] =
 "  --cpus N               virtual CPUs, 1 by default\n"
 "  --serial IN,OUT        descriptors of the serial port; 0,1 by default\n"
 "  --serial none          what it says is lost\n"
+"  --serial served        it is at the other end of terminals that come by --control\n"
 "  --disk PATH[,ro][,direct][,isolation=grant|shared]\n"
 "                         a virtio block device, served by a process, moat-blk, which sees what is in\n"
 "                         its requests (grant, the default), or all of the guest's memory (shared), and\n"
@@ -47,6 +48,9 @@ static const char options_help[] =
 "  --rng                  a virtio entropy source\n"
 "  --balloon SIZE         a virtio balloon: the guest is asked to do without so much of its memory, or 0;\n"
 "                         and what it has free goes back to the host by itself\n"
+"  --control FD           a Unix socket (SOCK_SEQPACKET) that listens: who connects to it controls the\n"
+"                         machine, by the messages of include/moat/control.h\n"
+"  --ended FD             a file into which is written, last of all, how the machine ended (the same)\n"
 "  --device NODE          node to use; MOAT_DEVICE or /dev/moat by default\n"
 "  --name NAME            name of the machine, for messages\n"
 "  --uid N, --gid N       run as that user and group, and so do the processes of devices; by default\n"
@@ -142,13 +146,14 @@ static int set_cpus(struct options *options, char *value)
 
 static int set_serial(struct options *options, char *value)
 {
-	if (!strcmp(value, "none")) {
+	options->serial_served = !strcmp(value, "served");
+	if (options->serial_served || !strcmp(value, "none")) {
 		options->serial_in = -1;
 		options->serial_out = -1;
 		return 0;
 	}
 	if (options_fds(value, false, &options->serial_in, &options->serial_out))
-		return options_bad("serial", value, "give two open descriptors, as 0,1, or none");
+		return options_bad("serial", value, "give two open descriptors, as 0,1, or none, or served");
 	return 0;
 }
 
@@ -175,6 +180,26 @@ static int set_rng(struct options *options, char *value)
 	(void)value;
 	options->rng = true;
 	return 0;
+}
+
+static int set_fd(const char *option, const char *value, int *ret_fd)
+{
+	uint64_t fd;
+
+	if (parse_uint(value, 0, INT32_MAX, &fd) || fcntl(fd, F_GETFD) < 0)
+		return options_bad(option, value, "give an open descriptor");
+	*ret_fd = fd;
+	return 0;
+}
+
+static int set_control(struct options *options, char *value)
+{
+	return set_fd("control", value, &options->control);
+}
+
+static int set_ended(struct options *options, char *value)
+{
+	return set_fd("ended", value, &options->ended);
 }
 
 static int set_id(const char *option, const char *value, uint32_t *ret_id)
@@ -382,6 +407,8 @@ static const struct {
 	{ "console",	required_argument,	set_console },
 	{ "rng",	no_argument,		set_rng },
 	{ "balloon",	required_argument,	set_balloon },
+	{ "control",	required_argument,	set_control },
+	{ "ended",	required_argument,	set_ended },
 	{ "device",	required_argument,	set_device },
 	{ "name",	required_argument,	set_name },
 	{ "uid",	required_argument,	set_uid },
@@ -458,6 +485,8 @@ int options_parse(struct options *options, int argc, char **argv)
 		.serial_out = 1,
 		.console_in = -1,
 		.console_out = -1,
+		.control = -1,
+		.ended = -1,
 		.uid = -1,
 		.gid = -1,
 	};

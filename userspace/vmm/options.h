@@ -43,11 +43,14 @@ struct options {
 	unsigned int cpus;
 	int serial_in;		/* -1: none */
 	int serial_out;
+	bool serial_served;
 	int console_in;		/* -1: no console */
 	int console_out;
 	bool rng;
 	bool balloon;
 	uint64_t balloon_size;	/* that the guest is asked to do without, bytes */
+	int control;		/* a socket that listens for who controls the machine; -1: none */
+	int ended;		/* a file that is told how the machine ended; -1: none */
 	uid_t uid;		/* -1: stays */
 	gid_t gid;
 	unsigned int device_count;

@@ -20,7 +20,7 @@ static uint64_t power_read(void *device, uint64_t offset, unsigned int len)
 static void power_sleep(void *device, uint64_t offset, uint64_t value, unsigned int len)
 {
 	if (!offset && len == 1 && (value & SLEEP_ENABLE) && SLEEP_TYPE(value) == LAYOUT_SLEEP_S5)
-		stop_request(device, 0);
+		stop_request(device, CONTROL_END_OFF, 0);
 }
 
 static void power_reset(void *device, uint64_t offset, uint64_t value, unsigned int len)
@@ -30,14 +30,14 @@ static void power_reset(void *device, uint64_t offset, uint64_t value, unsigned 
 	if (!(value & 1))
 		return;
 	log_error("the guest asked for a reset: ended, start it again");
-	stop_request(device, 0);
+	stop_request(device, CONTROL_END_RESET, 0);
 }
 
 static void power_exit(void *device, uint64_t offset, uint64_t value, unsigned int len)
 {
 	(void)offset;
 	(void)len;
-	stop_request(device, value & 0xff);
+	stop_request(device, CONTROL_END_STATUS, value & 0xff);
 }
 
 static const struct bus_ops power_sleep_ops = { power_read, power_sleep };

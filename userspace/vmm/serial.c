@@ -7,7 +7,8 @@
  * reader, nothing is lost, and a burst of characters is one write.
  *
  * The thread polls rather than using the event loop: input may be a regular file, which epoll
- * refuses, and a write may block without harm to anything but this port.
+ * refuses, and a write may block without harm to anything but this port. A port that is served has
+ * terminals (terminals.c) in the place of descriptors, which are never waited for.
  */
 #include <errno.h>
 #include <linux/serial_reg.h>
@@ -25,6 +26,7 @@
 #include "userspace/vmm/ioapic.h"
 #include "userspace/vmm/layout.h"
 #include "userspace/vmm/serial.h"
+#include "userspace/vmm/terminals.h"
 
 #define SERIAL_PORTS		8
 #define SERIAL_IER_BITS		0x0f
@@ -78,7 +80,7 @@ static void serial_send(struct serial *serial, uint8_t byte)
 	serial->thre = false;
 	if (serial->mcr & UART_MCR_LOOP) {
 		serial_receive(serial, byte);
-	} else if (serial->out >= 0 && serial->tx_count < SERIAL_BACKLOG) {
+	} else if ((serial->terminals || serial->out >= 0) && serial->tx_count < SERIAL_BACKLOG) {
 		unsigned int at = (serial->tx_first + serial->tx_count) % SERIAL_BACKLOG;
 
 		serial->tx[at] = byte;
@@ -251,7 +253,12 @@ static void serial_drain(struct serial *serial)
 	memcpy(piece, serial->tx + serial->tx_first, count);
 	pthread_mutex_unlock(&serial->lock);
 
-	fd_write_full(serial->out, piece, count);
+	if (serial->terminals) {
+		terminals_say(serial->terminals, piece, count);
+		terminals_send(serial->terminals);
+	} else {
+		fd_write_full(serial->out, piece, count);
+	}
 
 	pthread_mutex_lock(&serial->lock);
 	if (!serial_can_send(serial))
@@ -263,6 +270,15 @@ static void serial_drain(struct serial *serial)
 }
 
 /* Only this thread adds to rx but for the loopback, which overruns then. */
+static void serial_type(struct serial *serial, const uint8_t *bytes, size_t count)
+{
+	pthread_mutex_lock(&serial->lock);
+	for (size_t i = 0; i < count; i++)
+		serial_receive(serial, bytes[i]);
+	serial_update_irq(serial);
+	pthread_mutex_unlock(&serial->lock);
+}
+
 static void serial_fill(struct serial *serial, unsigned int room)
 {
 	uint8_t piece[SERIAL_FIFO];
@@ -270,59 +286,76 @@ static void serial_fill(struct serial *serial, unsigned int room)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	pthread_mutex_lock(&serial->lock);
-	if (n <= 0)
+	if (n > 0)
+		serial_type(serial, piece, n);
+	else
 		serial->in = -1;
-	for (ssize_t i = 0; i < n; i++)
-		serial_receive(serial, piece[i]);
-	serial_update_irq(serial);
-	pthread_mutex_unlock(&serial->lock);
 }
 
+static void serial_serve(struct serial *serial, const struct pollfd *ready, unsigned int room)
+{
+	uint8_t piece[SERIAL_FIFO];
+	size_t count = terminals_take(serial->terminals, ready, piece, room);
+
+	if (count)
+		serial_type(serial, piece, count);
+	terminals_send(serial->terminals);
+}
+
+enum { PLAN_WAKE, PLAN_IN, PLAN_OUT, PLAN_TERMINALS, PLAN_COUNT = PLAN_TERMINALS + TERMINALS_MAX };
+
 /* What to wait for; false at the end. A negative descriptor is one that poll() passes over. */
-static bool serial_plan(struct serial *serial, struct pollfd plan[3], unsigned int *ret_room)
+static bool serial_plan(struct serial *serial, struct pollfd *plan, unsigned int *ret_room)
 {
 	bool goes_on;
 
 	pthread_mutex_lock(&serial->lock);
 	*ret_room = SERIAL_FIFO - serial->rx_count;
-	plan[0] = (struct pollfd){ .fd = serial->wake, .events = POLLIN };
-	plan[1] = (struct pollfd){ .fd = *ret_room ? serial->in : -1, .events = POLLIN };
-	plan[2] = (struct pollfd){ .fd = serial->tx_count ? serial->out : -1, .events = POLLOUT };
+	plan[PLAN_WAKE] = (struct pollfd){ .fd = serial->wake, .events = POLLIN };
+	plan[PLAN_IN] = (struct pollfd){
+		.fd = *ret_room ? serial->in : -1, .events = POLLIN,
+	};
+	/* Terminals are always ready, as is an eventfd. */
+	plan[PLAN_OUT] = (struct pollfd){
+		.fd = serial->terminals ? serial->wake : serial->out, .events = POLLOUT,
+	};
+	if (!serial->tx_count)
+		plan[PLAN_OUT].fd = -1;
 	goes_on = !serial->ending || serial->tx_count;
 	pthread_mutex_unlock(&serial->lock);
+	if (serial->terminals)
+		terminals_plan(serial->terminals, plan + PLAN_TERMINALS, *ret_room);
 	return goes_on;
 }
 
 static void *serial_run(void *arg)
 {
 	struct serial *serial = arg;
-	struct pollfd plan[3];
+	struct pollfd plan[PLAN_COUNT];
 	unsigned int room;
 
 	while (serial_plan(serial, plan, &room)) {
 		eventfd_t count;
 
-		if (poll(plan, 3, -1) < 0)
+		if (poll(plan, serial->terminals ? PLAN_COUNT : PLAN_TERMINALS, -1) < 0)
 			continue;
-		if (plan[0].revents)
+		if (plan[PLAN_WAKE].revents)
 			eventfd_read(serial->wake, &count);
-		if (plan[1].revents)
+		if (plan[PLAN_IN].revents)
 			serial_fill(serial, room);
-		if (plan[2].revents)
+		if (serial->terminals)
+			serial_serve(serial, plan + PLAN_TERMINALS, room);
+		if (plan[PLAN_OUT].revents)
 			serial_drain(serial);
 	}
 	return NULL;
 }
 
-int serial_init(struct serial *serial, struct ioapic *ioapic, struct bus *pio, int in, int out)
+static int serial_start(struct serial *serial, struct ioapic *ioapic, struct bus *pio)
 {
 	int err;
 
-	memset(serial, 0, sizeof(*serial));
 	serial->ioapic = ioapic;
-	serial->in = in;
-	serial->out = out;
 	serial->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (serial->wake < 0)
 		return -errno;
@@ -337,6 +370,33 @@ int serial_init(struct serial *serial, struct ioapic *ioapic, struct bus *pio, i
 	return 0;
 }
 
+int serial_init(struct serial *serial, struct ioapic *ioapic, struct bus *pio, int in, int out)
+{
+	*serial = (struct serial){ .in = in, .out = out };
+	return serial_start(serial, ioapic, pio);
+}
+
+int serial_init_served(struct serial *serial, struct ioapic *ioapic, struct bus *pio)
+{
+	int err = -ENOMEM;
+
+	*serial = (struct serial){ .in = -1, .out = -1, .terminals = terminals_create() };
+	if (serial->terminals)
+		err = serial_start(serial, ioapic, pio);
+	if (err)
+		terminals_destroy(serial->terminals);
+	return err;
+}
+
+int serial_add_terminal(struct serial *serial, int fd)
+{
+	int err = serial->terminals ? terminals_add(serial->terminals, fd) : -ENODEV;
+
+	if (!err)
+		serial_wake(serial);
+	return err;
+}
+
 void serial_finish(struct serial *serial)
 {
 	struct timespec limit;
@@ -349,6 +409,7 @@ void serial_finish(struct serial *serial)
 	limit.tv_sec += SERIAL_DRAIN_SECONDS;
 	if (pthread_timedjoin_np(serial->thread, NULL, &limit))
 		return;		/* it hangs in a write: the process's end is its end */
+	terminals_destroy(serial->terminals);
 	fd_close(serial->wake);
 	pthread_mutex_destroy(&serial->lock);
 }

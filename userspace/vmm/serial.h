@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 struct bus;
+struct terminals;
 struct ioapic;
 
 #define SERIAL_FIFO	16
@@ -14,6 +15,7 @@ struct ioapic;
 
 /**
  * struct serial - a 16550A UART at COM1
+ * @terminals: in the place of @in and @out; or NULL
  * @lock: guards all below it
  * @wake: eventfd for the thread: there is something to write, or room to read, or the end
  * @thre: "transmitter holding register empty" is pending
@@ -24,6 +26,7 @@ struct serial {
 	struct ioapic *ioapic;
 	int in;
 	int out;
+	struct terminals *terminals;
 	int wake;
 	pthread_t thread;
 
@@ -41,6 +44,12 @@ struct serial {
 
 /* @in, @out: descriptors, which stay the caller's; -1: nothing comes in, what goes out is lost. */
 int serial_init(struct serial *serial, struct ioapic *ioapic, struct bus *pio, int in, int out);
+
+/* The same, served: who comes by serial_add_terminal() is at its other end. */
+int serial_init_served(struct serial *serial, struct ioapic *ioapic, struct bus *pio);
+
+/* From any thread. -ENODEV: it is not served; -EMFILE. Else @fd is the port's, and is closed in time. */
+int serial_add_terminal(struct serial *serial, int fd);
 
 /* Writes out what the guest has sent, for at most a second where nobody takes it. */
 void serial_finish(struct serial *serial);

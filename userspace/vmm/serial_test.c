@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* The serial port between a driver on its registers and pipes at its other end. */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/serial_reg.h>
 #include <poll.h>
@@ -7,12 +8,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "userspace/vmm/bus.h"
 #include "userspace/vmm/ioapic.h"
 #include "userspace/vmm/layout.h"
 #include "userspace/vmm/serial.h"
+#include "userspace/vmm/terminals.h"
 
 static unsigned int checks, failures;
 
@@ -42,20 +45,21 @@ static bool line_becomes(bool asserted)
 	return false;
 }
 
-static struct bus pio;
+static struct bus pio, served;
+static struct bus *bus = &pio;
 static struct serial serial;
 
 static uint8_t get(unsigned int reg)
 {
 	uint8_t value;
 
-	bus_read(&pio, LAYOUT_PORT_COM1 + reg, &value, 1);
+	bus_read(bus, LAYOUT_PORT_COM1 + reg, &value, 1);
 	return value;
 }
 
 static void set(unsigned int reg, uint8_t value)
 {
-	bus_write(&pio, LAYOUT_PORT_COM1 + reg, &value, 1);
+	bus_write(bus, LAYOUT_PORT_COM1 + reg, &value, 1);
 }
 
 /* As drivers find out that there is a UART, and which. */
@@ -145,6 +149,129 @@ static void test_backlog(int out)
 	      "it interrupts when there is room");
 }
 
+/* A port that is served */
+
+static void say(const char *text)
+{
+	while (*text) {
+		while (!(get(UART_LSR) & UART_LSR_THRE))
+			usleep(100);
+		set(UART_TX, *text++);
+	}
+}
+
+static int terminal(void)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		return -1;
+	if (!serial_add_terminal(&serial, ends[1]))
+		return ends[0];
+	close(ends[0]);
+	close(ends[1]);
+	return -1;
+}
+
+/* What comes until @wanted is there, or nothing more. */
+static bool hears(int fd, const char *wanted)
+{
+	static char text[2 * TERMINALS_ROOM];
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	size_t count = 0;
+	ssize_t n;
+
+	while (count < sizeof(text) - 1 && poll(&wait, 1, 2000) == 1) {
+		n = read(fd, text + count, sizeof(text) - 1 - count);
+		if (n <= 0)
+			break;
+		count += n;
+		text[count] = '\0';
+		if (count >= strlen(wanted) && !strcmp(text + count - strlen(wanted), wanted))
+			return true;
+	}
+	return false;
+}
+
+static bool types(int fd, const char *typed)
+{
+	size_t count = 0, len = strlen(typed);
+	char text[32];
+
+	if (write(fd, typed, len) != (ssize_t)len)
+		return false;
+	for (unsigned int i = 0; i < 2000 && count < len; i++)
+		if (get(UART_LSR) & UART_LSR_DR)
+			text[count++] = get(UART_RX);
+		else
+			usleep(1000);
+	return count == len && !memcmp(text, typed, len);
+}
+
+static bool is_dropped(int fd)
+{
+	struct pollfd wait = { .fd = fd };
+
+	return poll(&wait, 1, 5000) == 1 && (wait.revents & POLLHUP);
+}
+
+static void drain(int fd)
+{
+	static char text[1 << 16];
+
+	while (recv(fd, text, sizeof(text), MSG_DONTWAIT) > 0)
+		;
+}
+
+static void test_served(void)
+{
+	int one, two, more[TERMINALS_MAX + 1], added = 0, lazy;
+
+	check(serial_add_terminal(&serial, 0) == -ENODEV, "a port that is not served has no terminals");
+	if (serial_init_served(&serial, NULL, &served))
+		return;
+	bus = &served;
+	set(UART_FCR, UART_FCR_ENABLE_FIFO);
+	say("before");
+	one = terminal();
+	check(hears(one, "before"), "a terminal finds what was said before");
+	two = terminal();
+	say(" now");
+	check(hears(one, " now") && hears(two, "before now"), "two hear what is said");
+	check(types(one, "from one, more than a FIFO") && types(two, "from two"), "both can type");
+	close(one);
+	usleep(50000);
+	one = terminal();
+	check(hears(one, "before now") && types(one, "again"), "one goes, and another comes");
+	shutdown(two, SHUT_WR);
+	say("!");
+	check(hears(two, "!") && hears(one, "!"), "one that types no more still hears");
+	for (; added <= TERMINALS_MAX; added++) {
+		more[added] = terminal();
+		if (more[added] < 0)
+			break;
+	}
+	check(added == TERMINALS_MAX - 2, "so many, and no more");
+	lazy = more[0];
+	for (unsigned int i = 0; i < 20000; i++) {
+		say("0123456789abcde\n0123456789abcde\n");
+		if (i % 256 == 255)
+			drain(one);
+	}
+	say("last");
+	more[added] = terminal();
+	say(", and more");
+	check(hears(more[added], "last, and more"), "a new one has what is kept, though more is said meanwhile");
+	close(more[added]);
+	check(hears(one, "last, and more") && is_dropped(lazy), "who does not read is dropped, and who does is not");
+	serial_finish(&serial);
+	check(is_dropped(one), "the end is the end of all");
+	close(one);
+	close(two);
+	while (added--)
+		close(more[added]);
+}
+
 int main(void)
 {
 	int in[2], out[2];
@@ -166,6 +293,7 @@ int main(void)
 
 	check(n >= 3 && !memcmp(rest + n - 3, "end", 3),
 	      "what was sent last is out before the end");
+	test_served();
 	printf("1..%u\n", checks);
 	return failures ? 1 : 0;
 }

@@ -2,8 +2,9 @@
 /*
  * vCPU threads: each enters the guest, and does what made it come out.
  *
- * Stopping has no race: whoever stops sets immediate_exit, then signals. A thread that is in the
- * guest is brought out by the signal; one that is about to enter comes straight back.
+ * Kicking has no race: whoever stops or pauses says so, sets immediate_exit, then signals. A thread that
+ * is in the guest is brought out by the signal; one that is about to enter comes straight back; one that
+ * has just done so clears immediate_exit, and then looks at what was said.
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -21,6 +22,7 @@
 #include "userspace/vmm/bus.h"
 #include "userspace/vmm/cpuid.h"
 #include "userspace/vmm/ioapic.h"
+#include "userspace/vmm/pause.h"
 #include "userspace/vmm/stop.h"
 #include "userspace/vmm/vcpu.h"
 #include "userspace/vmm/vm.h"
@@ -85,7 +87,7 @@ int vcpu_init(struct vcpu *vcpu, const struct vcpu_world *world, unsigned int id
 {
 	int err;
 
-	*vcpu = (struct vcpu){ .world = world, .id = id };
+	*vcpu = (struct vcpu){ .world = world, .id = id, .stats = { .fd = -1 } };
 	vcpu->fd = ioctl(world->vm->fd, KVM_CREATE_VCPU, id);
 	if (vcpu->fd < 0)
 		return vcpu_fault(vcpu, "KVM_CREATE_VCPU");
@@ -94,6 +96,8 @@ int vcpu_init(struct vcpu *vcpu, const struct vcpu_world *world, unsigned int id
 		err = vcpu_set_cpuid(vcpu, cpus);
 	if (!err)
 		err = vcpu_set_msrs(vcpu);
+	if (!err)
+		stats_open(&vcpu->stats, vcpu->fd);
 	if (err)
 		vcpu_finish(vcpu);
 	return err;
@@ -132,9 +136,9 @@ static bool vcpu_exit_eoi(struct vcpu *vcpu)
 	return true;
 }
 
-static bool vcpu_end(struct vcpu *vcpu, int status)
+static bool vcpu_end(struct vcpu *vcpu, enum control_end end, int status)
 {
-	stop_request(vcpu->world->stop, status);
+	stop_request(vcpu->world->stop, end, status);
 	return false;
 }
 
@@ -149,21 +153,21 @@ static bool vcpu_exit_shutdown(struct vcpu *vcpu)
 {
 	/* Not where: AMD-V leaves no trace of that. */
 	log_error("CPU %u: the guest crashed by a triple fault; ended", vcpu->id);
-	return vcpu_end(vcpu, VCPU_STATUS_FAILED);
+	return vcpu_end(vcpu, CONTROL_END_CRASH, VCPU_STATUS_FAILED);
 }
 
 static bool vcpu_exit_system(struct vcpu *vcpu)
 {
 	switch (vcpu->run->system_event.type) {
 	case KVM_SYSTEM_EVENT_SHUTDOWN:
-		return vcpu_end(vcpu, 0);
+		return vcpu_end(vcpu, CONTROL_END_OFF, 0);
 	case KVM_SYSTEM_EVENT_RESET:
 		log_error("the guest asked for a reset: ended, start it again");
-		return vcpu_end(vcpu, 0);
+		return vcpu_end(vcpu, CONTROL_END_RESET, 0);
 	}
 	log_error("CPU %u: the guest crashed by its own account (system event %u); ended",
 		  vcpu->id, vcpu->run->system_event.type);
-	return vcpu_end(vcpu, VCPU_STATUS_FAILED);
+	return vcpu_end(vcpu, CONTROL_END_CRASH, VCPU_STATUS_FAILED);
 }
 
 static bool vcpu_exit_fail_entry(struct vcpu *vcpu)
@@ -172,7 +176,7 @@ static bool vcpu_exit_fail_entry(struct vcpu *vcpu)
 		  vcpu->id,
 		  (unsigned long long)vcpu->run->fail_entry.hardware_entry_failure_reason,
 		  vcpu_rip(vcpu));
-	return vcpu_end(vcpu, VCPU_STATUS_FAILED);
+	return vcpu_end(vcpu, CONTROL_END_FAILED, VCPU_STATUS_FAILED);
 }
 
 /* The bytes of the instruction that could not be emulated, where the node gives them. */
@@ -210,17 +214,17 @@ static bool vcpu_exit_internal_error(struct vcpu *vcpu)
 		  suberror < ARRAY_SIZE(what) && what[suberror] ? what[suberror] :
 		  "unknown", vcpu_rip(vcpu),
 		  vcpu_instruction(vcpu, instruction, sizeof(instruction)));
-	return vcpu_end(vcpu, VCPU_STATUS_FAILED);
+	return vcpu_end(vcpu, CONTROL_END_FAILED, VCPU_STATUS_FAILED);
 }
 
 static bool vcpu_exit_unknown(struct vcpu *vcpu)
 {
 	log_error("CPU %u: exit reason %u, which moat-vmm does not know, at %#llx; ended",
 		  vcpu->id, vcpu->run->exit_reason, vcpu_rip(vcpu));
-	return vcpu_end(vcpu, VCPU_STATUS_FAILED);
+	return vcpu_end(vcpu, CONTROL_END_FAILED, VCPU_STATUS_FAILED);
 }
 
-/* Out for a signal: the stop, or one that is nobody's. */
+/* Out for a signal: a kick, or one that is nobody's. */
 static bool vcpu_exit_none(struct vcpu *vcpu)
 {
 	(void)vcpu;
@@ -247,18 +251,52 @@ static bool vcpu_exit(struct vcpu *vcpu)
 	return vcpu_exit_unknown(vcpu);
 }
 
+/* Into the guest and out of it. 1: it goes on; 0: it does not; -EINTR: it was kicked. */
+static int vcpu_run(struct vcpu *vcpu)
+{
+	if (!ioctl(vcpu->fd, KVM_RUN, 0))
+		return vcpu_exit(vcpu);
+	if (errno == EINTR || errno == EAGAIN)
+		return -EINTR;
+	vcpu_fault(vcpu, "KVM_RUN");
+	return vcpu_end(vcpu, CONTROL_END_FAILED, VCPU_STATUS_FAILED);
+}
+
+static void vcpu_set_exit(struct vcpu *vcpu, bool immediate)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, immediate, __ATOMIC_SEQ_CST);
+}
+
+/* With the instruction done that it was brought out in, so that its registers are those of a moment. */
+static bool vcpu_stand(struct vcpu *vcpu)
+{
+	int goes_on;
+
+	vcpu_set_exit(vcpu, true);
+	do
+		goes_on = vcpu_run(vcpu);
+	while (goes_on > 0);
+	if (!goes_on)
+		return false;
+	pause_stand(vcpu->world->pause);
+	ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);	/* fails where the guest has no such clock */
+	return true;
+}
+
 static void *vcpu_loop(void *arg)
 {
 	struct vcpu *vcpu = arg;
 	bool goes_on = true;
 
-	while (goes_on && stop_status(vcpu->world->stop) < 0) {
-		if (!ioctl(vcpu->fd, KVM_RUN, 0)) {
-			goes_on = vcpu_exit(vcpu);
-		} else if (errno != EINTR && errno != EAGAIN) {
-			vcpu_fault(vcpu, "KVM_RUN");
-			goes_on = vcpu_end(vcpu, VCPU_STATUS_FAILED);
-		}
+	while (goes_on) {
+		if (vcpu->run->immediate_exit)
+			vcpu_set_exit(vcpu, false);
+		if (stop_status(vcpu->world->stop) >= 0)
+			break;
+		if (pause_is_wanted(vcpu->world->pause))
+			goes_on = vcpu_stand(vcpu);
+		else
+			goes_on = vcpu_run(vcpu);
 	}
 	return NULL;
 }
@@ -288,7 +326,7 @@ void vcpu_kick(struct vcpu *vcpu)
 {
 	if (!vcpu->started)
 		return;
-	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	vcpu_set_exit(vcpu, true);
 	pthread_kill(vcpu->thread, VCPU_KICK);
 }
 
@@ -298,6 +336,7 @@ void vcpu_finish(struct vcpu *vcpu)
 		pthread_join(vcpu->thread, NULL);
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->world->vm->run_size);
+	stats_close(&vcpu->stats);
 	fd_close(vcpu->fd);
 	vcpu->started = false;
 	vcpu->run = NULL;

@@ -6,10 +6,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "userspace/vmm/stats.h"
+
 struct boot_entry;
 struct bus;
 struct ioapic;
 struct kvm_run;
+struct pause;
 struct stop;
 struct vm;
 
@@ -20,6 +23,7 @@ struct vcpu_world {
 	struct bus *mmio;
 	struct ioapic *ioapic;
 	struct stop *stop;
+	struct pause *pause;
 };
 
 /**
@@ -31,6 +35,7 @@ struct vcpu {
 	unsigned int id;
 	int fd;
 	struct kvm_run *run;
+	struct stats stats;
 	pthread_t thread;
 	bool started;
 };
@@ -41,11 +46,12 @@ int vcpu_init(struct vcpu *vcpu, const struct vcpu_world *world, unsigned int id
 
 /*
  * Run it in a thread of its own: from @entry on; NULL: once another vCPU starts it up. Its thread
- * ends soon after the machine's stop was requested and vcpu_kick() was called.
+ * ends soon after the machine's stop was requested and vcpu_kick() was called. In a pause the vCPU stands
+ * with what it was doing done, so that other threads can ask for its registers.
  */
 int vcpu_start(struct vcpu *vcpu, const struct boot_entry *entry);
 
-/* Get it out of the guest, and keep it out. Only after the stop was requested. */
+/* Get it out of the guest, for what was said before: that the machine stops, or pauses. */
 void vcpu_kick(struct vcpu *vcpu);
 
 /* Waits for the thread, which must have been kicked. */
