@@ -178,6 +178,15 @@ static uint64_t group_read(const char *base, const char *name, const char *file,
 	return value;
 }
 
+void cgroup_wait(const char *base, const char *name, int ms)
+{
+	for (int waited = 0; waited < ms; waited += CGROUP_POLL_MS) {
+		if (!group_read(base, name, "cgroup.events", "populated"))
+			return;
+		poll(NULL, 0, CGROUP_POLL_MS);
+	}
+}
+
 int cgroup_kill(const char *base, const char *name)
 {
 	char path[PATH_MAX];

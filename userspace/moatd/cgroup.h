@@ -25,6 +25,9 @@ int cgroup_limit(const char *base, const char *name, const struct definition_lim
 /* A descriptor of cgroup.procs of @part, "launcher" or "devices", to be written to. */
 int cgroup_open(const char *base, const char *name, const char *part);
 
+/* Until nothing is in there any more, or that time is over. */
+void cgroup_wait(const char *base, const char *name, int ms);
+
 /* End all that is in there, and wait until nothing is. Fine when there is no such group. */
 int cgroup_kill(const char *base, const char *name);
 

@@ -78,7 +78,8 @@ static int keep_ready(sd_event_source *source, int fd, uint32_t revents, void *a
 	if (n == -EAGAIN || n == -EINTR)
 		return 0;
 	if (n != sizeof(answer)) {
-		log_error("the privileged half has hung up");
+		if (n)
+			log_error("the privileged half talks nonsense");
 		return sd_event_exit(sd_event_source_get_event(source), 1);
 	}
 	keep_deliver(&answer, fd);

@@ -35,6 +35,7 @@
 
 #define KEEPER_WORKERS		256
 #define KEEPER_PAUSE_MS		1000
+#define KEEPER_PATIENCE_MS	5000
 
 struct keeper_work;
 
@@ -147,14 +148,24 @@ static int serve_connect(struct keeper_work *work, const void *carried)
 	return name ? place_connect(work->options, name, PLACE_CONTROL) : -EINVAL;
 }
 
-static int serve_reap(struct keeper_work *work, const void *carried)
+static int work_reap(struct keeper_work *work, const char *name)
 {
-	const char *name = carried_name(carried);
-	int err = name ? cgroup_kill(work->options->cgroup, name) : -EINVAL;
+	int err = cgroup_kill(work->options->cgroup, name);
 
 	if (!err)
 		err = place_ended(work->options, name, &work->answer.ended);
 	return work_fail(work, err, "its end");
+}
+
+/* A launcher that has hung up still has its own to see to. */
+static int serve_reap(struct keeper_work *work, const void *carried)
+{
+	const char *name = carried_name(carried);
+
+	if (!name)
+		return -EINVAL;
+	cgroup_wait(work->options->cgroup, name, KEEPER_PATIENCE_MS);
+	return work_reap(work, name);
 }
 
 static int serve_kill(struct keeper_work *work, const void *carried)
@@ -164,7 +175,7 @@ static int serve_kill(struct keeper_work *work, const void *carried)
 	if (!name)
 		return -EINVAL;
 	place_mark_asked(work->options, name);
-	return serve_reap(work, carried);
+	return work_reap(work, name);
 }
 
 static int serve_clean(struct keeper_work *work, const void *carried)

@@ -151,7 +151,7 @@ static void add_machine(struct launch *launch)
 	arguments_add(&launch->arguments, "%u", launch->uid);
 	arguments_add(&launch->arguments, "--gid");
 	arguments_add(&launch->arguments, "%u", launch->uid);
-	launch_add(launch, "--serial", "control");
+	launch_add(launch, "--serial", "served");
 	arguments_add(&launch->arguments, "--rng");
 	if (definition->balloon)
 		launch_add(launch, "--balloon", "0");
@@ -167,9 +167,7 @@ static int add_sockets(struct launch *launch)
 		int fd;
 	} added[] = {
 		{ "--control", place_listen(options, name, PLACE_CONTROL) },
-		{ "--supervisor", place_listen(options, name, PLACE_SUPERVISOR) },
 		{ "--ended", place_open_ended(options, name) },
-		{ "--devices-cgroup", cgroup_open(options->cgroup, name, "devices") },
 	};
 	int err = 0;
 

@@ -24,6 +24,7 @@
 struct copy {
 	int from;
 	int to;
+	bool broken;	/* nobody takes it any more */
 	size_t first;
 	size_t end;
 	char buf[PIPE_BUF];
@@ -60,10 +61,12 @@ static void copy_write(struct copy *copy)
 {
 	ssize_t n = write(copy->to, copy->buf + copy->first, copy->end - copy->first);
 
-	if (n >= 0)
+	if (n >= 0) {
 		copy->first += n;
-	else if (errno != EINTR && errno != EAGAIN)
+	} else if (errno != EINTR && errno != EAGAIN) {
 		copy->first = copy->end;
+		copy->broken = true;
+	}
 }
 
 /* False at the end of what there is to read. */
@@ -131,7 +134,10 @@ static struct pollfd copy_wait(const struct copy *copy)
 	return (struct pollfd){ .fd = copy->from, .events = POLLIN };
 }
 
-/* False when all that the launcher said was written, which is after its end. */
+/*
+ * False when all that the launcher said was written, which is after its end; or, where the machine does not
+ * end with us, when nobody reads it.
+ */
 static bool console_step(struct console *console)
 {
 	struct pollfd wait[WAIT_COUNT] = {
@@ -155,7 +161,7 @@ static bool console_step(struct console *console)
 	if (console->out.first == console->out.end)
 		return copy_read(&console->out);
 	copy_write(&console->out);
-	return true;
+	return console->launch || !console->out.broken;
 }
 
 static int console_pipe(struct copy *copy, bool to_launcher, struct launch *launch)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0
+# For tests of moatd: a user and control groups for it, a small guest, and moatd itself. $WORK is a directory.
+
+MOATD_DIR=$WORK/moat
+export MOAT_SOCKET=$MOATD_DIR/run/control
+
+moatd_prepare() {
+	if ! mountpoint -q /sys/fs/cgroup; then mount -t cgroup2 none /sys/fs/cgroup || return; fi
+	getent passwd moat >/dev/null || useradd --system --user-group --no-create-home moat || return
+	mkdir -p "$MOATD_DIR" && chmod 755 "$WORK" "$MOATD_DIR"
+}
+
+# moatd_start [PROGRAM]: and wait until it answers.
+moatd_start() {
+	${1:-moatd} --state "$MOATD_DIR/state" --run "$MOATD_DIR/run" --log "$MOATD_DIR/log" 2>>"$WORK/moatd.err" &
+	MOATD=$!
+	for _ in $(seq 200); do
+		vmctl list >/dev/null 2>&1 && return
+		sleep 0.05
+	done
+	return 1
+}
+
+moatd_kill() {
+	kill "-${1:-KILL}" "$MOATD"
+	wait "$MOATD" 2>/dev/null
+}
+
+# guest_make: an initial RAM disk at $WORK/initrd, whose guest says "guest is up", counts in "tick N" a second, and
+# does what it is told on its console, a line each: off, reset, crash, echo TEXT.
+guest_make() {
+	local tree=$WORK/tree
+	mkdir -p "$tree"/{bin,dev,proc,sys}
+	cp "$(command -v busybox)" "$tree/bin/busybox"
+	cat >"$tree/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t devtmpfs none /dev
+mount -t proc none /proc
+exec </dev/ttyS0 >/dev/ttyS0 2>&1
+stty -echo
+echo guest is up
+(n=0; while sleep 1; do n=$((n + 1)); echo tick $n; done) &
+while read -r word rest; do
+	case $word in
+	off) poweroff -f ;;
+	reset) reboot -f ;;
+	crash) echo c >/proc/sysrq-trigger ;;
+	echo) echo "said $rest" ;;
+	memory) grep MemTotal /proc/meminfo ;;
+	esac
+done
+sleep 100000
+INIT
+	chmod +x "$tree/init"
+	(cd "$tree" && find . | cpio -o -H newc --quiet) >"$WORK/initrd"
+}
+
+# guest_create NAME OPTION...
+guest_create() {
+	local name=$1
+	shift
+	vmctl create "$name" --memory 96M --kernel "$MOAT_KERNEL" --initrd "$WORK/initrd" \
+		--append 'console=ttyS0 panic=-1 quiet' "$@"
+}
+
+state_of() { vmctl list --json | tr -d '\n' | grep -o "\"name\":\"$1\"[^}]*" | grep -o '"state":"[a-z]*"' | cut -d'"' -f4; }
+
+# wait_state NAME STATE [SECONDS]
+wait_state() {
+	for _ in $(seq $((${3:-60} * 10))); do
+		[ "$(state_of "$1")" != "$2" ] || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+# console_has NAME TEXT [SECONDS]: until the console of the machine shows it.
+console_has() {
+	timeout "${3:-60}" sh -c 'vmctl console "$0" </dev/null | grep -qm1 -- "$1"' "$1" "$2"
+}
+
+# console_say NAME TEXT...
+console_say() {
+	local name=$1
+	shift
+	{ echo "$*"; sleep 1; } | timeout 3 vmctl console "$name" >/dev/null
+}
