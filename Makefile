@@ -22,7 +22,7 @@ LAB_BENCH :=
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-include $(wildcard userspace/build.mk devmodel/build.mk selftests/build.mk)
+include $(wildcard userspace/build.mk devmodel/build.mk packaging/build.mk selftests/build.mk)
 
 # The lab's kernels, once `make deps` has fetched them, and where a kernel's headers are.
 lab_kvers := $(notdir $(wildcard $(B)/cache/kernel-6.*/lib/modules/*))

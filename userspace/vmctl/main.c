@@ -5,10 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "moat/version.h"
 #include "userspace/lib/log.h"
 #include "userspace/vmctl/run.h"
-
-#define VMCTL_VERSION	"0.1"
 
 static int help_main(int argc, char **argv);
 static int version_main(int argc, char **argv);
@@ -56,7 +55,7 @@ static int version_main(int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;
-	puts("vmctl " VMCTL_VERSION);
+	puts("vmctl " MOAT_VERSION);
 	return 0;
 }
 
