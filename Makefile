@@ -123,6 +123,8 @@ help:
 	@echo 'make             moat.ko for the running kernel (or KVER=, KDIR=), and the programs'
 	@echo 'make module      moat.ko only;   make modules-lab: for both of the lab'"'"'s kernels'
 	@echo 'make programs    moat-vmm, vmctl and the device programs, in build/bin'
+	@echo 'make install     the programs, with DESTDIR= and prefix= (/usr);   make uninstall'
+	@echo 'make deb         Debian packages, in build/deb: moat, and moat-dkms for the module'
 	@echo 'make deps        installs what this takes from Debian, and fetches the lab'
 	@echo 'make demo        boots a Linux guest on Moat: on this machine, else in the lab (HOST=amd, intel)'
 	@echo 'make check       all tests'

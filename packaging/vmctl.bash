@@ -18,7 +18,7 @@ _vmctl() {
 	for ((i = 2; i < COMP_CWORD; i++)); do
 		[ "${COMP_WORDS[i]}" = -- ] || continue
 		if [ $((i + 1)) = "$COMP_CWORD" ]; then
-			mapfile -t COMPREPLY < <(compgen -c -- "$word")
+			mapfile -t COMPREPLY < <(compgen -c -- "$word" | sort -u)
 		fi
 		return
 	done
