@@ -3,7 +3,7 @@
 # Installing, and Debian's packages. DESTDIR= and prefix= are as everywhere; where a program of Moat's finds
 # another, from whatever prefix it runs, is told in userspace/lib/beside.c.
 
-VERSION := $(shell sed -n 's/^\#define MOAT_VERSION[[:space:]]*"\(.*\)"/\1/p' include/moat/version.h)
+VERSION := $(shell cut -sd'"' -f2 include/moat/version.h)
 
 prefix ?= /usr
 bindir ?= $(prefix)/bin
@@ -21,7 +21,7 @@ srcdir ?= $(prefix)/src
 
 # What goes where: MODE:FILE:PATH. The control domain's only where it is built.
 MOATD := $(filter $(B)/bin/moatd,$(PROGRAMS))
-INSTALL := \
+INSTALLED := \
 	$(patsubst %,755:%:$(bindir)/,$(filter-out $(MOATD) $(B)/bin/moat-init,$(PROGRAMS))) \
 	755:$(B)/bin/moat-init:$(libexecdir)/moat/ \
 	644:include/uapi/moat.h:$(includedir)/moat/ \
@@ -30,7 +30,7 @@ INSTALL := \
 	644:packaging/60-moat.rules:$(udevdir)/ \
 	644:packaging/sysusers.conf:$(sysusersdir)/moat.conf
 ifneq ($(MOATD),)
-INSTALL += \
+INSTALLED += \
 	755:$(MOATD):$(sbindir)/ \
 	644:docs/man/moatd.8:$(mandir)/man8/ \
 	644:packaging/moatd.service:$(unitdir)/ \
@@ -39,10 +39,9 @@ INSTALL += \
 endif
 
 # The module's source, for dkms, with its tree as it is.
-DKMS_SOURCES := Kbuild $(sort $(shell find module include -name '*.[chS]'))
 DKMS_DIR = $(srcdir)/moat-$(VERSION)
-INSTALL_DKMS = \
-	$(foreach f,$(DKMS_SOURCES),644:$(f):$(DKMS_DIR)/$(f)) \
+INSTALLED_DKMS = \
+	$(foreach f,$(MODULE_SRCS),644:$(f):$(DKMS_DIR)/$(f)) \
 	644:packaging/dkms.conf:$(DKMS_DIR)/ \
 	644:packaging/modprobe.conf:$(sysconfdir)/modprobe.d/moat.conf
 
@@ -56,20 +55,20 @@ done
 .PHONY: install uninstall install-dkms uninstall-dkms deb
 
 install: programs
-	$(call each_file,$(INSTALL),install -D -m $$mode $$file "$$to")
+	$(call each_file,$(INSTALLED),install -D -m $$mode $$file "$$to")
 ifneq ($(MOATD),)
 	@sed -i 's,/usr/sbin/,$(sbindir)/,' '$(DESTDIR)$(unitdir)/moatd.service'
 endif
 
 # Of folders, those that are Moat's alone.
 uninstall:
-	$(call each_file,$(INSTALL),rm -f "$$to")
+	$(call each_file,$(INSTALLED),rm -f "$$to")
 	@for dir in '$(DESTDIR)$(libexecdir)/moat' '$(DESTDIR)$(includedir)/moat'; do \
 		[ ! -d "$$dir" ] || rmdir --ignore-fail-on-non-empty "$$dir"; \
 	done
 
 install-dkms:
-	$(call each_file,$(INSTALL_DKMS),install -D -m $$mode $$file "$$to")
+	$(call each_file,$(INSTALLED_DKMS),install -D -m $$mode $$file "$$to")
 	@sed -i 's/#MODULE_VERSION#/$(VERSION)/' '$(DESTDIR)$(DKMS_DIR)/dkms.conf'
 
 uninstall-dkms:

@@ -5,6 +5,8 @@
 
 . selftests/lib/tap.sh
 
+# Nothing that was built is in it.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 DEBS=$(dirname "$0")/../deb
 MINE="/usr/bin/vmctl /usr/bin/moat-* /usr/libexec/moat /usr/include/moat /usr/src/moat-* /usr/share/man/man?/moat* \
 	/usr/share/man/man?/vmctl* /usr/share/doc/moat* /usr/share/bash-completion/completions/vmctl /usr/sbin/moatd \
@@ -68,12 +70,10 @@ node() {
 	tap_has "$OUT" "/dev/moat: Permission denied" "who is none does not"
 }
 
-# Nothing that was built is in PATH.
 used() {
-	local path=/usr/sbin:/usr/bin:/sbin:/bin
-	tap_is "$(PATH=$path command -v vmctl)" "/usr/bin/vmctl" "vmctl is the package's"
-	tap_is "$(PATH=$path vmctl version)" "vmctl $(version moat)" "it tells its version"
-	OUT=$(cd / && PATH=$path timeout 100 vmctl run -- uname -a 2>"$WORK/err" </dev/null)
+	tap_is "$(command -v vmctl)" "/usr/bin/vmctl" "vmctl is the package's"
+	tap_is "$(vmctl version)" "vmctl $(version moat)" "it tells its version"
+	OUT=$(cd / && timeout 100 vmctl run -- uname -a 2>"$WORK/err" </dev/null)
 	tap_is "$?" 0 "vmctl run -- uname -a"
 	tap_has "$OUT" "Linux moat " "it ran in a machine of its own"
 	sed 's/^/# /' "$WORK/err"
@@ -83,7 +83,7 @@ used() {
 completes() {
 	local name=$1 wanted=$2
 	shift 2
-	tap_is "$(PATH=/usr/bin:/bin bash -c '. /usr/share/bash-completion/completions/vmctl
+	tap_is "$(bash -c '. /usr/share/bash-completion/completions/vmctl
 		COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _vmctl; echo "${COMPREPLY[*]}"' bash "$@")" "$wanted" "$name"
 }
 
