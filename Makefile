@@ -22,7 +22,7 @@ LAB_BENCH :=
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-include $(wildcard userspace/build.mk devmodel/build.mk selftests/build.mk)
+include $(wildcard userspace/build.mk devmodel/build.mk packaging/build.mk selftests/build.mk)
 
 # The lab's kernels, once `make deps` has fetched them, and where a kernel's headers are.
 lab_kvers := $(notdir $(wildcard $(B)/cache/kernel-6.*/lib/modules/*))
@@ -123,6 +123,8 @@ help:
 	@echo 'make             moat.ko for the running kernel (or KVER=, KDIR=), and the programs'
 	@echo 'make module      moat.ko only;   make modules-lab: for both of the lab'"'"'s kernels'
 	@echo 'make programs    moat-vmm, vmctl and the device programs, in build/bin'
+	@echo 'make install     the programs, with DESTDIR= and prefix= (/usr);   make uninstall'
+	@echo 'make deb         Debian packages, in build/deb: moat, and moat-dkms for the module'
 	@echo 'make deps        installs what this takes from Debian, and fetches the lab'
 	@echo 'make demo        boots a Linux guest on Moat: on this machine, else in the lab (HOST=amd, intel)'
 	@echo 'make check       all tests'

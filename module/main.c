@@ -10,6 +10,7 @@
 
 #include "hw.h"
 #include "irq/irq.h"
+#include "moat/version.h"
 #include "x86/x86.h"
 
 #define CREATE_TRACE_POINTS

@@ -55,6 +55,13 @@ $(B)/unit/elf_test: $(ELF_TEST_SRC) userspace/vmctl/elf.h selftests/unit/unit.h
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(ELF_TEST_SRC)
 
+# Where programs find each other.
+UNIT_TESTS += $(B)/unit/beside_test
+
+$(B)/unit/beside_test: selftests/unit/beside_test.c userspace/lib/beside.c userspace/lib/beside.h selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^)
+
 # The network device, with a socket for a tap.
 UNIT_TESTS += $(B)/unit/net_test
 

@@ -111,7 +111,8 @@ void guest_init(void)
 	guest_link("/proc/self/fd/0", "/dev/stdin");
 	guest_link("/proc/self/fd/1", "/dev/stdout");
 	guest_link("/proc/self/fd/2", "/dev/stderr");
-	sethostname(GUEST_HOST_NAME, strlen(GUEST_HOST_NAME));
+	if (sethostname(GUEST_HOST_NAME, strlen(GUEST_HOST_NAME)))
+		guest_fail("set the host name", GUEST_HOST_NAME);
 	guest_loopback_up();
 }
 
@@ -358,7 +359,8 @@ void guest_settle(void)
 	kill(-1, SIGKILL);
 	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
 		;
-	chdir("/");
+	if (chdir("/"))
+		dprintf(STDERR_FILENO, "moat-init: cannot leave the working directory\n");
 	guest_unmount();
 	sync();
 }

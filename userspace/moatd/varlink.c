@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "include/moat/version.h"
+#include "moat/version.h"
 #include "userspace/moatd/varlink.h"
 
 #define VARLINK_SERVICE		"org.varlink.service"

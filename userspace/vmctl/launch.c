@@ -28,11 +28,11 @@
 
 int launch_find(const char *name, char *ret)
 {
-	if (!beside_path(name, ret) && !access(ret, X_OK))
+	if (!beside_program(name, ret))
 		return 0;
 	if (!program_find(name, ret))
 		return 0;
-	log_error("cannot find %s beside vmctl or in PATH: install it there", name);
+	log_error("cannot find %s beside vmctl, where make install puts it, or in PATH", name);
 	return -ENOENT;
 }
 

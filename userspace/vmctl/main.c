@@ -5,13 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "include/moat/version.h"
+#include "moat/version.h"
 #include "userspace/lib/array.h"
 #include "userspace/lib/log.h"
 #include "userspace/vmctl/command.h"
 #include "userspace/vmctl/run.h"
 
-#define VMCTL_VERSION	MOAT_VERSION
 
 static int help_main(int argc, char **argv);
 static int version_main(int argc, char **argv);
@@ -84,7 +83,7 @@ static int version_main(int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;
-	puts("vmctl " VMCTL_VERSION);
+	puts("vmctl " MOAT_VERSION);
 	return 0;
 }
 
