@@ -227,7 +227,7 @@ static _Noreturn void child_run(struct launch *launch, int cgroup, int log)
 	setsid();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (!beside_path(LAUNCH_PROGRAM, path))
+	if (!beside_program(LAUNCH_PROGRAM, path))
 		execv(path, launch->arguments.value);
 	execvp(LAUNCH_PROGRAM, launch->arguments.value);
 	dprintf(STDERR_FILENO, "cannot execute %s: %s\n", LAUNCH_PROGRAM, strerror(errno));
