@@ -209,6 +209,14 @@ forwards() {
 	refused EADDRINUSE "a port of another network's" forward $TWO tcp 0.0.0.0 8081 192.168.78.100 80
 	refused EINVAL "to nobody on the network" forward $LAN tcp 0.0.0.0 8082 192.168.78.10 80
 	refused EINVAL "to an isolated network" forward $ISO tcp 0.0.0.0 8082 192.168.79.100 80
+	run forward $LAN tcp 127.0.0.1 8083 192.168.77.10 80
+	tap_is "$(ask host 127.0.0.1 8083)" "web 192.168.77.1" "of 127.0.0.1 alone, from the host"
+	in_ns outside sysctl -qw net.ipv4.conf.all.route_localnet=1
+	in_ns outside ip route add 127.0.0.1 via $HOST
+	tap_is "$(ask outside 127.0.0.1 8083)$(ask outside 127.0.0.1 8080)" "" \
+		"and not from outside, to a loopback address that is sent there"
+	in_ns outside ip route del 127.0.0.1
+	run unforward $LAN tcp 127.0.0.1 8083 192.168.77.10 80
 	run unforward $LAN tcp 0.0.0.0 8080 192.168.77.10 80
 	tap_is "$(ask outside $HOST 8080)$(ask outside $HOST 8081)" "web $OUTSIDE" "a forward ends alone"
 	refused ENOENT "one that is not there" unforward $LAN tcp 0.0.0.0 8080 192.168.77.10 80
@@ -221,6 +229,9 @@ changes() {
 	tap_is "$(run watch $LAN) $(run watch $LAN)" "started ran" "killed, it is started again"
 	tap_is "$(run lease $LAN 02:00:00:00:00:02) $(dhcp db)" "192.168.77.11 192.168.77.11" \
 		"and knows what it knew"
+	nft delete table inet moat-lan
+	tap_is "$(run watch $LAN) $(run watch $LAN) $(ask web $OUTSIDE 7000)" "started ran outside $HOST" \
+		"rules that somebody removed are there again"
 	run unhost $LAN 02:00:00:00:00:02
 	run start nat,lan,192.168.77.1,24,192.168.77.50,192.168.77.50
 	tap_is "$(dhcp db)" 192.168.77.50 "a network can get another range"
@@ -279,6 +290,11 @@ stops() {
 	run stop lan
 	tap_ok $? "one that is not there stops, too" "$(cat "$WORK/why")"
 	refused EINVAL "a name that is none" stop ../x
+	ip link add moat-other type dummy
+	refused EINVAL "an interface by such a name that is no bridge" stop other
+	[ -e /sys/class/net/moat-other ]
+	tap_ok $? "is left alone"
+	ip link del moat-other
 }
 
 # killed MILLISECONDS ARGS...: the tool, which has that much time.

@@ -62,16 +62,16 @@ static uint32_t address_of(struct nl_addr *addr)
 	return ntohl(raw);
 }
 
-/* Does it overlap @dst, which interface number @index has? */
+/* Does it overlap @dst, if that is one, which interface number @index has? */
 static int conflict_check(uint32_t address, uint32_t prefix, struct nl_addr *dst, int index, char *why)
 {
-	const uint32_t other_prefix = nl_addr_get_prefixlen(dst);
 	char name[IFNAMSIZ] = "nowhere";
-	uint32_t other;
+	uint32_t other, other_prefix;
 
-	if (nl_addr_get_len(dst) != sizeof(other))
+	if (!dst || nl_addr_get_len(dst) != sizeof(other))
 		return 0;
 	other = address_of(dst);
+	other_prefix = nl_addr_get_prefixlen(dst);
 	if (!network_overlap(address, prefix, other, other_prefix))
 		return 0;
 	if_indextoname(index, name);
@@ -196,10 +196,10 @@ static int address_clear(struct nl_sock *sock, int index, uint32_t address, uint
 		return err;
 	for (at = nl_cache_get_first(cache); at; at = nl_cache_get_next(at)) {
 		struct rtnl_addr *addr = (struct rtnl_addr *)at;
+		struct nl_addr *local = rtnl_addr_get_local(addr);
 
 		if (rtnl_addr_get_family(addr) == AF_INET && rtnl_addr_get_ifindex(addr) == index &&
-		    (address_of(rtnl_addr_get_local(addr)) != address ||
-		     rtnl_addr_get_prefixlen(addr) != (int)prefix))
+		    (!local || address_of(local) != address || nl_addr_get_prefixlen(local) != prefix))
 			rtnl_addr_delete(sock, addr, 0);
 	}
 	nl_cache_free(cache);
@@ -283,19 +283,24 @@ int bridge_find(const char *bridge, char *why)
 
 int bridge_remove(const char *bridge, char *why)
 {
-	struct rtnl_link *link = rtnl_link_alloc();
+	struct rtnl_link *link;
 	struct nl_sock *sock;
-	int err = route_open(&sock, why);
+	int err = bridge_find(bridge, why);
 
-	if (!err) {
+	if (err)
+		return err == -ENODEV ? 0 : err;
+	err = route_open(&sock, why);
+	if (err)
+		return err;
+	err = -NLE_NOMEM;
+	link = rtnl_link_alloc();
+	if (link) {
 		rtnl_link_set_name(link, bridge);
 		err = rtnl_link_delete(sock, link);
-		nl_socket_free(sock);
-		if (err)
-			err = nl_fail(why, err, "remove bridge", bridge);
 	}
 	rtnl_link_put(link);
-	return err == -ENODEV ? 0 : err;
+	nl_socket_free(sock);
+	return err ? nl_fail(why, err, "remove bridge", bridge) : 0;
 }
 
 int bridge_attach(const char *bridge, const char *interface, char *why)

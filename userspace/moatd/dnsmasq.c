@@ -39,6 +39,7 @@
 /* Milliseconds to end in, before it is killed. */
 #define DNSMASQ_PATIENCE	2000
 
+#define ROUNDS_MAX	5
 #define ARGUMENTS_MAX	40
 #define LEASE_LINE	1024
 #define LEASES_MAX	200000
@@ -335,11 +336,12 @@ int dnsmasq_start(const struct network_spec *spec, char *why)
 int dnsmasq_remove(const char *name, char *why)
 {
 	char path[PATH_MAX];
-	int err;
+	int err, rounds = 0;
 
-	/* One that was just becoming two. */
+	/* One may have been about to become two. */
 	while (processes_end(name))
-		;
+		if (++rounds == ROUNDS_MAX)
+			return why_say(why, -EBUSY, "network %s: dnsmasq does not end", name);
 	snprintf(path, sizeof(path), NETWORK_FOLDER "/%s/hosts", name);
 	err = folder_remove(path, why);
 	snprintf(path, sizeof(path), NETWORK_FOLDER "/%s", name);

@@ -19,16 +19,25 @@
 #include "userspace/moatd/rules.h"
 #include "userspace/moatd/why.h"
 
+static struct network_text bridge_of(const struct network_spec *spec)
+{
+	struct network_text ret = network_interface(spec->name);
+
+	if (spec->mode == NETWORK_BRIDGE)
+		snprintf(ret.text, sizeof(ret.text), "%.*s", IFNAMSIZ - 1, spec->bridge);
+	return ret;
+}
+
 /* One that has this value already is left alone: to write it has effects of its own. */
 static int sysctl_set(const char *path, char value, char *why)
 {
-	int fd = open(path, O_RDWR | O_CLOEXEC), err = 0;
-	char now = 0;
+	int fd = open(path, O_RDWR | O_CLOEXEC), err = fd < 0 ? -errno : 0;
+	char now;
 
-	if (fd < 0 || pread(fd, &now, 1, 0) != 1 || (now != value && pwrite(fd, &value, 1, 0) != 1))
-		err = why_say(why, errno ? -errno : -EIO, "cannot set %s: %s", path, strerror(errno));
+	if (!err && (pread(fd, &now, 1, 0) != 1 || now != value))
+		err = fd_write_full(fd, &value, 1);
 	fd_close(fd);
-	return err;
+	return err ? why_say(why, err, "cannot set %s: %s", path, strerror(-err)) : 0;
 }
 
 /* The host routes, and 127.0.0.1 is an address to forward from. */
@@ -57,14 +66,14 @@ static int network_make(const struct network_spec *spec, const char *bridge, cha
 
 int network_start(const struct network_spec *spec, char *why)
 {
-	const struct network_text bridge = network_interface(spec->name);
+	const struct network_text bridge = bridge_of(spec);
 	char ignored[WHY_SIZE];
 	int err = network_check(spec, why), made;
 
 	if (err)
 		return err;
 	if (spec->mode == NETWORK_BRIDGE)
-		return bridge_find(spec->bridge, why);
+		return bridge_find(bridge.text, why);
 	err = bridge_conflict(bridge.text, spec->address, spec->prefix, why);
 	if (err)
 		return err;
@@ -103,19 +112,22 @@ int network_stop(const char *name, char *why)
 
 int network_watch(const struct network_spec *spec, int *ret_pidfd, char *why)
 {
-	int err = network_check(spec, why), fd = -1;
+	int err = network_check(spec, why), fd;
 
-	if (!err && spec->mode != NETWORK_BRIDGE) {
-		err = dnsmasq_start(spec, why);
-		if (err < 0)
-			return err;
-		fd = dnsmasq_find(spec);
-		if (fd < 0)
-			return why_say(why, fd, "network %s: dnsmasq ended at once", spec->name);
-	}
-	if (err >= 0)
+	*ret_pidfd = -1;
+	if (err || spec->mode == NETWORK_BRIDGE)
+		return err ? err : bridge_find(spec->bridge, why);
+	fd = dnsmasq_find(spec);
+	if (fd >= 0 && rules_there(spec->name) && !bridge_find(bridge_of(spec).text, why)) {
 		*ret_pidfd = fd;
-	return err;
+		return 0;
+	}
+	fd_close(fd);
+	err = network_start(spec, why);
+	if (err)
+		return err;
+	*ret_pidfd = dnsmasq_find(spec);
+	return *ret_pidfd < 0 ? why_say(why, *ret_pidfd, "network %s: dnsmasq ended at once", spec->name) : 1;
 }
 
 /* Listing */
@@ -201,13 +213,15 @@ int network_tap(const struct network_spec *spec, const char *name, uint32_t uid,
 		return err;
 	if (!network_tap_name_valid(name) || !queues || queues > NETWORK_QUEUES_MAX)
 		return why_say(why, -EINVAL, "there is no tap of that name, or with %u queues", queues);
+	err = bridge_find(bridge_of(spec).text, why);
+	if (err)
+		return err;
 	/* One that stays would, and would be whose it is. */
 	if (if_nametoindex(name))
 		return why_say(why, -EEXIST, "there is an interface %s already", name);
 	err = tap_make(name, uid, queues, fds, why);
 	if (!err)
-		err = bridge_attach(spec->mode == NETWORK_BRIDGE ? spec->bridge :
-				    network_interface(spec->name).text, name, why);
+		err = bridge_attach(bridge_of(spec).text, name, why);
 	if (!err)
 		memcpy(ret_fds, fds, queues * sizeof(fds[0]));
 	for (unsigned int i = 0; err && i < queues; i++)

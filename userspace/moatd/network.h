@@ -6,7 +6,7 @@
  * stopping it.
  *
  * All functions return a negative errno for what went wrong and then say it in @why, WHY_SIZE bytes. They need
- * root, no other thread, and nobody else to change the same networks meanwhile. Addresses are IPv4, in the
+ * root, a umask of 022, no other thread, and nobody else to change the same networks meanwhile. Addresses are IPv4, in the
  * host's byte order. A @mac is 6 bytes, of one machine.
  */
 #ifndef MOATD_NETWORK_H
@@ -75,8 +75,9 @@ int network_start(const struct network_spec *spec, char *why);
 int network_stop(const char *name, char *why);
 
 /*
- * Has dnsmasq run again if it does not. @ret_pidfd: its process, readable when it has ended; -1 for
- * NETWORK_BRIDGE. Return: 1 where it had to be started.
+ * Is all of it there? Else it is started again: dnsmasq may have died, and who sets up the host's rules anew may have
+ * removed ours. @ret_pidfd: dnsmasq's process, readable when it has ended; -1 for NETWORK_BRIDGE, and where it fails.
+ * Return: 1 where something was missing; then forwards and guards may be, too, and are the caller's to give again.
  */
 int network_watch(const struct network_spec *spec, int *ret_pidfd, char *why);
 

@@ -7,7 +7,8 @@
  * A guest reaches of the host what the network serves: addresses, names, and an answer to ping. What the
  * host has forwarded to a guest is in two maps, of the host's addresses and of any, which two rules look
  * up. For 127.0.0.1 to be one of them, the bridge routes loopback addresses (route_localnet); from guests, none
- * passes.
+ * passes. One that comes from outside is left as it is, for the kernel to refuse: what is forwarded from
+ * 127.0.0.1 is the host's alone.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -55,12 +56,12 @@ static const char rules_nat[] = RULES_ALL
 "add rule inet %1$s forwarded meta l4proto { tcp, udp } fib daddr type local"
 " dnat ip to meta l4proto . th dport map @forwards-any\n"
 "add chain inet %1$s prerouting { type nat hook prerouting priority -100; }\n"
-"add rule inet %1$s prerouting jump forwarded\n"
+"add rule inet %1$s prerouting ip daddr != 127.0.0.0/8 jump forwarded\n"
 "add chain inet %1$s output { type nat hook output priority -100; }\n"
 "add rule inet %1$s output jump forwarded\n"
 
 "add chain inet %1$s postrouting { type nat hook postrouting priority 100; }\n"
-"add rule inet %1$s postrouting ip saddr %2$s oifname != %1$s masquerade\n"
+"add rule inet %1$s postrouting ip saddr %2$s oifname != { %1$s, lo } masquerade\n"
 "add rule inet %1$s postrouting ip saddr %2$s oifname %1$s ct status dnat masquerade\n"
 "add rule inet %1$s postrouting ip saddr 127.0.0.0/8 oifname %1$s masquerade\n";
 
@@ -139,6 +140,13 @@ int rules_set(const struct network_spec *spec, char *why)
 		 spec->prefix);
 	return nft_do(why, NULL, spec->mode == NETWORK_NAT ? rules_nat : rules_isolated, bridge.text, subnet,
 		      network_text(spec->address).text);
+}
+
+bool rules_there(const char *name)
+{
+	char ignored[WHY_SIZE];
+
+	return !nft_do(ignored, NULL, "list chain inet %s forward", network_interface(name).text);
 }
 
 int rules_remove(const char *name, char *why)

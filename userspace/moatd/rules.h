@@ -10,6 +10,9 @@
 /* The rules of @spec, in one step, in the place of those that are there; forwards and guards stay. */
 int rules_set(const struct network_spec *spec, char *why);
 
+/* Who sets up the host's own rules anew may remove all that there are. */
+bool rules_there(const char *name);
+
 /* None is fine. */
 int rules_remove(const char *name, char *why);
 
