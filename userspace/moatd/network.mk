@@ -25,6 +25,7 @@ $(B)/selftests/moatd/address_work: selftests/moatd/address_work.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -static -o $@ $<
 
+$(B)/selftests/vmctl_user_net: $(B)/selftests/moatd/address_work $(B)/bin/moat-net
 $(B)/selftests/moatd_network: $(NETWORK_TOOL) $(B)/selftests/moatd/address_work $(B)/bin/moat-net
 
 -include $(NETWORK_OBJS:.o=.d) $(B)/unit/network_test.d $(wildcard $(B)/selftests/moatd/*.d)
