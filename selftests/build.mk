@@ -9,7 +9,8 @@ include selftests/vhost/build.mk
 LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs state exits mmio interrupts lapic \
 	irqchip pit irqfd ioeventfd x2apic pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
 	stress scale hostile window
-LAB_SH := module_reload vmctl_run vmctl_boot vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root vmctl_balloon vmctl_errors vmctl_moatd package
+LAB_SH := module_reload vmctl_run vmctl_boot vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root \
+	vmctl_balloon vmctl_errors vmctl_user_net vmctl_moatd moatd_network package
 
 LAB_DIR := $(B)/selftests
 LAB_CFLAGS := -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none \
@@ -57,7 +58,8 @@ LAB_TESTS += $(LAB_DIR)/node_fuzz.sh
 # The emulated Intel host is slower, has one CPU, and takes its time where tests measure theirs: what
 # races for some seconds is left to the other.
 INTEL_TESTS := $(addprefix $(LAB_DIR)/,$(filter-out dirty_log dirty_ring irqfd ioeventfd pv_eoi stress \
-	module_reload vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root vmctl_balloon package,$(LAB_C) $(LAB_SH)))
+	module_reload vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root vmctl_balloon \
+	vmctl_user_net vmctl_moatd moatd_network package,$(LAB_C) $(LAB_SH)))
 
 # Kernels to boot: a multiboot one, by ELF and by its own addresses; and the lab's as an ELF file.
 $(LAB_DIR)/multiboot_elf_0 $(LAB_DIR)/multiboot_elf_1: $(LAB_DIR)/multiboot_elf_%: selftests/boot/multiboot.S

@@ -47,3 +47,4 @@ $(VMM_TESTS:%=$(B)/unit/%_test): $(B)/unit/%_test: userspace/vmm/%_test.c $(LIB_
 -include $(LIB_OBJS:.o=.d) $(SANDBOX_OBJ:.o=.d) $(VMM_OBJS:.o=.d)
 -include userspace/vmctl/build.mk
 -include userspace/moatd/build.mk
+-include userspace/moatd/network.mk

@@ -1,26 +1,34 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* moat-net: a network card for one machine, by the vhost-user protocol. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_tun.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "devmodel/net/net.h"
+#include "devmodel/net/passt.h"
 #include "devmodel/net/tap.h"
 #include "devmodel/vhost_user/program.h"
+#include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
 #include "userspace/lib/parse.h"
 #include "userspace/lib/sandbox.h"
 
 static const char help[] =
-"Usage: moat-net { --tap NAME | --tap-fd N[,N...] } { --socket PATH | --fd N } [OPTION]...\n"
-"Serve a tap as a virtio network device, to a front end of vhost-user.\n"
+"Usage: moat-net { --tap NAME | --tap-fd N[,N...] | --stream PATH | --user } { --socket PATH | --fd N } [OPTION]...\n"
+"Serve a tap, or the user's own network, as a virtio network device, to a front end of vhost-user.\n"
 "\n"
 "  --tap NAME              a tap; one that is not there is made, and gone with this process\n"
 "  --tap-fd N[,N...]       its queues, as handed over: IFF_TAP, IFF_NO_PI, IFF_VNET_HDR\n"
-"  --queues N              pairs of queues; 1 by default, at most 8; of --tap-fd, as many as those\n"
+"  --stream PATH           who listens there takes and gives frames, each behind its length, as\n"
+"                          QEMU's -netdev stream does; /proc/self/fd/N: a connection\n"
+"  --user                  start passt, by which the guest's connections are this user's\n"
+"  --queues N              pairs of queues; 1 by default, at most 8; of --tap-fd, as many as those;\n"
+"                          of --stream and --user, 1\n"
 "  --mac ADDRESS           the guest's, as 02:00:00:00:00:01\n"
 "  --mtu N                 what the guest is told, 68 to 65535\n"
 "  --rx-bytes-per-second N, --rx-frames-per-second N\n"
@@ -33,12 +41,14 @@ static const char notes[] =
 
 enum {
 	NET_TAP = 1, NET_TAP_FD, NET_QUEUES, NET_MAC, NET_MTU, NET_RX_BYTES, NET_RX_FRAMES,
-	NET_TX_BYTES, NET_TX_FRAMES
+	NET_TX_BYTES, NET_TX_FRAMES, NET_STREAM, NET_USER
 };
 
 static const struct option options[] = {
 	{ "tap", required_argument, NULL, NET_TAP },
 	{ "tap-fd", required_argument, NULL, NET_TAP_FD },
+	{ "stream", required_argument, NULL, NET_STREAM },
+	{ "user", no_argument, NULL, NET_USER },
 	{ "queues", required_argument, NULL, NET_QUEUES },
 	{ "mac", required_argument, NULL, NET_MAC },
 	{ "mtu", required_argument, NULL, NET_MTU },
@@ -50,8 +60,8 @@ static const struct option options[] = {
 };
 
 static const struct sandbox_call net_calls[] = {
-	{ SYS_readv, 0, "frames from the tap", 0, 0, 0 },
-	{ SYS_writev, 0, "frames to the tap", 0, 0, 0 },
+	{ SYS_readv, 0, "frames from the tap, or the stream", 0, 0, 0 },
+	{ SYS_writev, 0, "frames to the tap, or the stream", 0, 0, 0 },
 	{ SYS_ioctl, 0, "how long a frame's header is", 2, ~0ULL, TUNSETVNETHDRSZ },
 	{ SYS_ioctl, 0, "what the host may leave undone in frames", 2, ~0ULL, TUNSETOFFLOAD },
 	{ SYS_ioctl, 0, "which of the tap's queues are used", 2, ~0ULL, TUNSETQUEUE },
@@ -61,6 +71,8 @@ static const struct sandbox_call net_calls[] = {
 /* @handed: queues in net.tap, from --tap-fd. */
 struct arguments {
 	const char *tap;
+	const char *stream;
+	bool user;
 	unsigned int handed;
 	struct net_options net;
 };
@@ -120,6 +132,12 @@ static int take_option(void *to, int option, const char *value)
 		break;
 	case NET_TAP_FD:
 		return take_handed(arguments, value);
+	case NET_STREAM:
+		arguments->stream = value;
+		break;
+	case NET_USER:
+		arguments->user = true;
+		break;
 	case NET_QUEUES:
 		err = take_number(value, 1, NET_PAIRS_MAX, &number);
 		net->pairs = number;
@@ -146,8 +164,12 @@ static int check_options(const void *from)
 {
 	const struct arguments *arguments = from;
 
-	if (!arguments->tap == !arguments->handed) {
-		log_error("it takes one of --tap and --tap-fd: see --help");
+	if (!!arguments->tap + !!arguments->handed + !!arguments->stream + arguments->user != 1) {
+		log_error("it takes one of --tap, --tap-fd, --stream and --user: see --help");
+		return -EINVAL;
+	}
+	if ((arguments->stream || arguments->user) && arguments->net.pairs > 1) {
+		log_error("a stream has one pair of queues");
 		return -EINVAL;
 	}
 	if (arguments->handed && arguments->net.pairs && arguments->net.pairs != arguments->handed) {
@@ -204,10 +226,49 @@ static int adopt_taps(struct arguments *arguments)
 	return 0;
 }
 
+/*
+ * Who started this process may start another one, which gets another stream. It ends in order: no request of the
+ * guest's is to blame.
+ */
+static void stream_gone(void)
+{
+	log_error("the other end of the stream is gone");
+	_exit(0);
+}
+
+static int open_stream(struct arguments *arguments)
+{
+	struct net_options *net = &arguments->net;
+	const char *path = arguments->stream;
+	int fd;
+
+	if (arguments->user)
+		fd = passt_start();
+	else
+		fd = fd_number(path) < 0 ? fd_connect(path) : fd_open(path, O_RDWR);
+	if (fd < 0) {
+		log_error("cannot %s %s: %s", path ? "connect to" : "start", path ? path : "passt", strerror(-fd));
+		return fd;
+	}
+	fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+	net->tap[0] = fd;
+	net->pairs = 1;
+	net->stream = true;
+	net->gone = stream_gone;
+	return 0;
+}
+
+static int open_network(struct arguments *arguments)
+{
+	if (arguments->tap)
+		return open_tap(arguments);
+	return arguments->handed ? adopt_taps(arguments) : open_stream(arguments);
+}
+
 static int open_device(void *from, struct device **ret)
 {
 	struct arguments *arguments = from;
-	int err = arguments->tap ? open_tap(arguments) : adopt_taps(arguments);
+	int err = open_network(arguments);
 
 	if (err)
 		return err;

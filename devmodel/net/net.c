@@ -18,8 +18,8 @@
 #include "userspace/lib/fd.h"
 
 /* What guest and host may leave undone in frames, which is the tap's work as much as ours. */
-#define NET_FEATURES \
-	(1ULL << VIRTIO_NET_F_MRG_RXBUF | 1ULL << VIRTIO_NET_F_CSUM | \
+#define NET_OFFLOADS \
+	(1ULL << VIRTIO_NET_F_CSUM | \
 	 1ULL << VIRTIO_NET_F_HOST_TSO4 | 1ULL << VIRTIO_NET_F_HOST_TSO6 | \
 	 1ULL << VIRTIO_NET_F_HOST_ECN | 1ULL << VIRTIO_NET_F_GUEST_CSUM | \
 	 1ULL << VIRTIO_NET_F_GUEST_TSO4 | 1ULL << VIRTIO_NET_F_GUEST_TSO6 | \
@@ -44,6 +44,7 @@ struct net {
 	struct device_ops ops;
 	struct dev_memory memory;
 	struct virtio_net_config config;
+	bool stream;
 	uint64_t features;
 	struct limit limit[NET_DIRECTIONS];
 	unsigned int pairs;
@@ -115,7 +116,7 @@ static int net_start(struct device *dev, const struct dev_memory *memory, uint64
 	int err = 0;
 
 	net->memory = *memory;
-	if (tap_set_up(net->pair[0].tap, queue_header(features), features))
+	if (!net->stream && tap_set_up(net->pair[0].tap, queue_header(features), features))
 		return -EIO;
 	for (unsigned int i = 0; i < net->pairs; i++)
 		if (pair_use(net, &net->pair[i], rings[2 * i].size || rings[2 * i + 1].size))
@@ -171,7 +172,10 @@ static void net_configure(struct net *net, const struct net_options *options)
 	net->config.max_virtqueue_pairs = options->pairs;
 	net->config.mtu = options->mtu;
 	memcpy(net->config.mac, options->mac, sizeof(net->config.mac));
-	net->features = VIRTQ_FEATURES | NET_FEATURES;
+	net->stream = options->stream;
+	net->features = VIRTQ_FEATURES | 1ULL << VIRTIO_NET_F_MRG_RXBUF;
+	if (!options->stream)
+		net->features |= NET_OFFLOADS;
 	if (options->has_mac)
 		net->features |= 1ULL << VIRTIO_NET_F_MAC;
 	if (options->mtu)
@@ -180,19 +184,19 @@ static void net_configure(struct net *net, const struct net_options *options)
 		net->features |= 1ULL << VIRTIO_NET_F_MQ;
 }
 
-static void pair_init(struct net *net, struct net_pair *pair, int tap)
+static void pair_init(struct net *net, struct net_pair *pair, int tap, const struct net_options *options)
 {
 	pair->tap = tap;
 	pair->used = true;
-	rx_init(&pair->rx, tap, &net->limit[NET_RECEIVED]);
-	tx_init(&pair->tx, tap, &net->limit[NET_SENT]);
+	rx_init(&pair->rx, tap, options, &net->limit[NET_RECEIVED]);
+	tx_init(&pair->tx, tap, options, &net->limit[NET_SENT]);
 }
 
 int net_create(const struct net_options *options, struct device **ret)
 {
 	struct net *net;
 
-	if (!options->pairs || options->pairs > NET_PAIRS_MAX)
+	if (!options->pairs || options->pairs > (options->stream ? 1 : NET_PAIRS_MAX))
 		return -EINVAL;
 	net = calloc(1, sizeof(*net) + options->pairs * sizeof(net->pair[0]));
 	if (!net)
@@ -206,7 +210,7 @@ int net_create(const struct net_options *options, struct device **ret)
 		limit_init(&net->limit[i], options->bytes_per_second[i],
 			   options->frames_per_second[i]);
 	for (unsigned int i = 0; i < net->pairs; i++)
-		pair_init(net, &net->pair[i], options->tap[i]);
+		pair_init(net, &net->pair[i], options->tap[i], options);
 	*ret = &net->dev;
 	return 0;
 }

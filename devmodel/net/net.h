@@ -19,7 +19,9 @@ enum net_direction { NET_RECEIVED, NET_SENT, NET_DIRECTIONS };
 
 /**
  * struct net_options - what a network device is made of
- * @tap: a queue of a tap for each pair of rings, non-blocking
+ * @tap: a queue of a tap for each pair of rings, non-blocking; or the one end of a stream
+ * @stream: the latter: one pair, and the guest and the host leave nothing undone in frames
+ * @gone: called by a thread of the device where a stream has ended, and may not return. May be NULL
  * @pairs: 1 to NET_PAIRS_MAX
  * @has_mac: the guest is told @mac
  * @mtu: the guest is told this; 0: it is not
@@ -28,6 +30,8 @@ enum net_direction { NET_RECEIVED, NET_SENT, NET_DIRECTIONS };
 struct net_options {
 	int tap[NET_PAIRS_MAX];
 	unsigned int pairs;
+	bool stream;
+	void (*gone)(void);
 	bool has_mac;
 	uint8_t mac[ETH_ALEN];
 	uint16_t mtu;

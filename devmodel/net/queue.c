@@ -39,6 +39,13 @@ enum net_step queue_dropped(struct net_queue *queue)
 	return NET_PASSED;
 }
 
+enum net_step queue_gone(struct net_queue *queue)
+{
+	if (queue->gone)
+		queue->gone();
+	return NET_TAP_GONE;
+}
+
 /* Passes frames until it takes something else than time of this thread. @ret_wait: of the limit. */
 static enum net_step queue_pass(struct net_queue *queue, int *ret_wait)
 {

@@ -9,6 +9,7 @@
 
 #include "devmodel/limit.h"
 #include "devmodel/net/net.h"
+#include "devmodel/net/stream.h"
 #include "devmodel/virtq.h"
 #include "devmodel/worker.h"
 
@@ -23,6 +24,7 @@ enum net_step { NET_PASSED, NET_NEEDS_BUFFERS, NET_NEEDS_TAP, NET_TAP_GONE };
  * struct net_queue - what both directions have
  * @header: bytes in front of each frame
  * @tap_events: that the tap is waited for
+ * @stream: the tap is a stream; @gone is called, unless NULL, where that ends
  * @step: pass one frame
  * @counts: changed by the queue's thread alone
  */
@@ -32,6 +34,8 @@ struct net_queue {
 	struct virtq_chain chain;
 	int tap;
 	short tap_events;
+	bool stream;
+	void (*gone)(void);
 	uint32_t header;
 	struct limit *limit;
 	enum net_step (*step)(struct net_queue *queue);
@@ -46,7 +50,8 @@ struct net_queue {
  * @merges: a frame may be spread over several chains
  * @chains: that were taken and are empty, in @held; their @pieces are in @iov, @room bytes in all
  * @frame: bytes of a frame, with its header, that waits for more chains; 0: none does
- * @placed: of that frame, what is in the chains; the rest is in @spill
+ * @placed: of that frame, what is in the chains; the rest is in @spill, the frame of which begins at @spilled
+ * @in: of a stream: a frame of which a part is in @spill
  */
 struct net_rx {
 	struct net_queue queue;
@@ -56,6 +61,8 @@ struct net_rx {
 	uint64_t room;
 	uint32_t frame;
 	uint32_t placed;
+	uint32_t spilled;
+	struct stream_in in;
 	struct net_rx_chain {
 		uint16_t head;
 		uint16_t pieces;
@@ -65,14 +72,19 @@ struct net_rx {
 	uint8_t spill[NET_HEADER_MAX + NET_FRAME_MAX];
 };
 
-/* A ring of frames from the guest. @held: a chain was taken, and is still to be written. */
+/*
+ * A ring of frames from the guest. @held: a chain was taken, and is still to be written. @out: of a stream: a
+ * frame of which a part is in @rest.
+ */
 struct net_tx {
 	struct net_queue queue;
 	bool held;
+	struct stream_out out;
+	uint8_t rest[STREAM_LENGTH + NET_FRAME_MAX];
 };
 
-void rx_init(struct net_rx *rx, int tap, struct limit *limit);
-void tx_init(struct net_tx *tx, int tap, struct limit *limit);
+void rx_init(struct net_rx *rx, int tap, const struct net_options *options, struct limit *limit);
+void tx_init(struct net_tx *tx, int tap, const struct net_options *options, struct limit *limit);
 
 int rx_start(struct net_rx *rx, const struct dev_memory *memory, const struct dev_vring *ring,
 	     uint64_t features);
@@ -93,5 +105,8 @@ int queue_start(struct net_queue *queue, const char *name);
 void queue_passed(struct net_queue *queue, uint32_t bytes);
 
 enum net_step queue_dropped(struct net_queue *queue);
+
+/* The other end of a stream is not there any more, or says what it must not. */
+enum net_step queue_gone(struct net_queue *queue);
 
 #endif /* DEVMODEL_NET_QUEUE_H */

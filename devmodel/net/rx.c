@@ -10,6 +10,8 @@
  * nothing is read. A driver that does not merge has to make each chain long enough; a frame that is
  * longer is dropped.
  *
+ * Of a stream, frames come in parts, and each is read into memory of our own first.
+ *
  * The chains of a frame are given back together, in the order in which they were taken.
  */
 #include <errno.h>
@@ -103,7 +105,7 @@ static void rx_give(struct net_rx *rx)
 		used[count++] = (struct virtq_used){ held->head, written };
 		left -= written;
 	}
-	rx_put(rx, rx->placed, rx->spill, rx->frame - rx->placed);
+	rx_put(rx, rx->placed, rx->spill + rx->spilled, rx->frame - rx->placed);
 	if (rx->queue.header == sizeof(struct virtio_net_hdr_v1))
 		rx_put(rx, offsetof(struct virtio_net_hdr_v1, num_buffers), &count, sizeof(count));
 	virtq_push_batch(&rx->queue.vq, used, count);
@@ -155,6 +157,24 @@ static enum net_step rx_read(struct net_rx *rx)
 	return rx_place(rx);
 }
 
+/* The header, in front of the frame, says nothing, for nothing is left undone in it. */
+static enum net_step rx_read_stream(struct net_rx *rx)
+{
+	struct net_queue *queue = &rx->queue;
+	const int n = stream_read(queue->tap, &rx->in, rx->spill + NET_HEADER_MAX, ETH_HLEN, NET_FRAME_MAX);
+
+	if (n == -EAGAIN)
+		return NET_NEEDS_TAP;
+	if (n < 0)
+		return queue_gone(queue);
+	rx->spilled = NET_HEADER_MAX - queue->header;
+	memset(rx->spill + rx->spilled, 0, queue->header);
+	rx->frame = queue->header + n;
+	rx->placed = 0;
+	limit_take(queue->limit, rx->frame);
+	return rx_place(rx);
+}
+
 static enum net_step rx_step(struct net_queue *queue)
 {
 	struct net_rx *rx = (struct net_rx *)queue;
@@ -162,11 +182,15 @@ static enum net_step rx_step(struct net_queue *queue)
 	if (rx->frame)
 		return rx_place(rx);
 	rx_make_room(rx);
-	return rx->chains ? rx_read(rx) : NET_NEEDS_BUFFERS;
+	if (!rx->chains)
+		return NET_NEEDS_BUFFERS;
+	return queue->stream ? rx_read_stream(rx) : rx_read(rx);
 }
 
-void rx_init(struct net_rx *rx, int tap, struct limit *limit)
+void rx_init(struct net_rx *rx, int tap, const struct net_options *options, struct limit *limit)
 {
+	rx->queue.stream = options->stream;
+	rx->queue.gone = options->gone;
 	rx->queue.tap = tap;
 	rx->queue.tap_events = POLLIN;
 	rx->queue.limit = limit;

@@ -14,13 +14,29 @@ static bool tx_is_frame(const struct net_queue *queue, uint64_t bytes)
 	return bytes >= queue->header + ETH_HLEN && bytes <= queue->header + NET_FRAME_MAX;
 }
 
-/* A frame that the tap refuses is dropped, as a network does. */
-static enum net_step tx_write(struct net_queue *queue, uint64_t bytes)
+/* Of a stream that ended, the other direction hears. */
+static enum net_step tx_write_stream(struct net_tx *tx, uint64_t bytes)
 {
+	struct net_queue *queue = &tx->queue;
+	const int err = stream_write(queue->tap, &tx->out, queue->chain.readable, queue->chain.readable_count,
+				     queue->header, bytes - queue->header);
+
+	if (err)
+		return err == -EAGAIN ? NET_NEEDS_TAP : queue_dropped(queue);
+	queue_passed(queue, bytes);
+	return NET_PASSED;
+}
+
+/* A frame that the tap refuses is dropped, as a network does. */
+static enum net_step tx_write(struct net_tx *tx, uint64_t bytes)
+{
+	struct net_queue *queue = &tx->queue;
 	const struct virtq_chain *chain = &queue->chain;
 
 	if (!tx_is_frame(queue, bytes))
 		return queue_dropped(queue);
+	if (queue->stream)
+		return tx_write_stream(tx, bytes);
 	if (writev(queue->tap, chain->readable, chain->readable_count) < 0)
 		return errno == EAGAIN || errno == EINTR ? NET_NEEDS_TAP : queue_dropped(queue);
 	queue_passed(queue, bytes);
@@ -34,10 +50,12 @@ static enum net_step tx_step(struct net_queue *queue)
 	enum net_step step;
 	uint64_t bytes;
 
+	if (tx->out.left && stream_flush(queue->tap, &tx->out) == -EAGAIN)
+		return NET_NEEDS_TAP;
 	if (!tx->held && virtq_pop(&queue->vq, &queue->chain) <= 0)
 		return NET_NEEDS_BUFFERS;
 	bytes = iov_bytes(chain->readable, chain->readable_count);
-	step = tx_write(queue, bytes);
+	step = tx_write(tx, bytes);
 	tx->held = step != NET_PASSED;
 	if (!tx->held) {
 		limit_take(queue->limit, bytes);
@@ -46,8 +64,11 @@ static enum net_step tx_step(struct net_queue *queue)
 	return step;
 }
 
-void tx_init(struct net_tx *tx, int tap, struct limit *limit)
+void tx_init(struct net_tx *tx, int tap, const struct net_options *options, struct limit *limit)
 {
+	tx->queue.stream = options->stream;
+	tx->queue.gone = options->gone;
+	tx->out.rest = tx->rest;
 	tx->queue.tap = tap;
 	tx->queue.tap_events = POLLOUT;
 	tx->queue.limit = limit;

@@ -66,7 +66,7 @@ $(B)/unit/beside_test: selftests/unit/beside_test.c userspace/lib/beside.c users
 UNIT_TESTS += $(B)/unit/net_test
 
 $(B)/unit/net_test: selftests/unit/net_test.c $(wildcard devmodel/*.[ch] devmodel/net/*.h) \
-		$(addprefix devmodel/net/,net.c queue.c rx.c tx.c) $(DEVICE_TEST_HDR)
+		$(addprefix devmodel/net/,net.c queue.c rx.c stream.c tx.c) $(DEVICE_TEST_HDR)
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) userspace/lib/thread.c \
 		userspace/lib/fd.c userspace/lib/parse.c

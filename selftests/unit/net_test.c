@@ -63,7 +63,8 @@ static void net_begin_with(struct net_options options, uint64_t features)
 	for (unsigned int i = 0; i < options.pairs; i++) {
 		int fds[2];
 
-		EXPECT(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds));
+		EXPECT(!socketpair(AF_UNIX, (options.stream ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_NONBLOCK, 0,
+				   fds));
 		setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 		setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 		host[i] = fds[0];
@@ -529,6 +530,163 @@ static void test_broken(void)
 	net_end();
 }
 
+/* A stream */
+
+static unsigned int streams_gone;
+
+static void stream_gone(void)
+{
+	__atomic_fetch_add(&streams_gone, 1, __ATOMIC_RELAXED);
+}
+
+static void stream_begin(uint64_t features)
+{
+	streams_gone = 0;
+	net_begin_with((struct net_options){ .pairs = 1, .stream = true, .gone = stream_gone }, features);
+}
+
+/* A frame of @len bytes behind a length, which may be another one, in writes of @piece bytes. */
+static void stream_send(uint32_t length, size_t len, size_t piece)
+{
+	static uint8_t all[4 + sizeof(frame)];
+
+	for (unsigned int i = 0; i < 4; i++)
+		all[i] = length >> (24 - 8 * i);
+	memcpy(all + 4, frame + HEADER, len);
+	for (size_t at = 0, some; at < 4 + len; at += some) {
+		some = 4 + len - at < piece ? 4 + len - at : piece;
+		EXPECT(send(host[0], all + at, some, 0) == (ssize_t)some);
+	}
+}
+
+/* Takes @len bytes, as they come. */
+static bool stream_takes(void *to, size_t len)
+{
+	struct pollfd wait = { .fd = host[0], .events = POLLIN };
+
+	for (size_t at = 0; at < len;) {
+		const ssize_t n = poll(&wait, 1, TIMEOUT_MS) == 1 ? recv(host[0], (char *)to + at, len - at, 0) : 0;
+
+		if (n <= 0)
+			return false;
+		at += n;
+	}
+	return true;
+}
+
+static bool stream_gets(size_t len)
+{
+	uint8_t length[4];
+
+	return stream_takes(length, sizeof(length)) &&
+	       ((uint32_t)length[0] << 24 | length[1] << 16 | length[2] << 8 | length[3]) == len &&
+	       stream_takes(got, len) && !memcmp(got, frame + HEADER, len);
+}
+
+static void test_stream_receives(void)
+{
+	stream_begin(MERGE);
+	for (unsigned int i = 0; i < 4; i++)
+		post(RX, i, FAR_PIECE);
+	stream_send(100, 100, 1000);
+	EXPECT(arrives(RX, 0, 1, 100));
+	stream_send(200, 200, 1);
+	EXPECT(arrives(RX, 1, 1, 200));
+	stream_send(FAR_PIECE, FAR_PIECE, 777);
+	EXPECT(arrives(RX, 2, 2, FAR_PIECE));
+	/* Two that are there at once, before there is a buffer. */
+	stream_send(300, 300, 1000);
+	stream_send(NET_FRAME_MAX, NET_FRAME_MAX, 30000);
+	post(RX, 4, FAR_PIECE);
+	EXPECT(arrives(RX, 4, 1, 300));
+	for (unsigned int i = 5; i < 5 + (NET_FRAME_MAX + HEADER) / FAR_PIECE + 1; i++)
+		post(RX, i % SIZE, FAR_PIECE);
+	EXPECT(arrives(RX, 5, (NET_FRAME_MAX + HEADER) / FAR_PIECE + 1, NET_FRAME_MAX));
+	EXPECT(!dropped(NET_RECEIVED) && !streams_gone);
+	net_end();
+}
+
+static void test_stream_sends(void)
+{
+	stream_begin(MERGE);
+	guest_send(TX, HEADER + 60);
+	EXPECT(complete(TX, TIMEOUT_MS) == 0 && stream_gets(60));
+	guest_send(TX, HEADER + NET_FRAME_MAX);
+	EXPECT(complete(TX, TIMEOUT_MS) == 0 && stream_gets(NET_FRAME_MAX));
+	guest_send(TX, HEADER + ETH_HLEN - 1);
+	guest_send(TX, HEADER + NET_FRAME_MAX + 1);
+	EXPECT(complete(TX, TIMEOUT_MS) == 0 && complete(TX, TIMEOUT_MS) == 0 && dropped(NET_SENT) == 2);
+	guest_send(TX, HEADER + ETH_HLEN);
+	EXPECT(complete(TX, TIMEOUT_MS) == 0 && stream_gets(ETH_HLEN));
+	net_end();
+}
+
+/* What was begun is finished, whatever happens to the rings: frames begin where they should. */
+static void test_stream_full(void)
+{
+	unsigned int sent = 0;
+
+	stream_begin(MERGE);
+	do {
+		guest_send(TX, HEADER + 30001);
+	} while (complete(TX, QUIET_MS) == 0 && sent++ < 1000);
+	EXPECT(sent && sent < 1000);
+	stop();
+	start(MERGE);
+	guest_send(TX, HEADER + 99);
+	for (unsigned int i = 0; i < sent; i++)
+		EXPECT(stream_gets(30001));
+	EXPECT(complete(TX, TIMEOUT_MS) == 0 && stream_gets(99));
+	EXPECT(!dropped(NET_SENT));
+	net_end();
+}
+
+/* A frame that goes on after another driver has come, with headers of another size. */
+static void test_stream_half(void)
+{
+	stream_begin(MERGE);
+	post(RX, 0, FAR_PIECE);
+	stream_send(100, 40, 1000);
+	EXPECT(complete(RX, QUIET_MS) < 0);
+	stop();
+	start(0);
+	post(RX, 0, FAR_PIECE);
+	EXPECT(send(host[0], frame + HEADER + 40, 60, 0) == 60);
+	EXPECT(complete(RX, TIMEOUT_MS) == 10 + 100 && !memcmp(at(0, FAR + 10), frame + HEADER, 100));
+	net_end();
+}
+
+/* What is no frame, and an end, are told once, and nothing is read after them. */
+static void test_stream_gone(void)
+{
+	static const uint32_t bad[] = { 0, ETH_HLEN - 1, NET_FRAME_MAX + 1, 0x80000000, ~0U };
+
+	for (unsigned int i = 0; i <= ARRAY_SIZE(bad); i++) {
+		stream_begin(MERGE);
+		post(RX, 0, FAR_PIECE);
+		if (i < ARRAY_SIZE(bad))
+			stream_send(bad[i], 1000, 2000);
+		else
+			shutdown(host[0], SHUT_WR);
+		EXPECT(complete(RX, QUIET_MS) < 0);
+		EXPECT(__atomic_load_n(&streams_gone, __ATOMIC_RELAXED) == 1);
+		net_end();
+	}
+}
+
+static void test_stream_features(void)
+{
+	struct net_options options = { .pairs = 2, .stream = true };
+	uint64_t features;
+
+	EXPECT(net_create(&options, &device) == -EINVAL);
+	stream_begin(MERGE);
+	features = device->ops->features(device);
+	EXPECT(features >> VIRTIO_NET_F_MRG_RXBUF & 1 && !(features >> VIRTIO_NET_F_CSUM & 1));
+	EXPECT(!(features & (0xffULL << VIRTIO_NET_F_GUEST_TSO4)) && !(features >> VIRTIO_NET_F_GUEST_CSUM & 1));
+	net_end();
+}
+
 static void fuzz_ring(unsigned int queue)
 {
 	static const uint32_t lengths[] = { 0, 1, 11, 12, 13, 200, 1526, 5000, 0x10000, ~0U };
@@ -595,7 +753,13 @@ static void pack_rings(void)
 	{ "pairs beside each other, and without rings", test_pairs }, \
 	{ "limits are kept", test_limits }, \
 	{ "a tap that goes away", test_tap_gone }, \
-	{ "a broken ring, and a fresh start", test_broken }
+	{ "a broken ring, and a fresh start", test_broken }, \
+	{ "a stream: frames for the guest, in pieces and at once", test_stream_receives }, \
+	{ "a stream: frames of the guest", test_stream_sends }, \
+	{ "a stream that takes no more", test_stream_full }, \
+	{ "a stream: half a frame, and another driver", test_stream_half }, \
+	{ "a stream that ends, or is none", test_stream_gone }, \
+	{ "a stream: features", test_stream_features }
 
 static const struct unit_test tests[] = {
 	EACH_RING,

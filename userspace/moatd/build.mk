@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR GPL-2.0
 # moatd.
 
-MOATD_SRCS := $(wildcard userspace/moatd/*.c)
+MOATD_SRCS := $(filter-out %_test.c,$(wildcard userspace/moatd/*.c))
 MOATD_OBJS := $(MOATD_SRCS:%.c=$(B)/obj/%.o)
 MOATD_LIBS := -lsystemd -ljson-c -lyaml
 

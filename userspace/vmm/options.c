@@ -36,8 +36,9 @@ static const char options_help[] =
 "                         a virtio block device, served by a process, moat-blk, which sees what is in\n"
 "                         its requests (grant, the default), or all of the guest's memory (shared), and\n"
 "                         is started again where it ends. direct: past the host's page cache\n"
-"  --net TAP[,mac=MAC][,isolation=grant|shared]\n"
-"                         a virtio network device on a tap, by its name, that moat-net serves\n"
+"  --net TAP|user[,mac=MAC][,isolation=grant|shared]\n"
+"                         a virtio network device on a tap, by its name, that moat-net serves; user:\n"
+"                         connections of the guest's become this user's, by passt\n"
 "  --fs DIRECTORY[,tag=TAG][,rw][,isolation=grant|shared]\n"
 "                         a directory of the host's as a virtio file system, \"host\" or another tag,\n"
 "                         that moat-fs serves; it can only be read, unless rw is there\n"
@@ -350,7 +351,7 @@ static int set_net(struct options *options, char *value)
 	if (!device)
 		return -EINVAL;
 	if (take_suffixes(device, value, net_suffixes))
-		return options_bad("net", value, "give TAP[,mac=MAC][,isolation=grant or shared]");
+		return options_bad("net", value, "give TAP or user[,mac=MAC][,isolation=grant or shared]");
 	return 0;
 }
 

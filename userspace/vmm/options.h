@@ -14,7 +14,7 @@ struct vhost_isolation_ops;
 /**
  * struct options_device - a device that is a process
  * @type: as vhost_type_find() knows it
- * @path: of a disk, or a directory; the name of a tap; or where a back end listens. /proc/self/fd/N: a descriptor
+ * @path: of a disk, or a directory; the name of a tap, or "user"; or where a back end listens. /proc/self/fd/N: a descriptor
  * @listens: the last
  * @mac: of a network device; NULL: any
  * @tag: what the guest mounts a directory by

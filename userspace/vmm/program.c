@@ -20,11 +20,13 @@ static void add_blk(struct arguments *arguments, const struct options_device *de
 
 static void add_net(struct arguments *arguments, const struct options_device *device, int handed)
 {
-	arguments_add(arguments, handed < 0 ? "--tap" : "--tap-fd");
-	if (handed < 0)
-		arguments_add(arguments, "%s", device->path);
-	else
+	const bool user = !strcmp(device->path, "user");
+
+	arguments_add(arguments, user ? "--user" : handed < 0 ? "--tap" : "--tap-fd");
+	if (handed >= 0)
 		arguments_add(arguments, "%d", handed);
+	else if (!user)
+		arguments_add(arguments, "%s", device->path);
 	if (device->mac) {
 		arguments_add(arguments, "--mac");
 		arguments_add(arguments, "%s", device->mac);
