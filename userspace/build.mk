@@ -46,3 +46,4 @@ $(VMM_TESTS:%=$(B)/unit/%_test): $(B)/unit/%_test: userspace/vmm/%_test.c $(LIB_
 -include $(VMM_TESTS:%=$(B)/unit/%_test.d)
 -include $(LIB_OBJS:.o=.d) $(SANDBOX_OBJ:.o=.d) $(VMM_OBJS:.o=.d)
 -include userspace/vmctl/build.mk
+-include userspace/moatd/disk.mk
