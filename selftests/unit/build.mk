@@ -88,7 +88,7 @@ $(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(
 
 # The sandbox, and each device program and the launcher in it; without sanitizers, which make system calls of their own.
 PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_fs_test moat_net_test moat_rng_test \
-	moat_vsock_test)
+	moat_vsock_test moat_qcow2_test)
 UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/confine_test $(PROGRAM_TESTS)
 
 $(B)/unit/confine_test: selftests/unit/confine_test.c userspace/vmm/confine.c $(SANDBOX_OBJ) $(LIB_OBJS) \

@@ -206,10 +206,8 @@ static _Noreturn void be_proxy(const struct options *options, const struct parts
 	};
 	struct proxy proxy = {
 		.machine = parts->machine, .daemon = parts->connected, .process = parts->process,
-		.files = {
-			.read = options->read_only ? parts->disk : -1,
-			.write = options->read_only ? -1 : parts->disk,
-		},
+		/* Whether it can be written is the descriptor's to say. QEMU tries out locks on what is no disk. */
+		.files = { .read = parts->disk, .write = parts->disk },
 	};
 	const char *step = "the listener";
 	int err;
