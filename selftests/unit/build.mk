@@ -157,7 +157,7 @@ $(B)/unit/supervisor_test: selftests/unit/supervisor_test.c $(SUPERVISOR_SRC) $(
 # Fuzzers, by clang's libFuzzer. Another NAME takes NAME_fuzz.c, NAME_corpus with inputs to begin with, and
 # here its name and FUZZ_NAME, what it is made of beside that. make check executes the inputs; make fuzz
 # goes on from there.
-FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate vsock fs boot
+FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate vsock fs boot qcow2
 FUZZ_stage2 := $(addprefix selftests/unit/,stage2_model.c stage2_cpu.c stage2_look.c) module/stage2.c
 FUZZ_decode := selftests/unit/emulate_world.c $(EMULATE_SRC)
 FUZZ_virtq_split := $(VIRTQ_SRC)
@@ -167,6 +167,7 @@ FUZZ_vhost_client := userspace/vmm/vhost_user.c userspace/lib/fd.c userspace/lib
 FUZZ_gate := $(GATE_SRC) userspace/vmm/memory.c userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_boot := $(BOOT_SRC) userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_fs := $(FS_SRC)
+FUZZ_qcow2 := userspace/lib/qcow2.c userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_vsock := $(addprefix devmodel/vsock/,conn.c greeting.c guest.c packet.c stream.c) $(VIRTQ_SRC) \
 	userspace/lib/fd.c userspace/lib/parse.c
 

@@ -24,8 +24,9 @@ $(DISK_TOOL): selftests/moatd/disk_tool.c $(DISK_OBJS) $(LIB_OBJS) $(SANDBOX_OBJ
 
 UNIT_TESTS += $(B)/unit/disk_test
 
-$(B)/unit/disk_test: selftests/unit/disk_test.c $(DISK_SRCS) userspace/lib/sandbox.c $(LIB_SRCS)
+$(B)/unit/disk_test: selftests/unit/disk_test.c $(DISK_SRCS) userspace/lib/sandbox.c $(LIB_SRCS) \
+		$(wildcard $(addsuffix /*.h,userspace/lib userspace/moatd userspace/qemu)) selftests/unit/unit.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SAN) -MF $@.d -MT $@ -o $@ $(filter %.c,$^) -pthread $(DISK_LIBS)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^) -pthread $(DISK_LIBS)
 
--include $(QEMU_OBJS:.o=.d) $(DISK_OBJS:.o=.d) $(DISK_TOOL).d $(B)/unit/disk_test.d
+-include $(QEMU_OBJS:.o=.d) $(DISK_OBJS:.o=.d) $(DISK_TOOL).d

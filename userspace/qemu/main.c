@@ -230,22 +230,20 @@ static _Noreturn void be_proxy(const struct options *options, const struct parts
 static void daemon_execute(const struct options *options, const struct parts *parts)
 {
 	static char *const environment[] = { "LC_ALL=C", NULL };
-	char file[160], export[160];
+	const char *const read_only = options->read_only ? "true" : "false";
+	char file[160], disk[160], export[160];
 
 	/* Past the page cache is how something that is only read is asked for (tool.h); it is not done. */
 	snprintf(file, sizeof(file), "{\"driver\":\"%s\",\"node-name\":\"file\",\"filename\":\"disk\","
 		 "\"discard\":\"unmap\",\"read-only\":%s,\"cache\":{\"direct\":%s}}",
-		 parts->block ? "host_device" : "file", options->read_only ? "true" : "false",
-		 options->read_only ? "true" : "false");
+		 parts->block ? "host_device" : "file", read_only, read_only);
+	snprintf(disk, sizeof(disk), "{\"driver\":\"qcow2\",\"node-name\":\"disk\",\"file\":\"file\","
+		 "\"backing\":null,\"discard\":\"unmap\",\"read-only\":%s}", read_only);
 	snprintf(export, sizeof(export), "vhost-user-blk,id=export,node-name=disk,writable=%s,"
 		 "writethrough=on,addr.type=fd,addr.str=%d", options->read_only ? "off" : "on",
 		 parts->listening);
-	execve(TOOL_STORAGE, (char *[]){
-		"qemu-storage-daemon", "--blockdev", file, "--blockdev", options->read_only ?
-		"{\"driver\":\"qcow2\",\"node-name\":\"disk\",\"file\":\"file\",\"backing\":null,"
-		"\"read-only\":true}" :
-		"{\"driver\":\"qcow2\",\"node-name\":\"disk\",\"file\":\"file\",\"backing\":null,"
-		"\"discard\":\"unmap\"}", "--export", export, NULL }, environment);
+	execve(TOOL_STORAGE, (char *[]){ "qemu-storage-daemon", "--blockdev", file, "--blockdev", disk,
+					 "--export", export, NULL }, environment);
 }
 
 static void be_daemon(const struct options *options, const struct parts *parts)

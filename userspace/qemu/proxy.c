@@ -59,15 +59,12 @@ static int proxy_read_header(int fd, struct proxy_message *message)
 
 static int proxy_read(int fd, struct proxy_message *message)
 {
-	const size_t size = sizeof(message->payload);
 	int err = proxy_read_header(fd, message);
 	ssize_t n;
 
 	if (err || !message->header.size)
 		return err;
-	_Static_assert(sizeof(message->payload) >= sizeof(struct vhost_user_inflight), "the longest");
-	n = recv(fd, &message->payload, message->header.size < size ? message->header.size : size,
-		 MSG_WAITALL);
+	n = recv(fd, &message->payload, message->header.size, MSG_WAITALL);
 	return n == message->header.size ? 0 : n < 0 ? -errno : -ECONNRESET;
 }
 

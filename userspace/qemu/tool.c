@@ -240,7 +240,7 @@ static void tool_serve(struct tool_process *process, const struct tool *tool)
 
 static int tool_start(struct tool_process *process, const struct tool *tool)
 {
-	int pipe[2], ends[2];
+	int pipe[2], ends[2], err;
 
 	if (pipe2(pipe, O_CLOEXEC))
 		return -errno;
@@ -252,11 +252,16 @@ static int tool_start(struct tool_process *process, const struct tool *tool)
 	process->pid = fork();
 	if (!process->pid)
 		tool_child(tool, pipe[1], ends[1]);
+	err = process->pid < 0 ? -errno : 0;
 	close(pipe[1]);
 	close(ends[1]);
 	process->output = pipe[0];
 	process->asks = ends[0];
-	return process->pid < 0 ? -errno : 0;
+	if (err) {
+		close(pipe[0]);
+		close(ends[0]);
+	}
+	return err;
 }
 
 int tool_run(const struct tool *tool, char *why)
