@@ -48,3 +48,4 @@ $(VMM_TESTS:%=$(B)/unit/%_test): $(B)/unit/%_test: userspace/vmm/%_test.c $(LIB_
 -include userspace/vmctl/build.mk
 -include userspace/moatd/build.mk
 -include userspace/moatd/network.mk
+-include userspace/moatd/disk.mk

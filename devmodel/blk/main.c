@@ -6,20 +6,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devmodel/blk/blk.h"
 #include "devmodel/vhost_user/program.h"
 #include "userspace/lib/fd.h"
+#include "userspace/lib/lock.h"
 #include "userspace/lib/log.h"
 #include "userspace/lib/parse.h"
 #include "userspace/lib/sandbox.h"
-
-#define LOCK_TRIES		100
-#define LOCK_PAUSE_NS		(100 * 1000000L)
 
 static const char help[] =
 "Usage: moat-blk --disk PATH { --socket PATH | --fd N } [OPTION]...\n"
@@ -103,24 +99,6 @@ static int check_options(const void *from)
 	return -EINVAL;
 }
 
-/*
- * Nobody else writes the disk. A process that was killed a moment ago holds the lock as long as the
- * kernel still works on its requests: so none of these comes after one of ours.
- */
-static int lock_disk(int fd, bool read_only)
-{
-	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
-
-	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (!flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB))
-			return 0;
-		if (errno != EWOULDBLOCK)
-			break;
-		nanosleep(&pause, NULL);
-	}
-	return -errno;
-}
-
 static int open_direct(const char *path, int fd, int flags)
 {
 	char self[32];
@@ -143,7 +121,8 @@ static int open_disk(struct arguments *arguments)
 		log_error("cannot open %s: %s", arguments->path, strerror(-fd));
 		return fd;
 	}
-	err = lock_disk(fd, arguments->disk.read_only);
+	/* A process before holds it while the kernel works on its requests: none comes after one of ours. */
+	err = lock_wait(fd, arguments->disk.read_only);
 	if (err) {
 		log_error("%s is in use by another process", arguments->path);
 		return err;

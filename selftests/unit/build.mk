@@ -95,7 +95,7 @@ $(B)/unit/vhost_user_test: selftests/unit/vhost_user_test.c $(VHOST_USER_SRC) $(
 
 # The sandbox, and each device program and the launcher in it; without sanitizers, which make system calls of their own.
 PROGRAM_TESTS := $(addprefix $(B)/unit/,moat_blk_test moat_console_test moat_fs_test moat_net_test moat_rng_test \
-	moat_vsock_test)
+	moat_vsock_test moat_qcow2_test)
 UNIT_TESTS += $(B)/unit/sandbox_test $(B)/unit/confine_test $(PROGRAM_TESTS)
 
 $(B)/unit/confine_test: selftests/unit/confine_test.c userspace/vmm/confine.c $(SANDBOX_OBJ) $(LIB_OBJS) \
@@ -164,7 +164,7 @@ $(B)/unit/supervisor_test: selftests/unit/supervisor_test.c $(SUPERVISOR_SRC) $(
 # Fuzzers, by clang's libFuzzer. Another NAME takes NAME_fuzz.c, NAME_corpus with inputs to begin with, and
 # here its name and FUZZ_NAME, what it is made of beside that. make check executes the inputs; make fuzz
 # goes on from there.
-FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate vsock fs boot
+FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate vsock fs boot qcow2
 FUZZ_stage2 := $(addprefix selftests/unit/,stage2_model.c stage2_cpu.c stage2_look.c) module/stage2.c
 FUZZ_decode := selftests/unit/emulate_world.c $(EMULATE_SRC)
 FUZZ_virtq_split := $(VIRTQ_SRC)
@@ -174,6 +174,7 @@ FUZZ_vhost_client := userspace/vmm/vhost_user.c userspace/lib/fd.c userspace/lib
 FUZZ_gate := $(GATE_SRC) userspace/vmm/memory.c userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_boot := $(BOOT_SRC) userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_fs := $(FS_SRC)
+FUZZ_qcow2 := userspace/lib/qcow2.c userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_vsock := $(addprefix devmodel/vsock/,conn.c greeting.c guest.c packet.c stream.c) $(VIRTQ_SRC) \
 	userspace/lib/fd.c userspace/lib/parse.c
 

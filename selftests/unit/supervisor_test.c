@@ -91,8 +91,8 @@ static void add_part(struct arguments *arguments, const struct options_device *d
 }
 
 static const struct program table[] = {
-	{ "blk", self, add_part },
-	{ "net", "/nowhere/at/all", add_part },
+	{ "blk", self, add_part, NULL },
+	{ "net", "/nowhere/at/all", add_part, NULL },
 	{ 0 },
 };
 

@@ -48,6 +48,13 @@ void fd_signal_event(int fd);
  */
 int fd_memory(const char *name, uint64_t size);
 
+/*
+ * A descriptor over a Unix socket, with one byte. fd_receive() waits for it: a descriptor, or a negative
+ * errno, -EPROTO where the other end had none.
+ */
+int fd_send(int socket, int fd);
+int fd_receive(int socket);
+
 /* Close what is open; -1 is fine. */
 void fd_close(int fd);
 

@@ -57,8 +57,9 @@ static int root_mount_empty(void)
 static int tree_clone(const struct sandbox_tree *tree)
 {
 	struct mount_attr attr = {
-		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
-			    MOUNT_ATTR_NOSYMFOLLOW | (tree->writable ? 0 : MOUNT_ATTR_RDONLY),
+		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+			    (tree->programs ? 0 : MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW) |
+			    (tree->writable ? 0 : MOUNT_ATTR_RDONLY),
 	};
 	int err, fd = open_tree(AT_FDCWD, tree->path,
 				OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
@@ -197,6 +198,13 @@ static int sandbox_become(const struct sandbox *sandbox, int *ret_bare)
 	return err;
 }
 
+static uint32_t filter_action(int error)
+{
+	if (error == SANDBOX_ASK)
+		return SCMP_ACT_NOTIFY;
+	return error ? SCMP_ACT_ERRNO(error) : SCMP_ACT_ALLOW;
+}
+
 /* Of one call, which has @count rows. */
 static int filter_add(scmp_filter_ctx filter, const struct sandbox_call *call, unsigned int count)
 {
@@ -207,9 +215,8 @@ static int filter_add(scmp_filter_ctx filter, const struct sandbox_call *call, u
 			.arg = call[i].argument - 1, .op = SCMP_CMP_MASKED_EQ,
 			.datum_a = call[i].mask, .datum_b = call[i].value,
 		};
-	return seccomp_rule_add_array(filter,
-				      call->error ? SCMP_ACT_ERRNO(call->error) : SCMP_ACT_ALLOW,
-				      call->number, call->argument ? count : 0, check);
+	return seccomp_rule_add_array(filter, filter_action(call->error), call->number,
+				      call->argument ? count : 0, check);
 }
 
 static int filter_add_list(scmp_filter_ctx filter, const struct sandbox_call *call)
@@ -236,10 +243,17 @@ static int filter_add_lists(scmp_filter_ctx filter, const struct sandbox *sandbo
 	return err;
 }
 
-/* A tree, since what depends on arguments, as ioctl() does, is looked up each time. */
-static int filter_load(const struct sandbox *sandbox, uint32_t otherwise)
+static int filter_listener(scmp_filter_ctx filter, int *ret_listener)
 {
-	scmp_filter_ctx filter = seccomp_init(otherwise);
+	*ret_listener = fcntl(seccomp_notify_fd(filter), F_DUPFD_CLOEXEC, 0);
+	return *ret_listener < 0 ? -errno : 0;
+}
+
+/* A tree, since what depends on arguments, as ioctl() does, is looked up each time. */
+static int filter_load(const struct sandbox *sandbox)
+{
+	scmp_filter_ctx filter = seccomp_init(sandbox->forbids ? SCMP_ACT_ALLOW :
+					      SCMP_ACT_KILL_PROCESS);
 	int err;
 
 	if (!filter)
@@ -249,6 +263,8 @@ static int filter_load(const struct sandbox *sandbox, uint32_t otherwise)
 		err = filter_add_lists(filter, sandbox);
 	if (!err)
 		err = seccomp_load(filter);
+	if (!err && sandbox->ret_listener)
+		err = filter_listener(filter, sandbox->ret_listener);
 	seccomp_release(filter);
 	return err;
 }
@@ -277,15 +293,15 @@ int sandbox_enter(const struct sandbox *sandbox, const char **ret_step)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return -errno;
 	*ret_step = "the filter of system calls";
-	err = filter_load(sandbox, SCMP_ACT_KILL_PROCESS);
+	err = filter_load(sandbox);
 	return err ? err : bare;
 }
 
 int sandbox_forbid(const struct sandbox_call *calls)
 {
-	const struct sandbox sandbox = { .calls = { calls } };
+	const struct sandbox sandbox = { .forbids = true, .calls = { calls } };
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
-	return filter_load(&sandbox, SCMP_ACT_ALLOW);
+	return filter_load(&sandbox);
 }

@@ -12,10 +12,13 @@
 /* In the place of a system call: one more argument of the one before. */
 #define SANDBOX_AND		(-1)
 
+/* In the place of an error: who has the listener of the filter (seccomp_unotify(2)) does it instead. */
+#define SANDBOX_ASK		(-2)
+
 /**
  * struct sandbox_call - a system call, and why
  * @number: as SYS_read; or SANDBOX_AND
- * @error: 0: it is allowed; an errno: it fails so, and does no harm
+ * @error: 0: it is allowed; an errno: it fails so, and does no harm; or SANDBOX_ASK
  * @why: what it is for; NULL ends a list
  * @argument: from 1 on: only allowed if that argument, masked by @mask, is @value. 0: any
  *	arguments
@@ -34,6 +37,7 @@ struct sandbox_call {
  * @path: where it is. Nothing in it is a program or a device to this process, no symbolic link leads
  *	anywhere. What is mounted below it is there, too
  * @writable: it can be changed, as far as the user may
+ * @programs: they are, after all, and links lead somewhere, within it: to start one
  * @ret_self: gets a descriptor of /proc/self/fd, by whose entries descriptors are opened anew; to
  *	this process it has no parent, so that nothing else of /proc is within reach. May be NULL
  * @ret_empty: gets a descriptor (O_PATH) of a directory that is empty, and stays so. May be NULL
@@ -41,6 +45,7 @@ struct sandbox_call {
 struct sandbox_tree {
 	const char *path;
 	bool writable;
+	bool programs;
 	int *ret_self;
 	int *ret_empty;
 };
@@ -52,12 +57,16 @@ struct sandbox_tree {
  * @tree: what is below the root; NULL: nothing
  * @no_network: it insists on having no network, nor Unix sockets but those of a path, and those that it has
  * @calls: lists of system calls. Any other one kills the process
+ * @forbids: any other one is allowed
+ * @ret_listener: gets the listener, if calls ask
  */
 struct sandbox {
 	uid_t uid;
 	gid_t gid;
 	const struct sandbox_tree *tree;
 	bool no_network;
+	bool forbids;
+	int *ret_listener;
 	const struct sandbox_call *calls[SANDBOX_LISTS_MAX];
 };
 

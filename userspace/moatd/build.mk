@@ -3,7 +3,7 @@
 
 MOATD_SRCS := $(filter-out %_test.c,$(wildcard userspace/moatd/*.c))
 MOATD_OBJS := $(MOATD_SRCS:%.c=$(B)/obj/%.o)
-MOATD_LIBS := -lsystemd -ljson-c -lyaml
+MOATD_LIBS = -lsystemd -ljson-c -lyaml $(NETWORK_LIBS) $(DISK_LIBS)
 
 PROGRAMS += $(B)/bin/moatd
 
@@ -16,8 +16,8 @@ $(B)/obj/userspace/moatd/org.moat.varlink.h: userspace/moatd/org.moat.varlink
 $(B)/obj/userspace/moatd/api.o: $(B)/obj/userspace/moatd/org.moat.varlink.h
 $(B)/obj/userspace/moatd/api.o: CFLAGS += -I$(B)/obj/userspace/moatd
 
-$(B)/bin/moatd: $(MOATD_OBJS) $(LIB_OBJS) $(SANDBOX_OBJ)
+$(B)/bin/moatd: $(MOATD_OBJS) $(B)/obj/userspace/qemu/tool.o $(LIB_OBJS) $(SANDBOX_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ $(MOATD_LIBS) $(SANDBOX_LIBS)
+	$(CC) $(CFLAGS) -o $@ $^ -pthread $(MOATD_LIBS)
 
 -include $(MOATD_OBJS:.o=.d)

@@ -7,14 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "userspace/lib/fd.h"
+#include "userspace/lib/lock.h"
 #include "userspace/lib/log.h"
 #include "userspace/lib/parse.h"
+#include "userspace/lib/qcow2.h"
 #include "userspace/vmctl/console.h"
 #include "userspace/vmctl/guest.h"
 #include "userspace/vmctl/kernel.h"
@@ -52,10 +53,11 @@ static const char run_help[] =
 "  --tmpfs DIRECTORY  --root, but that this one is empty, and gone afterwards; may be repeated\n"
 "  --fs DIRECTORY[,tag=TAG][,rw][,isolation=grant|shared]\n"
 "                    a directory that the guest can mount: mount -t virtiofs TAG; \"host\" by default\n"
-"  --disk FILE[,ro][,direct][,isolation=grant|shared]\n"
+"  --disk FILE[,format=raw|qcow2][,ro][,direct][,isolation=grant|shared]\n"
 "                    a disk, /dev/vda and so on in the guest; may be repeated. It is a process of its\n"
 "                    own, which sees what is in its requests (grant, the default), or all of the guest's\n"
-"                    memory (shared), and is started again where it ends. direct: past the page cache\n"
+"                    memory (shared), and is started again where it ends. direct: past the page cache.\n"
+"                    qcow2: by qemu-storage-daemon. What is not said to be so is raw\n"
 "  --net TAP|user[,mac=MAC][,isolation=grant|shared]\n"
 "                    a network device on a tap, by its name, as such a process; user: connections of the\n"
 "                    guest's become this user's, by passt; may be repeated\n"
@@ -392,19 +394,37 @@ static int run_disk_size(int fd, uint64_t *ret)
 	return S_ISREG(st.st_mode) ? 0 : -ENOTBLK;
 }
 
-static int run_check_disk_file(const char *path, bool read_only, int fd)
+static int run_check_raw(const char *path, uint64_t size)
+{
+	if (size && size % RUN_SECTOR == 0)
+		return 0;
+	log_error("disk %s has %llu bytes, not whole sectors: truncate -s %%512 helps", path,
+		  (unsigned long long)size);
+	return -EINVAL;
+}
+
+static int run_check_qcow2(const char *path, int fd)
+{
+	struct qcow2 qcow2;
+	const char *why;
+	int err = qcow2_read(fd, &qcow2, &why);
+
+	if (err)
+		log_error("disk %s: %s", path, why);
+	return err;
+}
+
+static int run_check_disk_file(const char *path, bool read_only, bool is_qcow2, int fd)
 {
 	uint64_t size;
 	int err = run_disk_size(fd, &size);
 
-	if (err) {
+	if (err)
 		log_error("disk %s is neither a file nor a block device", path);
-	} else if (!size || size % RUN_SECTOR) {
-		log_error("disk %s has %llu bytes, not whole sectors: truncate -s %%512 helps",
-			  path, (unsigned long long)size);
-		err = -EINVAL;
-	} else if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB)) {
-		err = -errno;
+	else
+		err = is_qcow2 ? run_check_qcow2(path, fd) : run_check_raw(path, size);
+	if (!err && lock_take(fd, read_only)) {
+		err = -EBUSY;
 		log_error("disk %s is in use by another machine: end that, or give ,ro to both",
 			  path);
 	}
@@ -412,19 +432,20 @@ static int run_check_disk_file(const char *path, bool read_only, int fd)
 }
 
 /* A disk's suffixes, which are the launcher's to judge, are off its path from here on. */
-static bool run_disk_is_read_only(char *path)
+static void run_disk_suffixes(char *path, bool *ret_read_only, bool *ret_qcow2)
 {
-	bool read_only = false;
 	char *comma;
 
 	while ((comma = strrchr(path, ','))) {
 		if (!strcmp(comma, ",ro"))
-			read_only = true;
-		else if (strcmp(comma, ",direct") && strncmp(comma, ",isolation=", 11))
+			*ret_read_only = true;
+		else if (!strcmp(comma, ",format=qcow2"))
+			*ret_qcow2 = true;
+		else if (strcmp(comma, ",direct") && strncmp(comma, ",isolation=", 11) &&
+			 strncmp(comma, ",format=", 8))
 			break;
 		*comma = '\0';
 	}
-	return read_only;
 }
 
 /*
@@ -434,17 +455,17 @@ static bool run_disk_is_read_only(char *path)
 static int run_check_disk(const char *value)
 {
 	char path[PATH_MAX];
-	bool read_only;
+	bool read_only = false, is_qcow2 = false;
 	int err, fd;
 
 	snprintf(path, sizeof(path), "%s", value);
-	read_only = run_disk_is_read_only(path);
+	run_disk_suffixes(path, &read_only, &is_qcow2);
 	fd = fd_open(path, read_only ? O_RDONLY : O_RDWR);
 	if (fd < 0) {
 		log_error("cannot open disk %s: %s", path, strerror(-fd));
 		return fd;
 	}
-	err = run_check_disk_file(path, read_only, fd);
+	err = run_check_disk_file(path, read_only, is_qcow2, fd);
 	close(fd);
 	return err;
 }

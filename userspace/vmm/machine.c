@@ -303,7 +303,7 @@ static void machine_close_handed(const char *path)
 		fd_close(fd);
 }
 
-/* What is to be booted; devices are the supervisor's to open. */
+/* What is to be booted; devices are the supervisor's to open, which has what was handed over for them. */
 static int machine_open_files(struct machine *machine, const struct options *options)
 {
 	int err;
@@ -319,8 +319,6 @@ static int machine_open_files(struct machine *machine, const struct options *opt
 	}
 	machine_close_handed(options->kernel);
 	machine_close_handed(options->initrd);
-	for (unsigned int i = 0; i < options->device_count; i++)
-		machine_close_handed(options->device[i].path);
 	return 0;
 }
 

@@ -32,10 +32,11 @@ static const char options_help[] =
 "  --serial IN,OUT        descriptors of the serial port; 0,1 by default\n"
 "  --serial none          what it says is lost\n"
 "  --serial served        it is at the other end of terminals that come by --control\n"
-"  --disk PATH[,ro][,direct][,isolation=grant|shared]\n"
+"  --disk PATH[,format=raw|qcow2][,ro][,direct][,isolation=grant|shared]\n"
 "                         a virtio block device, served by a process, moat-blk, which sees what is in\n"
 "                         its requests (grant, the default), or all of the guest's memory (shared), and\n"
-"                         is started again where it ends. direct: past the host's page cache\n"
+"                         is started again where it ends. direct: past the host's page cache. qcow2: by\n"
+"                         qemu-storage-daemon; what is not said to be so is raw\n"
 "  --net TAP|user[,mac=MAC][,isolation=grant|shared]\n"
 "                         a virtio network device on a tap, by its name, that moat-net serves; user:\n"
 "                         connections of the guest's become this user's, by passt\n"
@@ -239,6 +240,12 @@ static bool take_direct(struct options_device *device, const char *value)
 	return true;
 }
 
+static bool take_format(struct options_device *device, const char *value)
+{
+	device->format = strcmp(value, "raw") ? "qcow2" : NULL;
+	return !device->format || !strcmp(value, device->format);
+}
+
 static bool take_rw(struct options_device *device, const char *value)
 {
 	(void)value;
@@ -277,7 +284,8 @@ struct suffix {
 };
 
 static const struct suffix disk_suffixes[] = {
-	{ "ro", take_ro }, { "direct", take_direct }, { "isolation=", take_isolation }, { 0 },
+	{ "ro", take_ro }, { "direct", take_direct }, { "format=", take_format },
+	{ "isolation=", take_isolation }, { 0 },
 };
 
 static const struct suffix net_suffixes[] = {
@@ -338,7 +346,10 @@ static int set_disk(struct options *options, char *value)
 	if (!device)
 		return -EINVAL;
 	if (take_suffixes(device, value, disk_suffixes))
-		return options_bad("disk", value, "give PATH[,ro][,direct][,isolation=grant or shared]");
+		return options_bad("disk", value, "give PATH[,format=raw or qcow2][,ro][,direct]"
+				   "[,isolation=grant or shared]");
+	if (device->format && device->direct)
+		return options_bad("disk", value, "a qcow2 image is not read or written past the page cache");
 	return 0;
 }
 

@@ -17,6 +17,7 @@ struct vhost_isolation_ops;
  * @path: of a disk, or a directory; the name of a tap, or "user"; or where a back end listens. /proc/self/fd/N: a descriptor
  * @listens: the last
  * @mac: of a network device; NULL: any
+ * @format: of a disk; NULL: raw
  * @tag: what the guest mounts a directory by
  * @isolation: what of the guest's memory it gets to see
  */
@@ -24,6 +25,7 @@ struct options_device {
 	const char *type;
 	const char *path;
 	const char *mac;
+	const char *format;
 	const char *tag;
 	const struct vhost_isolation_ops *isolation;
 	bool listens;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
+#include <stdbool.h>
 #include <string.h>
 
 #include "userspace/lib/arguments.h"
@@ -47,16 +48,24 @@ static void add_fs(struct arguments *arguments, const struct options_device *dev
 }
 
 const struct program programs[] = {
-	{ "blk", "moat-blk", add_blk },
-	{ "net", "moat-net", add_net },
-	{ "fs", "moat-fs", add_fs },
+	{ "blk", "moat-blk", add_blk, NULL },
+	{ "blk", "moat-qcow2", add_blk, "qcow2" },
+	{ "net", "moat-net", add_net, NULL },
+	{ "fs", "moat-fs", add_fs, NULL },
 	{ 0 },
 };
 
-const struct program *program_of(const struct program *table, const char *type)
+static bool program_serves(const struct program *program, const struct options_device *device)
+{
+	if (strcmp(program->type, device->type) || !program->format != !device->format)
+		return false;
+	return !program->format || !strcmp(program->format, device->format);
+}
+
+const struct program *program_of(const struct program *table, const struct options_device *device)
 {
 	for (; table->type; table++)
-		if (!strcmp(table->type, type))
+		if (program_serves(table, device))
 			return table;
 	return NULL;
 }

@@ -151,7 +151,7 @@ static void link_init(struct supervisor_link *link, const struct options_device 
 	snprintf(link->origin.name, sizeof(link->origin.name), "%s %s", device->type, device->path);
 	if (!device->listens) {
 		snprintf(link->what, sizeof(link->what), "start %s",
-			 program_of(programs, device->type)->name);
+			 program_of(programs, device)->name);
 		return;
 	}
 	snprintf(link->what, sizeof(link->what), "connect to a back end");

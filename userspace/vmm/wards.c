@@ -347,7 +347,7 @@ static void ward_init(struct ward *ward, const struct options_device *device,
 	ward->socket = fcntl(socket, F_DUPFD_CLOEXEC, WARD_FREE);
 	if (device->listens)
 		return;
-	ward->program = program_of(programs, device->type);
+	ward->program = program_of(programs, device);
 	if (fd_number(device->path) >= 0)
 		ward->handed = fcntl(fd_number(device->path), F_DUPFD_CLOEXEC, WARD_FREE);
 }
