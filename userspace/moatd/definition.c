@@ -11,6 +11,7 @@
 
 #include "userspace/moatd/definition.h"
 #include "userspace/moatd/schema.h"
+#include "userspace/moatd/schema_rows.h"
 
 #define CPUS_MAX	255
 #define MEMORY_MIN	(2ULL << 20)
@@ -68,6 +69,13 @@ static const char *mac_wrong(const char *text)
 	return NULL;
 }
 
+static const char *address_wrong(const char *text)
+{
+	struct in_addr address;
+
+	return inet_pton(AF_INET, text, &address) == 1 ? NULL : "an address, as 192.168.77.10";
+}
+
 static const char *uuid_wrong(const char *text)
 {
 	for (unsigned int i = 0; i < 36; i++) {
@@ -108,28 +116,6 @@ static const char *host_wrong(const char *text)
 static const char *const formats[] = { "raw", "qcow2", NULL };
 static const char *const restarts[] = { "no", "on-failure", "always", NULL };
 
-#define TEXT(key_, type, member, wrong_) \
-	{ .key = (key_), .kind = SCHEMA_TEXT, .offset = offsetof(type, member), \
-	  .room = sizeof(((type *)0)->member), .wrong = (wrong_) }
-#define NUMBER(key_, type, member, min_, max_, otherwise_) \
-	{ .key = (key_), .kind = SCHEMA_NUMBER, .offset = offsetof(type, member), .min = (min_), \
-	  .max = (max_), .otherwise = (otherwise_) }
-#define SIZE(key_, type, member, min_, max_, otherwise_) \
-	{ .key = (key_), .kind = SCHEMA_SIZE, .offset = offsetof(type, member), .min = (min_), \
-	  .max = (max_), .otherwise = (otherwise_) }
-#define FLAG(key_, type, member, otherwise_) \
-	{ .key = (key_), .kind = SCHEMA_FLAG, .offset = offsetof(type, member), \
-	  .otherwise = (otherwise_) }
-#define CHOICE(key_, type, member, choices_) \
-	{ .key = (key_), .kind = SCHEMA_CHOICE, .offset = offsetof(type, member), \
-	  .choices = (choices_) }
-#define MAP(key_, type, member, of_) \
-	{ .key = (key_), .kind = SCHEMA_MAP, .offset = offsetof(type, member), .of = (of_) }
-#define LIST(key_, type, member, count_, max_, of_) \
-	{ .key = (key_), .kind = SCHEMA_LIST, .offset = offsetof(type, member), \
-	  .room = sizeof(((type *)0)->member[0]), .count = offsetof(type, count_), .max = (max_), \
-	  .of = (of_) }
-
 static const struct schema boot_rows[] = {
 	TEXT("kernel", struct definition_boot, kernel, path_wrong),
 	TEXT("initrd", struct definition_boot, initrd, path_wrong),
@@ -148,6 +134,7 @@ static const struct schema disk_rows[] = {
 static const struct schema network_rows[] = {
 	TEXT("network", struct definition_network, network, network_wrong),
 	TEXT("mac", struct definition_network, mac, mac_wrong),
+	TEXT("address", struct definition_network, address, address_wrong),
 	{ 0 },
 };
 

@@ -30,9 +30,11 @@ struct definition_disk {
 	uint64_t direct;
 };
 
+/* @address: that it has by DHCP; empty: moatd chooses one at the start, and keeps it */
 struct definition_network {
 	char network[16];
 	char mac[18];
+	char address[16];
 };
 
 struct definition_filesystem {

@@ -19,6 +19,7 @@
 #include "userspace/moatd/front.h"
 #include "userspace/moatd/keep.h"
 #include "userspace/moatd/machine.h"
+#include "userspace/moatd/networks.h"
 #include "userspace/moatd/varlink.h"
 
 static const struct sandbox_call front_calls[] = {
@@ -69,7 +70,7 @@ static int front_confine(const struct keeper_options *options)
 	const char *step;
 	int err;
 
-	snprintf(path, sizeof(path), "%s/machines", options->state);
+	snprintf(path, sizeof(path), "%s/definitions", options->state);
 	tzset();
 	err = sandbox_enter(&sandbox, &step);
 	if (err)
@@ -80,25 +81,36 @@ static int front_confine(const struct keeper_options *options)
 /* Nobody is heard before all is known. */
 static void front_ready(void)
 {
-	int err = varlink_serve(&api, front_event, front_listener);
+	int err;
 
+	networks_start();
+	err = varlink_serve(&api, front_event, front_listener);
 	if (err < 0) {
 		log_error("cannot listen: %s", strerror(-err));
 		sd_event_exit(front_event, 1);
 	}
 }
 
+static int front_directory(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
 static int front_serve(const struct keeper_options *options, int link)
 {
-	int dir = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err;
+	int networks = front_directory("/networks"), machines = front_directory("/machines"), err;
 
-	if (dir < 0)
-		return -errno;
+	if (networks < 0 || machines < 0)
+		return networks < 0 ? networks : machines;
 	err = sd_event_new(&front_event);
 	if (err >= 0)
 		err = keep_init(front_event, link);
 	if (err >= 0)
-		err = machines_init(front_event, dir, options->first, front_ready);
+		err = networks_init(front_event, networks);
+	if (err >= 0)
+		err = machines_init(front_event, machines, options->first, front_ready);
 	return err < 0 ? err : sd_event_loop(front_event);
 }
 

@@ -27,17 +27,13 @@
 #include "userspace/lib/clock.h"
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
-#include "userspace/moatd/cgroup.h"
 #include "userspace/moatd/front.h"
 #include "userspace/moatd/keeper.h"
-#include "userspace/moatd/launch.h"
 #include "userspace/moatd/place.h"
+#include "userspace/moatd/serve.h"
 
 #define KEEPER_WORKERS		256
 #define KEEPER_PAUSE_MS		1000
-#define KEEPER_PATIENCE_MS	5000
-
-struct keeper_work;
 
 /**
  * struct keeper_kind - a kind of request
@@ -68,13 +64,6 @@ struct keeper {
 	struct keeper_worker worker[KEEPER_WORKERS];
 };
 
-/* A request that is served. */
-struct keeper_work {
-	const struct keeper_options *options;
-	int link;
-	struct keeper_answer answer;
-};
-
 static void answer_send(int link, const struct keeper_answer *answer, int fd)
 {
 	struct iovec iov = { .iov_base = (void *)answer, .iov_len = sizeof(*answer) };
@@ -94,155 +83,9 @@ static void answer_send(int link, const struct keeper_answer *answer, int fd)
 	sendmsg(link, &msg, MSG_NOSIGNAL);
 }
 
-static int work_fail(struct keeper_work *work, int err, const char *what)
-{
-	if (err < 0 && !*work->answer.why)
-		snprintf(work->answer.why, KEEPER_WHY, "%s: %s", what, strerror(-err));
-	return err;
-}
-
-/* Kinds */
-
-static void list_each(void *arg, const char *name)
-{
-	struct keeper_work *work = arg;
-
-	work->answer.more = 1;
-	snprintf(work->answer.name, sizeof(work->answer.name), "%s", name);
-	answer_send(work->link, &work->answer, -1);
-	work->answer.more = 0;
-	memset(work->answer.name, 0, sizeof(work->answer.name));
-}
-
-static int serve_list(struct keeper_work *work, const void *carried)
-{
-	(void)carried;
-	return work_fail(work, place_list(work->options, list_each, work), "machines");
-}
-
-static int serve_start(struct keeper_work *work, const void *carried)
-{
-	const struct definition *definition = carried;
-	struct definition_error error;
-
-	if (definition_check(definition, &error)) {
-		snprintf(work->answer.why, KEEPER_WHY, "%.*s", KEEPER_WHY - 1, error.text);
-		return -EINVAL;
-	}
-	return launch_start(work->options, definition, work->answer.why);
-}
-
-/* The name, which has an end; NULL: it is none. */
-static const char *carried_name(const void *carried)
-{
-	const struct keeper_name *name = carried;
-
-	return memchr(name->name, 0, sizeof(name->name)) && definition_name_valid(name->name) ?
-	       name->name : NULL;
-}
-
-static int serve_connect(struct keeper_work *work, const void *carried)
-{
-	const char *name = carried_name(carried);
-
-	return name ? place_connect(work->options, name, PLACE_CONTROL) : -EINVAL;
-}
-
-static int work_reap(struct keeper_work *work, const char *name)
-{
-	int err = cgroup_kill(work->options->cgroup, name);
-
-	if (!err)
-		err = place_ended(work->options, name, &work->answer.ended);
-	return work_fail(work, err, "its end");
-}
-
-/* A launcher that has hung up still has its own to see to. */
-static int serve_reap(struct keeper_work *work, const void *carried)
-{
-	const char *name = carried_name(carried);
-
-	if (!name)
-		return -EINVAL;
-	cgroup_wait(work->options->cgroup, name, KEEPER_PATIENCE_MS);
-	return work_reap(work, name);
-}
-
-static int serve_kill(struct keeper_work *work, const void *carried)
-{
-	const char *name = carried_name(carried);
-
-	if (!name)
-		return -EINVAL;
-	place_mark_asked(work->options, name);
-	return work_reap(work, name);
-}
-
-static int serve_clean(struct keeper_work *work, const void *carried)
-{
-	const char *name = carried_name(carried);
-	int err = name ? cgroup_kill(work->options->cgroup, name) : -EINVAL;
-
-	if (!err)
-		err = cgroup_remove(work->options->cgroup, name);
-	if (!err)
-		err = place_remove(work->options, name);
-	return work_fail(work, err, "cleaning up");
-}
-
-static int serve_limits(struct keeper_work *work, const void *carried)
-{
-	const struct definition *definition = carried;
-	struct definition_error error;
-
-	if (definition_check(definition, &error))
-		return -EINVAL;
-	return cgroup_limit(work->options->cgroup, definition->name, &definition->limits,
-			    work->answer.why);
-}
-
-static int serve_usage(struct keeper_work *work, const void *carried)
-{
-	const char *name = carried_name(carried);
-	int err = name ? cgroup_usage(work->options->cgroup, name, &work->answer.usage) : -EINVAL;
-
-	return work_fail(work, err, "its usage");
-}
-
-static int serve_log(struct keeper_work *work, const void *carried)
-{
-	const char *name = carried_name(carried);
-	char path[PATH_MAX];
-	int fd;
-
-	if (!name)
-		return -EINVAL;
-	snprintf(path, sizeof(path), "%s/%s.log", work->options->log, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	return work_fail(work, fd < 0 ? -errno : fd, "its log");
-}
-
-/* The directory that this is in goes with the host's run. */
-static void booted_path(const struct keeper_options *options, char *path)
-{
-	snprintf(path, PATH_MAX, "%s/booted", options->run);
-}
-
-static int serve_booted(struct keeper_work *work, const void *carried)
-{
-	char path[PATH_MAX];
-	int fd;
-
-	(void)carried;
-	booted_path(work->options, path);
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	fd_close(fd);
-	return fd < 0 ? -errno : 0;
-}
-
 static const struct keeper_kind keeper_kinds[] = {
 	[KEEPER_LIST] = { 0, false, serve_list },
-	[KEEPER_START] = { sizeof(struct definition), true, serve_start },
+	[KEEPER_START] = { sizeof(struct keeper_start), true, serve_start },
 	[KEEPER_CONNECT] = { sizeof(struct keeper_name), true, serve_connect },
 	[KEEPER_REAP] = { sizeof(struct keeper_name), false, serve_reap },
 	[KEEPER_KILL] = { sizeof(struct keeper_name), false, serve_kill },
@@ -251,7 +94,25 @@ static const struct keeper_kind keeper_kinds[] = {
 	[KEEPER_USAGE] = { sizeof(struct keeper_name), false, serve_usage },
 	[KEEPER_LOG] = { sizeof(struct keeper_name), true, serve_log },
 	[KEEPER_BOOTED] = { 0, false, serve_booted },
+	[KEEPER_FORGET] = { sizeof(struct keeper_start), false, serve_forget },
+	[KEEPER_NETWORK_START] = { sizeof(struct keeper_network), false, serve_network_start },
+	[KEEPER_NETWORK_STOP] = { sizeof(struct keeper_name), false, serve_network_stop },
+	[KEEPER_DISK_LIST] = { 0, false, serve_disk_list },
+	[KEEPER_DISK_CREATE] = { sizeof(struct keeper_disk), false, serve_disk_create },
+	[KEEPER_DISK_RESIZE] = { sizeof(struct keeper_disk), false, serve_disk_resize },
+	[KEEPER_DISK_DELETE] = { sizeof(struct keeper_disk), false, serve_disk_delete },
+	[KEEPER_DISK_SNAPSHOT] = { sizeof(struct keeper_disk), false, serve_disk_snapshot },
+	[KEEPER_DISK_SNAPSHOT_DELETE] = { sizeof(struct keeper_disk), false, serve_disk_snapshot_delete },
+	[KEEPER_DISK_REVERT] = { sizeof(struct keeper_disk), false, serve_disk_revert },
+	[KEEPER_DISK_SNAPSHOTS] = { sizeof(struct keeper_disk), false, serve_disk_snapshots },
 };
+
+void work_more(struct keeper_work *work)
+{
+	work->answer.more = 1;
+	answer_send(work->link, &work->answer, -1);
+	work->answer.more = 0;
+}
 
 /* Requests */
 
@@ -326,7 +187,7 @@ static void keeper_request(struct keeper *keeper)
 {
 	static struct {
 		struct keeper_head head;
-		struct definition carried;	/* the longest */
+		struct keeper_start carried;	/* the longest */
 	} packet;
 	ssize_t n = recv(keeper->link, &packet, sizeof(packet), MSG_DONTWAIT | MSG_TRUNC);
 	const struct keeper_kind *kind;

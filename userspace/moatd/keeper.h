@@ -12,6 +12,8 @@
 
 #include "include/moat/control.h"
 #include "userspace/moatd/definition.h"
+#include "userspace/moatd/disk.h"
+#include "userspace/moatd/network_definition.h"
 
 #define KEEPER_WHY	200
 
@@ -19,16 +21,22 @@
  * enum keeper_what - a request, and what it carries
  * @KEEPER_LIST: nothing; an answer for each machine that has been started and not been cleaned up, with
  *	its @name, then one without
- * @KEEPER_START: struct definition. The answer comes with a connection to the launcher's control socket
+ * @KEEPER_START: struct keeper_start. The answer comes with a connection to the launcher's control socket
  * @KEEPER_CONNECT: a name; the same for a machine that runs. -ECONNREFUSED, -ENOENT: it does not
  * @KEEPER_REAP: a name; what is left of its processes is ended. The answer has how it @ended
  * @KEEPER_KILL: the same, where it was asked for, as it will be told
  * @KEEPER_CLEAN: a name; all goes that was made for it. Fine when it is gone
  * @KEEPER_LIMITS: struct definition, of which @limits are put in force
  * @KEEPER_USAGE: a name; the answer has its @usage
- * @KEEPER_ATTACH_DISK, @KEEPER_ATTACH_NETWORK: struct definition of one disk or network, which the machine
- *	of that name gets; @error also as CONTROL_ATTACH has it
+ * @KEEPER_FORGET: the same; networks forget the addresses of that machine
  * @KEEPER_LOG: a name; the answer comes with a descriptor of its log, for reading
+ * @KEEPER_NETWORK_START: struct keeper_network, which is there then, with those forwards and no others
+ * @KEEPER_NETWORK_STOP: a name; nothing of the network is left. Fine when it is gone
+ * @KEEPER_DISK_LIST: nothing; an answer for each disk, with it, then one without a name
+ * @KEEPER_DISK_CREATE, @KEEPER_DISK_RESIZE, @KEEPER_DISK_DELETE, @KEEPER_DISK_SNAPSHOT,
+ * @KEEPER_DISK_SNAPSHOT_DELETE, @KEEPER_DISK_REVERT: struct keeper_disk; of a disk of @uid's, root has all. To create
+ *	one, answers before the last tell how far it has come
+ * @KEEPER_DISK_SNAPSHOTS: the same; an answer for each snapshot, then one without a name
  * @KEEPER_BOOTED: nothing; what is to start by itself has been started, since the host did
  */
 enum keeper_what {
@@ -40,10 +48,19 @@ enum keeper_what {
 	KEEPER_CLEAN,
 	KEEPER_LIMITS,
 	KEEPER_USAGE,
-	KEEPER_ATTACH_DISK,
-	KEEPER_ATTACH_NETWORK,
+	KEEPER_FORGET,
 	KEEPER_LOG,
 	KEEPER_BOOTED,
+	KEEPER_NETWORK_START,
+	KEEPER_NETWORK_STOP,
+	KEEPER_DISK_LIST,
+	KEEPER_DISK_CREATE,
+	KEEPER_DISK_RESIZE,
+	KEEPER_DISK_DELETE,
+	KEEPER_DISK_SNAPSHOT,
+	KEEPER_DISK_SNAPSHOT_DELETE,
+	KEEPER_DISK_REVERT,
+	KEEPER_DISK_SNAPSHOTS,
 };
 
 /* Before what a request carries. */
@@ -54,6 +71,38 @@ struct keeper_head {
 
 struct keeper_name {
 	char name[DEFINITION_NAME];
+};
+
+/* @network: those that it is on, in the definition's order */
+struct keeper_start {
+	struct definition definition;
+	struct network_spec network[DEFINITION_NETWORKS];
+};
+
+struct keeper_network {
+	struct network_spec spec;
+	uint32_t forward_count;
+	struct network_forward forward[NETWORK_FORWARDS];
+};
+
+/**
+ * struct keeper_disk - what is to be done with a disk
+ * @uid: who wants it
+ * @size: bytes, as disk.h has it
+ * @format, @from_format: enum disk_format
+ * @shrink: it may become smaller
+ * @from: an image that @uid may read; empty: none
+ * @snapshot: its name, where it is about one
+ */
+struct keeper_disk {
+	char name[DEFINITION_NAME];
+	uint32_t uid;
+	uint64_t size;
+	uint32_t format;
+	uint32_t from_format;
+	uint32_t shrink;
+	char from[DEFINITION_PATH];
+	char snapshot[DEFINITION_NAME];
 };
 
 /* Of a machine's cgroup: microseconds, bytes. */
@@ -82,6 +131,9 @@ struct keeper_answer {
 		char name[DEFINITION_NAME];
 		struct control_ended ended;
 		struct keeper_usage usage;
+		struct disk_info disk;
+		struct disk_snapshot snapshot;
+		uint32_t hundredths;	/* of a per cent */
 	};
 };
 

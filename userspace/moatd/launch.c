@@ -4,9 +4,12 @@
  * belongs to the machine's place or cgroup, so that whoever comes later, after a crash at any line of
  * this, finds it by its name and can take it away.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <net/ethernet.h>
+#include <netinet/ether.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -24,10 +27,15 @@
 #include "userspace/lib/clock.h"
 #include "userspace/lib/fd.h"
 #include "userspace/moatd/cgroup.h"
+#include "userspace/moatd/disk.h"
 #include "userspace/moatd/keeper.h"
 #include "userspace/moatd/launch.h"
+#include "userspace/moatd/network_lock.h"
 #include "userspace/moatd/owner.h"
 #include "userspace/moatd/place.h"
+#include "userspace/moatd/seed.h"
+#include "userspace/moatd/serve.h"
+#include "userspace/moatd/why.h"
 
 #define LAUNCH_PROGRAM		"moat-vmm"
 #define LAUNCH_DESCRIPTORS	48
@@ -42,6 +50,7 @@
 struct launch {
 	const struct keeper_options *options;
 	const struct definition *definition;
+	const struct network_spec *networks;
 	char *why;
 	uint32_t uid;
 	struct arguments arguments;
@@ -113,16 +122,37 @@ static int add_boot(struct launch *launch)
 	return err;
 }
 
+/* By its path; or one that moatd keeps, by its name, whose format is then its own. */
+static int disk_take(struct launch *launch, const struct definition_disk *disk,
+		     enum disk_format *format, int *ret_fd)
+{
+	const struct disk_user user = { .uid = launch->definition->owner, .gid = owner_group(user.uid) };
+	int dir, err;
+
+	if (*disk->path == '/')
+		return disk_open_path(disk->path, *format, &user, disk->read_only, ret_fd, launch->why);
+	dir = disk_directory(launch->options);
+	if (dir < 0)
+		return launch_fail(launch, dir, "disks");
+	err = disk_open(dir, disk->path, &user, disk->read_only, ret_fd, format, launch->why);
+	close(dir);
+	return err;
+}
+
 static int add_disk(struct launch *launch, const struct definition_disk *disk)
 {
-	int fd = owner_open(launch->definition->owner, disk->path,
-			    disk->read_only ? O_RDONLY : O_RDWR);
+	enum disk_format format = disk->format == FORMAT_QCOW2 ? DISK_QCOW2 : DISK_RAW;
+	int err, fd;
 
+	err = disk_take(launch, disk, &format, &fd);
+	if (err)
+		return err;
 	fd = launch_keep(launch, fd);
 	if (fd < 0)
 		return launch_fail(launch, fd, "disk %s", disk->path);
 	arguments_add(&launch->arguments, "--disk");
-	arguments_add(&launch->arguments, "/proc/self/fd/%d%s%s", fd, disk->read_only ? ",ro" : "",
+	arguments_add(&launch->arguments, "/proc/self/fd/%d%s%s%s", fd,
+		      format == DISK_QCOW2 ? ",format=qcow2" : "", disk->read_only ? ",ro" : "",
 		      disk->direct ? ",direct" : "");
 	return 0;
 }
@@ -134,6 +164,121 @@ static int add_disks(struct launch *launch)
 	for (uint64_t i = 0; i < launch->definition->disk_count && !err; i++)
 		err = add_disk(launch, &launch->definition->disk[i]);
 	return err;
+}
+
+/* What cloud-init reads: the last of the disks. */
+static int add_seed(struct launch *launch)
+{
+	const struct definition_seed *from = &launch->definition->seed;
+	const char *keys[DEFINITION_KEYS];
+	const struct seed_spec seed = {
+		.instance = launch->definition->uuid,
+		.hostname = *from->hostname ? from->hostname : launch->definition->name,
+		.user = *from->user ? from->user : NULL, .keys = keys, .key_count = from->key_count,
+	};
+	int err, fd;
+
+	if (!*from->hostname && !*from->user)
+		return 0;
+	for (uint64_t i = 0; i < from->key_count; i++)
+		keys[i] = from->key[i].key;
+	err = seed_create(&seed, &fd, launch->why);
+	if (!err)
+		err = launch_keep(launch, fd);
+	if (err < 0)
+		return err;
+	arguments_add(&launch->arguments, "--disk");
+	arguments_add(&launch->arguments, "/proc/self/fd/%d,ro", fd);
+	return 0;
+}
+
+/* Networks */
+
+/* What the machine is called there: names of machines may be none for hosts. */
+static void network_host_name(const char *machine, char *name, size_t room)
+{
+	snprintf(name, room, "%s%s", isalpha((unsigned char)*machine) ? "" : "m-", machine);
+	for (char *at = name; *at; at++)
+		if (!isalnum((unsigned char)*at))
+			*at = '-';
+	if (name[strlen(name) - 1] == '-')
+		name[strlen(name) - 1] = '0';
+}
+
+static void network_mac(const char *text, uint8_t *mac)
+{
+	struct ether_addr address = { 0 };
+
+	ether_aton_r(text, &address);
+	memcpy(mac, address.ether_addr_octet, ETH_ALEN);
+}
+
+/* The tap of the machine's i-th network, where it may be who it is and nobody else. */
+static int network_join(struct launch *launch, uint64_t i, int *ret_fd)
+{
+	const struct definition_network *entry = &launch->definition->network[i];
+	const struct network_spec *spec = &launch->networks[i];
+	char tap[IFNAMSIZ], name[DEFINITION_NAME + 2];
+	uint8_t mac[ETH_ALEN];
+	uint32_t address = 0;
+	int err;
+
+	network_mac(entry->mac, mac);
+	network_address(entry->address, &address);
+	network_host_name(launch->definition->name, name, sizeof(name));
+	snprintf(tap, sizeof(tap), "mt%u.%u", launch->uid - launch->options->uid_first, (unsigned int)i);
+	err = network_start(spec, launch->why);
+	if (!err && spec->mode != NETWORK_BRIDGE)
+		err = network_host(spec, mac, name, address, launch->why);
+	if (!err)
+		err = network_tap(spec, tap, -1, 1, ret_fd, launch->why);
+	if (!err && spec->mode != NETWORK_BRIDGE) {
+		err = network_guard(spec, tap, mac, address, launch->why);
+		if (err)
+			close(*ret_fd);
+	}
+	return err;
+}
+
+static int add_network(struct launch *launch, uint64_t i)
+{
+	int err, fd, lock = network_lock(launch->options);
+
+	if (lock < 0)
+		return launch_fail(launch, lock, "networks");
+	err = network_join(launch, i, &fd);
+	close(lock);
+	if (!err)
+		err = launch_keep(launch, fd);
+	if (err < 0)
+		return err;
+	arguments_add(&launch->arguments, "--net");
+	arguments_add(&launch->arguments, "/proc/self/fd/%d,mac=%s", fd, launch->definition->network[i].mac);
+	return 0;
+}
+
+static int add_networks(struct launch *launch)
+{
+	int err = 0;
+
+	for (uint64_t i = 0; i < launch->definition->network_count && !err; i++)
+		err = add_network(launch, i);
+	return err;
+}
+
+void launch_forget(const struct keeper_options *options, const struct keeper_start *start)
+{
+	int lock = network_lock(options);
+	uint8_t mac[ETH_ALEN];
+	char why[WHY_SIZE];
+
+	for (uint64_t i = 0; i < start->definition.network_count; i++) {
+		if (start->network[i].mode == NETWORK_BRIDGE)
+			continue;
+		network_mac(start->definition.network[i].mac, mac);
+		network_host_remove(&start->network[i], mac, why);
+	}
+	fd_close(lock);
 }
 
 static void add_machine(struct launch *launch)
@@ -304,6 +449,10 @@ static int launch_in_place(struct launch *launch)
 	if (!err)
 		err = add_disks(launch);
 	if (!err)
+		err = add_seed(launch);
+	if (!err)
+		err = add_networks(launch);
+	if (!err)
 		err = add_sockets(launch);
 	return err ? err : launch_spawn(launch);
 }
@@ -324,11 +473,13 @@ static void launch_finish(struct launch *launch)
 	arguments_finish(&launch->arguments);
 }
 
-int launch_start(const struct keeper_options *options, const struct definition *definition,
-		 char *why)
+int launch_start(const struct keeper_options *options, const struct keeper_start *start, char *why)
 {
-	struct launch launch = { .options = options, .definition = definition, .why = why };
-	int ret = place_create(options, definition->name, &launch.uid);
+	struct launch launch = {
+		.options = options, .definition = &start->definition, .networks = start->network,
+		.why = why,
+	};
+	int ret = place_create(options, start->definition.name, &launch.uid);
 
 	if (ret)
 		return launch_fail(&launch, ret, ret == -EEXIST ? "it has been started" : "its place");

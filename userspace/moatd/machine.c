@@ -19,6 +19,7 @@
 #include "userspace/moatd/control.h"
 #include "userspace/moatd/keep.h"
 #include "userspace/moatd/machine.h"
+#include "userspace/moatd/networks.h"
 #include "userspace/moatd/store.h"
 #include "userspace/moatd/varlink.h"
 
@@ -65,6 +66,7 @@ static const char *const end_names[] = {
 	[CONTROL_END_ASKED] = "stopped", [CONTROL_END_FAILED] = "failed",
 };
 
+static int definition_save(const struct definition *definition);
 static void machine_start(struct machine *machine);
 static void machine_happen(struct machine *machine, enum machine_event event);
 
@@ -242,8 +244,15 @@ static void machine_enter(struct machine *machine, enum machine_state state)
 
 static void machine_forget(struct machine *machine)
 {
+	static struct keeper_start start;
 	struct machine **at = &machines;
-	int err = store_remove(machine_dir, machine->definition.name);
+	bool changed;
+	int err;
+
+	if (machine->definition.network_count &&
+	    !networks_of(&machine->definition, &start, &changed, machine->why))
+		keep_ask(KEEPER_FORGET, &start, sizeof(start), NULL, NULL);
+	err = store_remove(machine_dir, machine->definition.name);
 
 	if (err && err != -ENOENT)
 		log_error("%s: cannot remove its definition: %s", machine->definition.name,
@@ -369,15 +378,36 @@ static void machine_started(void *arg, const struct keeper_answer *answer, int f
 	machine_enter(machine, MACHINE_RUNNING);
 }
 
+/* With what the keeper has to know of its networks. False: it cannot be started; @why tells. */
+static bool machine_prepare(struct machine *machine, struct keeper_start *start)
+{
+	bool changed;
+
+	if (networks_of(&machine->definition, start, &changed, machine->why))
+		return false;
+	if (!changed)
+		return true;
+	if (definition_save(&machine->definition)) {
+		snprintf(machine->why, sizeof(machine->why), "its definition cannot be written");
+		return false;
+	}
+	networks_refresh(&machine->definition);
+	return true;
+}
+
 static void machine_start(struct machine *machine)
 {
+	static struct keeper_start start;
+
 	machine->began = clock_ms();
 	machine->again = false;
 	machine->asked = false;
 	*machine->why = '\0';
 	machine_enter(machine, MACHINE_STARTING);
-	keep_ask(KEEPER_START, &machine->definition, sizeof(machine->definition), machine_started,
-		 machine);
+	if (machine_prepare(machine, &start))
+		keep_ask(KEEPER_START, &start, sizeof(start), machine_started, machine);
+	else
+		machine_enter(machine, MACHINE_OFF);
 }
 
 /* Actions: what the table names. */

@@ -28,7 +28,7 @@ static const char main_help[] =
 "Usage: moatd [OPTION]...\n"
 "Look after the machines of this host: vmctl and others talk to it.\n"
 "\n"
-"  --state DIR    definitions, in DIR/machines; /var/lib/moat by default\n"
+"  --state DIR    what lasts: definitions, disks; /var/lib/moat by default\n"
 "  --run DIR      what goes with the host's run, and the socket, DIR/control; /run/moat by default\n"
 "  --log DIR      what launchers and devices say; /var/log/moat by default\n"
 "  --device NODE  /dev/moat by default\n"
@@ -126,14 +126,25 @@ static int main_directory(const char *path, mode_t mode, uid_t uid, gid_t gid)
 	return err;
 }
 
-static int main_directories(const struct keeper_options *keeper)
+static int main_below(const struct keeper_options *keeper, const char *name, mode_t mode, uid_t uid,
+		      gid_t gid)
 {
 	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", keeper->state, name);
+	return main_directory(path, mode, uid, gid);
+}
+
+static int main_directories(const struct keeper_options *keeper)
+{
 	int err = main_directory(keeper->state, 0755, 0, 0);
 
-	snprintf(path, sizeof(path), "%s/machines", keeper->state);
 	if (!err)
-		err = main_directory(path, 0700, keeper->uid, keeper->gid);
+		err = main_below(keeper, "definitions", 0700, keeper->uid, keeper->gid);
+	if (!err)
+		err = main_below(keeper, "definitions/machines", 0700, keeper->uid, keeper->gid);
+	if (!err)
+		err = main_below(keeper, "disks", 0711, 0, 0);
 	if (!err)
 		err = main_directory(keeper->run, 0755, 0, 0);
 	if (!err)
@@ -201,6 +212,7 @@ int main(int argc, char **argv)
 		log_error("it takes root's rights to look after machines");
 		return 1;
 	}
+	umask(022);
 	if (main_user(&options) || main_directories(&options.keeper))
 		return 1;
 	err = cgroup_find(options.keeper.cgroup, sizeof(options.keeper.cgroup));

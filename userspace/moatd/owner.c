@@ -9,11 +9,18 @@
 
 #include "userspace/moatd/owner.h"
 
+gid_t owner_group(uid_t owner)
+{
+	const struct passwd *user = getpwuid(owner);
+
+	return user ? user->pw_gid : (gid_t)owner;
+}
+
 /* Who is not known to the host has no group. */
 static int owner_become(uid_t owner)
 {
 	const struct passwd *user = getpwuid(owner);
-	const gid_t gid = user ? user->pw_gid : (gid_t)owner;
+	const gid_t gid = owner_group(owner);
 
 	if (user ? initgroups(user->pw_name, gid) : setgroups(0, NULL))
 		return -errno;

@@ -13,4 +13,7 @@
  */
 int owner_open(uid_t owner, const char *path, int flags);
 
+/* The user's own group. */
+gid_t owner_group(uid_t owner);
+
 #endif /* MOATD_OWNER_H */
