@@ -265,6 +265,56 @@ static void test_handed_over(void)
 	front_end();
 }
 
+/* A frame each way, behind its length. */
+static void stream_passes(int stream)
+{
+	static const uint8_t length[] = { 0, 0, LEN >> 8, LEN & 0xff };
+	struct pollfd wait = { .fd = stream, .events = POLLIN };
+	uint8_t got[4 + LEN];
+
+	EXPECT(front_connect());
+	front_set_up(FEATURES, 2);
+	guest_send(TX, 0, 5);
+	EXPECT(ring_complete(TX, TIMEOUT_MS) == 0 && poll(&wait, 1, TIMEOUT_MS) == 1);
+	EXPECT(recv(stream, got, sizeof(got), MSG_WAITALL) == 4 + LEN);
+	EXPECT(!memcmp(got, length, 4) && !memcmp(got + 4, frame, LEN));
+	post(RX, 0);
+	frame[LEN - 1] = 6;
+	EXPECT(send(stream, length, 4, 0) == 4 && send(stream, frame, LEN, 0) == LEN);
+	EXPECT(guest_gets(RX, 6));
+}
+
+/* Who listens at a path; and a connection that is handed over, with whose end the process ends in order. */
+static void test_streams(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), stream, ends[2];
+	char handed[32];
+
+	front_begin();
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/stream", folder);
+	EXPECT(!bind(listener, (struct sockaddr *)&address, sizeof(address)) && !listen(listener, 1));
+	program_start((const char *[]){ PROGRAM, "--stream", address.sun_path, "--socket", socket_path, NULL });
+	stream = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	stream_passes(stream);
+	EXPECT(program_end(SIGTERM) == 0);
+	close(stream);
+	close(listener);
+	unlink(address.sun_path);
+	front_end();
+	front_begin();
+	EXPECT(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) && !fcntl(ends[1], F_SETFD, 0));
+	snprintf(handed, sizeof(handed), "/proc/self/fd/%d", ends[1]);
+	program_start((const char *[]){ PROGRAM, "--stream", handed, "--socket", socket_path, NULL });
+	close(ends[1]);
+	stream_passes(ends[0]);
+	post(RX, 1);
+	close(ends[0]);
+	EXPECT(program_ended() == 0);
+	front_end();
+	EXPECT(program_exits(PROGRAM, "--stream /nowhere --fd 0", 1));
+}
+
 /* Of a tap that is no such. */
 static void test_refuses(void)
 {
@@ -288,7 +338,8 @@ static void test_command_line(void)
 		"", "--tap x", "--fd 3", "--tap x --tap-fd 4 --fd 3", "--tap x --fd 3 --queues 0",
 		"--tap x --fd 3 --queues 9", "--tap-fd 3,4 --fd 5 --queues 3", "--tap-fd , --fd 3",
 		"--tap-fd 3, --fd 4", "--tap-fd 1,2,3,4,5,6,7,8,9 --fd 10", "--tap-fd -1 --fd 3",
-		"--tap x --fd 3 --mtu 67", "--tap x --fd 3 --mtu 65536",
+		"--tap x --stream y --fd 3", "--stream x --user --fd 3", "--stream x --fd 3 --queues 2",
+		"--user --fd 3 --queues 2", "--tap x --fd 3 --mtu 67", "--tap x --fd 3 --mtu 65536",
 		"--tap x --fd 3 --mac 02:00:00:00:00", "--tap x --fd 3 --mac 01:00:00:00:00:00",
 		"--tap x --fd 3 --mac 02:00:00:00:00:0x", "--tap x --fd 3 --mac 02:00:00:00:00:00:00",
 		"--tap x --fd 3 --rx-bytes-per-second 0", "--tap x --fd 3 --tx-frames-per-second 1K",
@@ -306,6 +357,7 @@ static const struct unit_test tests[] = {
 	{ "pairs of queues, as the front end has them", test_pairs },
 	{ "a front end that breaks a rule is dropped, the next one served", test_drops_and_goes_on },
 	{ "a tap that is handed over", test_handed_over },
+	{ "streams", test_streams },
 	{ "what is no such tap", test_refuses },
 	{ "command lines that are none", test_command_line },
 };
