@@ -8,7 +8,7 @@
 
 WORK=$(mktemp -d)
 . selftests/lib/moatd.sh
-trap 'vmctl list --json 2>/dev/null | grep -o "\"name\":\"[a-z0-9]*" | cut -d\" -f4 | xargs -r vmctl destroy 2>/dev/null; kill "$MOATD" 2>/dev/null; rm -rf "$WORK"' EXIT
+trap 'moatd_clean; rm -rf "$WORK"' EXIT
 PATH=$PATH:/sbin:/usr/sbin
 
 moatd_prepare && guest_make
@@ -17,14 +17,6 @@ moatd_start
 tap_ok $? "moatd answers" "$(cat "$WORK/moatd.err")"
 
 # What is refused
-
-refused() { # STATUS TEXT NAME COMMAND...
-	local status=$1 text=$2 name=$3 said
-	shift 3
-	said=$("$@" 2>&1)
-	tap_is $? "$status" "$name: a status"
-	tap_has "$said" "$text" "$name: it says why"
-}
 
 refused 1 'there is no such machine' 'a start of nothing' vmctl start nobody
 refused 2 'Usage: vmctl start' 'a start without a name' vmctl start
@@ -135,7 +127,7 @@ chmod +x "$WORK/editor"
 EDITOR="sh $WORK/editor" vmctl edit web
 tap_ok $? "a definition is edited"
 tap_has "$(vmctl list)" 'web                  off          2' "it is as it was edited"
-echo 'name: [' >"$MOATD_DIR/state/machines/torn.yaml"
+echo 'name: [' >"$MOATD_DIR/state/definitions/machines/torn.yaml"
 moatd_kill KILL; moatd_start
 tap_is "$(state_of torn)" broken "a definition that is none is shown as that"
 vmctl destroy torn
@@ -143,7 +135,7 @@ tap_is "$(state_of torn)" '' "and can be forgotten"
 vmctl start web
 vmctl destroy web reset crash off
 tap_is "$(vmctl list --json | tr -d ' \n')" '[]' "all are forgotten"
-tap_is "$(find "$MOATD_DIR/run/machines" "$MOATD_DIR/state/machines" /sys/fs/cgroup/moat -mindepth 1 \
+tap_is "$(find "$MOATD_DIR/run/machines" "$MOATD_DIR/state/definitions/machines" /sys/fs/cgroup/moat -mindepth 1 \
 	\( -type d -o -path "$MOATD_DIR/*" \))" '' "nothing is left of them"
 tap_is "$(pgrep -l moat-)" '' "no process either"
 sed 's/^/# /' "$WORK/moatd.err"

@@ -26,11 +26,26 @@ moatd_kill() {
 	wait "$MOATD" 2>/dev/null
 }
 
+# Drivers that are modules, in the order that they take.
+GUEST_MODULES='failover net_failover virtio_net virtio_blk af_packet button evdev'
+
+# guest_modules DIR
+guest_modules() {
+	local name file
+	for name in $GUEST_MODULES; do
+		file=$(find "$MOAT_MODULES" -name "$name.ko*" | head -n 1)
+		[ -z "$file" ] || cp "$file" "$1/"
+	done
+}
+
 # guest_make: an initial RAM disk at $WORK/initrd, whose guest says "guest is up", counts in "tick N" a second, and
-# does what it is told on its console, a line each: off, reset, crash, echo TEXT.
+# does what it is told on its console, a line each: off, reset, crash, echo TEXT, run COMMAND. Its network is set up by
+# DHCP, where it has one: then it says "address A", serves the file /name by HTTP, and powers off when its
+# button is pressed.
 guest_make() {
 	local tree=$WORK/tree
-	mkdir -p "$tree"/{bin,dev,proc,sys}
+	mkdir -p "$tree"/{bin,dev,proc,sys,modules}
+	guest_modules "$tree/modules"
 	cp "$(command -v busybox)" "$tree/bin/busybox"
 	cat >"$tree/init" <<'INIT'
 #!/bin/busybox sh
@@ -39,6 +54,26 @@ mount -t devtmpfs none /dev
 mount -t proc none /proc
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 stty -echo
+mount -t sysfs none /sys
+for m in MODULES; do insmod /modules/$m.ko 2>/dev/null; done
+cat >/script <<'SCRIPT'
+#!/bin/busybox sh
+[ "$1" = bound ] || exit 0
+ip address add "$ip/$mask" dev "$interface"
+[ -z "$router" ] || ip route add default via "$router"
+echo "nameserver $dns" >/etc/resolv.conf
+echo "address $ip"
+SCRIPT
+chmod +x /script
+mkdir -p /etc
+ip link set lo up
+if [ -e /sys/class/net/eth0 ]; then
+	ip link set eth0 up
+	(udhcpc -q -n -t 20 -T 1 -i eth0 -s /script >/dev/ttyS0 2>/dev/null; cat /sys/class/net/eth0/address >/name; httpd -p 80 -h /) &
+fi
+for e in /dev/input/event*; do
+	[ -e "$e" ] && (head -c 24 $e >/dev/null; echo button pressed; poweroff -f) &
+done
 echo guest is up
 (n=0; while sleep 1; do n=$((n + 1)); echo tick $n; done) &
 while read -r word rest; do
@@ -48,10 +83,12 @@ while read -r word rest; do
 	crash) echo c >/proc/sysrq-trigger ;;
 	echo) echo "said $rest" ;;
 	memory) grep MemTotal /proc/meminfo ;;
+	run) eval "$rest"; echo "status $?" ;;
 	esac
 done
 sleep 100000
 INIT
+	sed -i "s/MODULES/$GUEST_MODULES/" "$tree/init"
 	chmod +x "$tree/init"
 	(cd "$tree" && find . | cpio -o -H newc --quiet) >"$WORK/initrd"
 }
@@ -85,4 +122,20 @@ console_say() {
 	local name=$1
 	shift
 	{ echo "$*"; sleep 1; } | timeout 3 vmctl console "$name" >/dev/null
+}
+
+# refused STATUS TEXT NAME COMMAND...: it fails with that status, and says that text.
+refused() {
+	local status=$1 text=$2 name=$3 said
+	shift 3
+	said=$("$@" 2>&1)
+	tap_is $? "$status" "$name: a status"
+	tap_has "$said" "$text" "$name: it says why"
+}
+
+# At a test's end, however it came.
+moatd_clean() {
+	vmctl list --json 2>/dev/null | tr -d '\n' | grep -o '"name":"[^"]*"' | cut -d'"' -f4 | xargs -r vmctl destroy 2>/dev/null
+	vmctl network list --json 2>/dev/null | tr -d '\n' | grep -o '"name":"[^"]*"' | cut -d'"' -f4 | xargs -r vmctl network delete 2>/dev/null
+	kill "$MOATD" 2>/dev/null
 }

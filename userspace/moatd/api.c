@@ -22,28 +22,22 @@
 
 #define API_LOG_MAX	(64 << 10)
 
-/* Whom a method is for. */
-enum api_role {
-	API_ANYONE,
-	API_OWNER,	/* of the machine that "name" names; and root */
-};
-
 static struct machine *call_machine(const struct call *call)
 {
 	return machine_find(call_text(call, "name"));
 }
 
-static void add_text(struct json_object *object, const char *key, const char *value)
+void add_text(struct json_object *object, const char *key, const char *value)
 {
 	json_object_object_add(object, key, json_object_new_string(value ? value : ""));
 }
 
-static void add_number(struct json_object *object, const char *key, int64_t value)
+void add_number(struct json_object *object, const char *key, int64_t value)
 {
 	json_object_object_add(object, key, json_object_new_int64(value));
 }
 
-static void reply_text(struct call *call, const char *key, const char *value)
+void reply_text(struct call *call, const char *key, const char *value)
 {
 	struct json_object *parameters = json_object_new_object();
 
@@ -51,7 +45,7 @@ static void reply_text(struct call *call, const char *key, const char *value)
 	call_reply(call, parameters);
 }
 
-static void reply_error(struct call *call, const char *error, const char *key, const char *value)
+void reply_error(struct call *call, const char *error, const char *key, const char *value)
 {
 	struct json_object *parameters = json_object_new_object();
 
@@ -59,7 +53,7 @@ static void reply_error(struct call *call, const char *error, const char *key, c
 	call_error(call, error, parameters);
 }
 
-static void reply_failed(struct call *call, const char *message)
+void reply_failed(struct call *call, const char *message)
 {
 	reply_error(call, "Failed", "message", message);
 }
@@ -69,8 +63,12 @@ static bool api_allow(struct call *call)
 {
 	struct machine *machine;
 
-	if (call_tag(call) == API_ANYONE)
+	if (call_tag(call) == API_ANYONE || (call_tag(call) == API_ROOT && !call_uid(call)))
 		return true;
+	if (call_tag(call) == API_ROOT) {
+		reply_error(call, "PermissionDenied", "message", "it is for root to do");
+		return false;
+	}
 	machine = call_machine(call);
 	if (!machine)
 		reply_error(call, "NoSuchMachine", "name", call_text(call, "name"));
@@ -228,7 +226,7 @@ static void api_stats(struct call *call)
 
 /* Definitions */
 
-static void reply_definition_error(struct call *call, const struct definition_error *error)
+void reply_definition_error(struct call *call, const struct definition_error *error)
 {
 	struct json_object *parameters = json_object_new_object();
 
@@ -462,7 +460,8 @@ static void api_events(struct call *call)
 	machine_listen(call);
 }
 
-#define NAME	{ "name", VARLINK_TEXT, true }
+#define NAME		{ "name", VARLINK_TEXT, true }
+#define SNAPSHOT	{ "snapshot", VARLINK_TEXT, true }
 
 static const struct varlink_method api_methods[] = {
 	{ "List", API_ANYONE, false, false, api_list, { { 0 } } },
@@ -485,6 +484,22 @@ static const struct varlink_method api_methods[] = {
 	{ "Console", API_OWNER, false, true, api_console, { NAME } },
 	{ "Dump", API_OWNER, false, true, api_dump, { NAME } },
 	{ "Log", API_OWNER, false, false, api_log, { NAME, { "offset", VARLINK_NUMBER, true } } },
+	{ "NetworkList", API_ANYONE, false, false, api_network_list, { { 0 } } },
+	{ "NetworkInfo", API_ANYONE, false, false, api_network_info, { NAME } },
+	{ "NetworkDefine", API_ROOT, false, false, api_network_define,
+	  { { "definition", VARLINK_TEXT, true } } },
+	{ "NetworkDelete", API_ROOT, false, false, api_network_delete, { NAME } },
+	{ "DiskList", API_ANYONE, false, false, api_disk_list, { { 0 } } },
+	{ "DiskCreate", API_ANYONE, false, false, api_disk_create,
+	  { NAME, { "format", VARLINK_TEXT, false }, { "size", VARLINK_NUMBER, false },
+	    { "from", VARLINK_TEXT, false }, { "from_format", VARLINK_TEXT, false } } },
+	{ "DiskResize", API_ANYONE, false, false, api_disk_resize,
+	  { NAME, { "size", VARLINK_NUMBER, true }, { "shrink", VARLINK_FLAG, false } } },
+	{ "DiskDelete", API_ANYONE, false, false, api_disk_verb, { NAME } },
+	{ "DiskSnapshot", API_ANYONE, false, false, api_disk_verb, { NAME, SNAPSHOT } },
+	{ "DiskSnapshotDelete", API_ANYONE, false, false, api_disk_verb, { NAME, SNAPSHOT } },
+	{ "DiskRevert", API_ANYONE, false, false, api_disk_verb, { NAME, SNAPSHOT } },
+	{ "DiskSnapshots", API_ANYONE, false, false, api_disk_snapshots, { NAME } },
 	{ 0 },
 };
 

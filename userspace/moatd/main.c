@@ -135,6 +135,29 @@ static int main_below(const struct keeper_options *keeper, const char *name, mod
 	return main_directory(path, mode, uid, gid);
 }
 
+/* The first time there is a network that is of use at once. Who does not want it, deletes it. */
+static int main_networks(const struct keeper_options *keeper)
+{
+	static const char text[] = "name: default\naddress: 192.168.77.1/24\nopen: yes\n";
+	char path[4096];
+	int err, fd;
+
+	snprintf(path, sizeof(path), "%s/definitions/networks", keeper->state);
+	if (!access(path, F_OK))
+		return main_directory(path, 0700, keeper->uid, keeper->gid);
+	err = main_directory(path, 0700, keeper->uid, keeper->gid);
+	if (err)
+		return err;
+	snprintf(path, sizeof(path), "%s/definitions/networks/default.yaml", keeper->state);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || fchown(fd, keeper->uid, keeper->gid) || fd_write_full(fd, text, strlen(text))) {
+		err = -errno;
+		log_error("%s: %s", path, strerror(errno));
+	}
+	fd_close(fd);
+	return err;
+}
+
 static int main_directories(const struct keeper_options *keeper)
 {
 	int err = main_directory(keeper->state, 0755, 0, 0);
@@ -143,6 +166,8 @@ static int main_directories(const struct keeper_options *keeper)
 		err = main_below(keeper, "definitions", 0700, keeper->uid, keeper->gid);
 	if (!err)
 		err = main_below(keeper, "definitions/machines", 0700, keeper->uid, keeper->gid);
+	if (!err)
+		err = main_networks(keeper);
 	if (!err)
 		err = main_below(keeper, "disks", 0711, 0, 0);
 	if (!err)

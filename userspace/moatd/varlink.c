@@ -286,6 +286,11 @@ bool call_more(struct call *call, struct json_object *parameters)
 	return client_send(call->client, message);
 }
 
+bool call_wants_more(const struct call *call)
+{
+	return json_object_get_boolean(json_object_object_get(call->message, "more"));
+}
+
 void call_on_gone(struct call *call, void (*gone)(void *arg), void *arg)
 {
 	call->gone = gone;

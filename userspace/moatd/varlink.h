@@ -84,6 +84,9 @@ int call_upgrade(struct call *call);
 /* One more answer of a call that streams; false: its client is gone, and it is to be ended. */
 bool call_more(struct call *call, struct json_object *parameters);
 
+/* Did the client ask for many answers? */
+bool call_wants_more(const struct call *call);
+
 /* Have @gone called when the client goes before the call's end; it ends the call. */
 void call_on_gone(struct call *call, void (*gone)(void *arg), void *arg);
 

@@ -3,7 +3,8 @@
 
 VMCTL_SRCS := $(wildcard userspace/vmctl/*.c)
 # A definition is put together here by the same code as moatd reads it with.
-VMCTL_OBJS := $(VMCTL_SRCS:%.c=$(B)/obj/%.o) $(addprefix $(B)/obj/userspace/moatd/,definition.o schema.o)
+VMCTL_OBJS := $(VMCTL_SRCS:%.c=$(B)/obj/%.o) \
+	$(addprefix $(B)/obj/userspace/moatd/,definition.o schema.o network_definition.o network_check.o why.o)
 INIT_SRCS := $(wildcard userspace/init/*.c)
 INIT_OBJS := $(INIT_SRCS:%.c=$(B)/obj/%.o)
 INIT_SHARED := $(B)/obj/userspace/init/channel.o $(B)/obj/userspace/init/stream.o

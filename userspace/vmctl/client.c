@@ -145,7 +145,9 @@ static void client_complain(const char *error, struct json_object *parameters)
 	const char *dot = strrchr(error, '.'), *what = dot ? dot + 1 : error;
 	const char *name = client_text(parameters, "name");
 
-	if (!strcmp(what, "NoSuchMachine"))
+	if (!strcmp(what, "NoSuchNetwork"))
+		log_error("%s: there is no such network", name);
+	else if (!strcmp(what, "NoSuchMachine"))
 		log_error("%s: there is no such machine", name);
 	else if (!strcmp(what, "MachineExists"))
 		log_error("%s: there is a machine of that name", name);

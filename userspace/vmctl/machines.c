@@ -232,7 +232,7 @@ static int make_kernel(struct definition *definition)
 	return 0;
 }
 
-static char *file_text(const char *path)
+char *file_text(const char *path)
 {
 	char *text = calloc(1, DEFINITION_TEXT_MAX + 2);
 	FILE *file = strcmp(path, "-") ? fopen(path, "re") : stdin;
@@ -310,7 +310,8 @@ static int edit_run(const char *path)
 	return status;
 }
 
-static int edit_file(const char *name, const char *path)
+static int edit_file(const char *path, const char *again, int (*set)(const char *, const char *),
+		     const char *name)
 {
 	char *before = file_text(path), *after = NULL;
 	int status = STATUS_REFUSED;
@@ -318,10 +319,9 @@ static int edit_file(const char *name, const char *path)
 	if (before && !edit_run(path))
 		after = file_text(path);
 	if (before && after)
-		status = strcmp(before, after) ? edit_set(name, after) : 0;
+		status = strcmp(before, after) ? set(name, after) : 0;
 	if (status && after)
-		log_error("what you wrote is in %s; once it is right: vmctl edit %s --file %s", path, name,
-			  path);
+		log_error("what you wrote is in %s; once it is right: vmctl %s %s", path, again, path);
 	else
 		unlink(path);
 	free(before);
@@ -329,24 +329,32 @@ static int edit_file(const char *name, const char *path)
 	return status;
 }
 
-static int edit_new(const char *name)
+int edit_text(const char *text, const char *again, int (*set)(const char *name, const char *text),
+	      const char *name)
 {
 	char path[] = "/tmp/vmctl-XXXXXX.yaml";
+	int fd = mkostemps(path, 5, O_CLOEXEC);
+	int err = fd < 0 ? -errno : fd_write_full(fd, text, strlen(text));
+
+	fd_close(fd);
+	if (!err)
+		return edit_file(path, again, set, name);
+	log_error("%s: %s", path, strerror(-err));
+	return STATUS_REFUSED;
+}
+
+static int edit_new(const char *name)
+{
+	char again[DEFINITION_NAME + 32];
 	struct json_object *reply;
-	const char *text;
-	int fd, status = client_call("GetDefinition", client_name(name), &reply);
+	int status = client_call("GetDefinition", client_name(name), &reply);
 
 	if (status)
 		return status;
-	text = client_text(reply, "definition");
-	fd = mkostemps(path, 5, O_CLOEXEC);
-	if (fd < 0 || fd_write_full(fd, text, strlen(text))) {
-		log_error("%s: %s", path, strerror(errno));
-		status = STATUS_REFUSED;
-	}
-	fd_close(fd);
+	snprintf(again, sizeof(again), "edit %.48s --file", name);
+	status = edit_text(client_text(reply, "definition"), again, edit_set, name);
 	json_object_put(reply);
-	return status ? status : edit_file(name, path);
+	return status;
 }
 
 static int edit_main(int argc, char **argv)

@@ -29,6 +29,7 @@ static const struct {
 	{ "Programs", general_commands },
 	{ "Machines of moatd's", machine_commands },
 	{ "Looking at them", watch_commands },
+	{ "What they are made of", host_commands },
 };
 
 static const struct command *command_find(const char *name)
@@ -44,6 +45,41 @@ static const struct command *command_find(const char *name)
 				return command;
 	log_error("%s: no such command; see vmctl help", name);
 	return NULL;
+}
+
+const struct command host_commands[] = {
+	{ "network", "networks: list, info, create, edit, delete, forward; vmctl network tells more", NULL, network_main },
+	{ "disk", "disks: list, create, resize, snapshots, delete; vmctl disk tells more", NULL, disk_main },
+	{ 0 },
+};
+
+static void commands_print(const struct command *commands)
+{
+	for (; commands->name; commands++)
+		printf("  %-12s %s\n", commands->name, commands->what);
+}
+
+int command_run(const char *name, const struct command *commands, int argc, char **argv)
+{
+	const struct command *command = commands;
+
+	if (argc < 2 || !strcmp(argv[1], "--help")) {
+		printf("Usage: vmctl %s COMMAND [ARG]...\n\n", name);
+		for (; command->name; command++)
+			printf("  %s %s\n        %s\n", command->name, command->usage, command->what);
+		return argc < 2 ? STATUS_USAGE : 0;
+	}
+	while (command->name && strcmp(command->name, argv[1]))
+		command++;
+	if (command->name) {
+		const int status = command->main(argc - 1, argv + 1);
+
+		if (status == STATUS_USAGE)
+			fprintf(stderr, "Usage: vmctl %s %s %s\n", name, command->name, command->usage);
+		return status;
+	}
+	log_error("%s %s: no such command; see vmctl %s", name, argv[1], name);
+	return STATUS_USAGE;
 }
 
 int command_usage(const char *name)
@@ -70,8 +106,7 @@ static int help_main(int argc, char **argv)
 	printf("Usage: vmctl COMMAND [ARG]...\nRun virtual machines on Moat.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
 		printf("\n%s\n", groups[i].title);
-		for (const struct command *command = groups[i].commands; command->name; command++)
-			printf("  %-12s %s\n", command->name, command->what);
+		commands_print(groups[i].commands);
 	}
 	printf("\nWhat asks moatd exits with 0 when it is done, %d where it was refused, %d for a command line that\n"
 	       "is none, %d where moatd cannot be reached. MOAT_SOCKET is where it listens, if not at /run/moat/control.\n",

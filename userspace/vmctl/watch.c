@@ -50,13 +50,13 @@ static bool watch_parse(int argc, char **argv, const char *known, struct watch_o
 	return optind == argc;
 }
 
-static void print_json(struct json_object *object)
+void print_json(struct json_object *object)
 {
 	puts(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY |
 					    JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
-static void size_text(int64_t bytes, char *text, size_t room)
+void size_text(int64_t bytes, char *text, size_t room)
 {
 	static const char suffix[] = "BKMGT";
 	double value = bytes;
@@ -69,7 +69,7 @@ static void size_text(int64_t bytes, char *text, size_t room)
 	snprintf(text, room, i && value < 10 ? "%.1f%c" : "%.0f%c", value, suffix[i]);
 }
 
-static void user_text(uid_t uid, char *text, size_t room)
+void user_text(uid_t uid, char *text, size_t room)
 {
 	const struct passwd *user = getpwuid(uid);
 
