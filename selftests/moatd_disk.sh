@@ -20,6 +20,7 @@ VMCTL=
 trap 'finish 2>/dev/null' EXIT
 modprobe -a loop ext4 xfs 2>/dev/null
 
+# shellcheck disable=SC2317
 finish() {
 	[ -z "$VMCTL" ] || kill -TERM "$VMCTL"
 	wait
@@ -162,8 +163,8 @@ tap_is "$("$TOOL" list "$DIR" | cut -d' ' -f6)" free "and then it is free"
 
 # Killed at any moment: there is no disk, or all of it.
 killed() {
-	local i half=0 pid
-	for i in $(seq 15); do
+	local half=0 pid
+	for _ in $(seq 15); do
 		"$TOOL" create "$DIR" k "$1" 0 1000 "$2" "$3" >/dev/null 2>&1 &
 		pid=$!
 		sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
@@ -193,6 +194,7 @@ mkdir "$WORK/seed"
 # shellcheck disable=SC2016
 NASTY='a"b\c: {$x} - #cloud-config
 runcmd: [reboot]'
+# shellcheck disable=SC2016
 "$TOOL" seed "$NASTY" '- *é' '$6$x: y' 192.0.2.5/24 'ssh-rsa AAAA "me"' "$NASTY" >"$WORK/seed.iso"
 tap_is "$(blkid -o value -s LABEL "$WORK/seed.iso")" CIDATA "a seed is called CIDATA"
 modprobe -a isofs nls_utf8 2>/dev/null
@@ -308,6 +310,7 @@ none_left "has switched itself off"
 echo "# own memory and share of all, KiB: $MEMORY; rounds: $(grep -c round "$WORK/out")"
 tap_is "$RIGHTS" "Uid=4242 CapPrm= CapBnd= NoNewPrivs=1 Seccomp=2 Uid=4242 CapPrm= CapBnd= NoNewPrivs=1 Seccomp=2 " \
 	"daemon and proxy are the machine's user, without any rights"
+# shellcheck disable=SC2012
 tap_is "$(tr '\n' ' ' <<<"$ROOT")" "$(ls /usr | tr '\n' ' ')" "the daemon's root is /usr"
 tap_is "$SEES" 0 "where no file of the host's is"
 [ "$NET" != "$(readlink /proc/self/ns/net)" ]

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -244,9 +245,16 @@ static void test_sweep(void)
 static void test_opening(void)
 {
 	static const struct disk_user nobody = { 65534, 65534 };
+	int fd, memory = memfd_create("ours", MFD_CLOEXEC);
 	char file[64];
-	int fd;
 
+	snprintf(file, sizeof(file), "/proc/self/fd/%d", memory);
+	EXPECT(!ftruncate(memory, MIB));
+	EXPECT(disk_open_path(file, DISK_RAW, &self, true, &fd, why) == -ELOOP);
+	snprintf(file, sizeof(file), "/dev/fd/%d", memory);
+	EXPECT(disk_open_path(file, DISK_RAW, &self, true, &fd, why) == -ELOOP);
+	close(memory);
+	EXPECT(disk_open_path("it", DISK_RAW, &self, false, &fd, why) == -EINVAL);
 	snprintf(file, sizeof(file), "%s/it", path);
 	EXPECT(disk_open_path(file, DISK_RAW, &self, false, &fd, why) == -ENOENT);
 	EXPECT(!mkfifo(file, 0600));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* moat-qcow2, the program: the storage daemon in its sandbox, and the proxy, with a driver that is this test. */
+/* moat-qcow2, the program: storage daemon in its sandbox, and proxy, with a driver that is this test. */
 #include <linux/virtio_blk.h>
 
 #include "selftests/unit/program_front.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
@@ -224,15 +224,21 @@ static int rights_take(const struct disk_user *user, struct rights *ret)
 	return -EPERM;
 }
 
-/* Where nothing is that would hold us up, as a FIFO does. */
+/*
+ * Where nothing is that would hold us up, as a FIFO does. What we have open ourselves is within a user's
+ * reach by /proc/self/fd, with no right to it where it has no owner, as memory; so no such link is followed.
+ */
 static int open_as(int dir, const char *path, const struct disk_user *user, int flags)
 {
+	const struct open_how how = {
+		.flags = flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS,
+	};
 	struct rights rights;
 	int fd, err = rights_take(user, &rights);
 
 	if (err)
 		return err;
-	fd = openat(dir, path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
 	err = errno;
 	rights_restore(&rights);
 	return fd < 0 ? -err : fd;
@@ -276,6 +282,8 @@ static int open_finish(int fd, const char *path, enum disk_format format, bool r
 int disk_open_path(const char *path, enum disk_format format, const struct disk_user *user,
 		   bool read_only, int *ret_fd, char *why)
 {
+	if (*path != '/')
+		return disk_fail(why, -EINVAL, "disk %.60s: give its whole path", path);
 	return open_finish(open_as(AT_FDCWD, path, user, read_only ? O_RDONLY : O_RDWR), path, format,
 			   read_only, ret_fd, why);
 }

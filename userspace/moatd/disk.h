@@ -98,7 +98,7 @@ struct disk_user {
 int disk_open(int dir, const char *name, const struct disk_user *user, bool read_only, int *ret_fd,
 	      enum disk_format *ret_format, char *why);
 
-/* The same of any file, or block device, that the user may open, by its path. */
+/* The same of any file, or block device, that the user may open, by its whole path. */
 int disk_open_path(const char *path, enum disk_format format, const struct disk_user *user,
 		   bool read_only, int *ret_fd, char *why);
 
