@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /**
  * fd_open - open a path, or take over a descriptor that was handed to this process
@@ -47,6 +48,15 @@ void fd_signal_event(int fd);
  * it short, which would end all that have it mapped. Return: a descriptor or a negative errno.
  */
 int fd_memory(const char *name, uint64_t size);
+
+/*
+ * A message on a socket of SOCK_SEQPACKET, and a descriptor with it, if @fd is one. Neither waits.
+ *
+ * fd_send(): 0 or a negative errno. fd_receive(): the length of the message, 0 at the end; a negative errno,
+ * -EPROTO: it is longer than @len, or more than one descriptor came. *@ret_fd is -1 where there is none.
+ */
+int fd_send(int socket, const void *message, size_t len, int fd);
+ssize_t fd_receive(int socket, void *message, size_t len, int *ret_fd);
 
 /* Close what is open; -1 is fine. */
 void fd_close(int fd);

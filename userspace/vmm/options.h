@@ -17,6 +17,7 @@ struct vhost_isolation_ops;
  * @path: of a disk, or a directory; the name of a tap; or where a back end listens. /proc/self/fd/N: a descriptor
  * @listens: the last
  * @mac: of a network device; NULL: any
+ * @name: for who controls the machine; NULL: one is made up
  * @tag: what the guest mounts a directory by
  * @isolation: what of the guest's memory it gets to see
  */
@@ -24,6 +25,7 @@ struct options_device {
 	const char *type;
 	const char *path;
 	const char *mac;
+	const char *name;
 	const char *tag;
 	const struct vhost_isolation_ops *isolation;
 	bool listens;
@@ -51,6 +53,8 @@ struct options {
 	uint64_t balloon_size;	/* that the guest is asked to do without, bytes */
 	int control;		/* a socket that listens for who controls the machine; -1: none */
 	int ended;		/* a file that is told how the machine ended; -1: none */
+	int supervisor;		/* a socket that listens for who adds devices; -1: none */
+	int devices_cgroup;	/* of devices' processes, its cgroup.procs; -1: the launcher's */
 	uid_t uid;		/* -1: stays */
 	gid_t gid;
 	unsigned int device_count;
