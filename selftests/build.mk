@@ -80,7 +80,7 @@ $(LAB_DIR)/vmlinux: selftests/boot/vmlinux.sh $(firstword $(wildcard $(B)/cache/
 # A script that runs another program of the tests has it built.
 $(LAB_DIR)/vmctl_boot: $(addprefix $(LAB_DIR)/,multiboot multiboot_flat vmlinux)
 $(LAB_DIR)/vmctl_supervisor: $(LAB_DIR)/vhost/poison_device
-$(LAB_DIR)/vmctl_control: $(LAB_DIR)/control/client $(B)/bin/moat-blk $(B)/bin/moat-fs $(B)/bin/moat-net
+$(LAB_DIR)/vmctl_control: $(LAB_DIR)/multiboot $(LAB_DIR)/control/client $(B)/bin/moat-blk $(B)/bin/moat-fs $(B)/bin/moat-net
 
 $(LAB_DIR)/control/client: selftests/control/client.c include/moat/control.h
 	@mkdir -p $(@D)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * A device that is to go is asked for by ACPI (events.h). When the guest has let go of it, its vCPU takes it out of
- * its slot, so that it is not found again; the rest of the way, which may have to wait for its process, is
- * the controlling thread's. What nobody has asked for stays, whatever the guest lets go.
+ * A device that is to go is asked for by ACPI (events.h). When the guest has let go of it, its vCPU takes it
+ * out of its slot, so that it is not found again; the rest of the way, which may have to wait for its process,
+ * is the controlling thread's. What nobody has asked for stays, whatever the guest lets go.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -6,8 +6,8 @@
  *
  * Threads: one a vCPU, one for the serial port, one for those interrupts of virtio devices that the
  * kernel does not send by itself, one a device, one for who controls the machine, and the main one, which
- * waits for the end. Nothing
- * but the vCPUs reaches the buses, so what is on them can go once the vCPUs are gone.
+ * waits for the end. Nothing but the vCPUs reaches the buses, so what is on them can go once the vCPUs are
+ * gone; a device that goes before takes more care (devices.c).
  */
 #include <errno.h>
 #include <fcntl.h>
