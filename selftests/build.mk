@@ -10,7 +10,7 @@ LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs stat
 	irqchip pit irqfd ioeventfd x2apic pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
 	stress scale hostile window
 LAB_SH := module_reload vmctl_run vmctl_boot vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root \
-	vmctl_balloon vmctl_errors vmctl_user_net vmctl_moatd moatd_network moatd_disk moatd_parts package
+	vmctl_balloon vmctl_errors vmctl_user_net vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts package
 
 LAB_DIR := $(B)/selftests
 LAB_CFLAGS := -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none \
@@ -59,7 +59,7 @@ LAB_TESTS += $(LAB_DIR)/node_fuzz.sh
 # races for some seconds is left to the other.
 INTEL_TESTS := $(addprefix $(LAB_DIR)/,$(filter-out dirty_log dirty_ring irqfd ioeventfd pv_eoi stress \
 	module_reload vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root vmctl_balloon \
-	vmctl_user_net vmctl_moatd moatd_network moatd_disk package,$(LAB_C) $(LAB_SH)))
+	vmctl_user_net vmctl_control vmctl_moatd moatd_network moatd_disk package,$(LAB_C) $(LAB_SH)))
 
 # Kernels to boot: a multiboot one, by ELF and by its own addresses; and the lab's as an ELF file.
 $(LAB_DIR)/multiboot_elf_0 $(LAB_DIR)/multiboot_elf_1: $(LAB_DIR)/multiboot_elf_%: selftests/boot/multiboot.S
@@ -82,6 +82,12 @@ $(LAB_DIR)/vmlinux: selftests/boot/vmlinux.sh $(firstword $(wildcard $(B)/cache/
 $(LAB_DIR)/vmctl_boot: $(addprefix $(LAB_DIR)/,multiboot multiboot_flat vmlinux)
 $(LAB_DIR)/moatd_disk: $(LAB_DIR)/moatd/disk_tool $(B)/bin/moat-qcow2
 $(LAB_DIR)/vmctl_supervisor: $(LAB_DIR)/vhost/poison_device
+$(LAB_DIR)/vmctl_control: $(LAB_DIR)/multiboot $(LAB_DIR)/control/client $(B)/bin/moat-blk $(B)/bin/moat-fs $(B)/bin/moat-net
+
+$(LAB_DIR)/control/client: selftests/control/client.c include/moat/control.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -o $@ $<
+
 $(LAB_DIR)/vmctl_attack: $(LAB_DIR)/vhost/attack_device $(LAB_DIR)/vhost/attack_guest
 $(LAB_DIR)/module_reload: $(LAB_DIR)/spin $(LAB_DIR)/exits
 $(LAB_DIR)/vmctl_devices: $(addprefix $(LAB_DIR)/vhost/,net_work vsock_work) $(addprefix $(B)/bin/moat-,fs net rng vsock)

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "devmodel/balloon/balloon.h"
 #include "devmodel/device.h"
@@ -33,6 +34,7 @@ struct balloon {
 	struct worker worker;
 	struct dev_memory memory;
 	struct virtio_balloon_config config;
+	int config_event;
 	struct virtq vq[BALLOON_QUEUES];
 	bool active[BALLOON_QUEUES];
 	struct virtq_chain chain;
@@ -153,7 +155,7 @@ static void balloon_config_write(struct device *dev, uint32_t offset, const void
 
 	if (offset == offsetof(struct virtio_balloon_config, actual) &&
 	    len == sizeof(balloon->config.actual))
-		memcpy(&balloon->config.actual, buf, len);
+		__atomic_store_n(&balloon->config.actual, *(const uint32_t *)buf, __ATOMIC_RELAXED);
 }
 
 static int balloon_start(struct device *dev, const struct dev_memory *memory, uint64_t features,
@@ -181,6 +183,7 @@ static void balloon_stop(struct device *dev)
 
 static void balloon_destroy(struct device *dev)
 {
+	close(((struct balloon *)dev)->config_event);
 	free(dev);
 }
 
@@ -198,12 +201,38 @@ static const struct device_ops balloon_ops = {
 	.destroy = balloon_destroy,
 };
 
+int balloon_config_event(const struct device *dev)
+{
+	return ((const struct balloon *)dev)->config_event;
+}
+
+void balloon_ask(struct device *dev, uint32_t pages)
+{
+	struct balloon *balloon = (struct balloon *)dev;
+
+	__atomic_store_n(&balloon->config.num_pages, pages, __ATOMIC_RELAXED);
+	eventfd_write(balloon->config_event, 1);
+}
+
+void balloon_look(const struct device *dev, uint32_t *ret_asked, uint32_t *ret_actual)
+{
+	const struct balloon *balloon = (const struct balloon *)dev;
+
+	*ret_asked = __atomic_load_n(&balloon->config.num_pages, __ATOMIC_RELAXED);
+	*ret_actual = __atomic_load_n(&balloon->config.actual, __ATOMIC_RELAXED);
+}
+
 int balloon_create(uint32_t pages, struct device **ret)
 {
 	struct balloon *balloon = calloc(1, sizeof(*balloon));
 
 	if (!balloon)
 		return -ENOMEM;
+	balloon->config_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (balloon->config_event < 0) {
+		free(balloon);
+		return -errno;
+	}
 	balloon->dev.ops = &balloon_ops;
 	balloon->config.num_pages = pages;
 	*ret = &balloon->dev;

@@ -17,4 +17,11 @@ struct device;
  */
 int balloon_create(uint32_t pages, struct device **ret);
 
+/* An eventfd, of the device's, to which it adds when its configuration has changed. */
+int balloon_config_event(const struct device *dev);
+
+/* From any thread: ask the guest to do without so many pages; how many it was asked for, and does without. */
+void balloon_ask(struct device *dev, uint32_t pages);
+void balloon_look(const struct device *dev, uint32_t *ret_asked, uint32_t *ret_actual);
+
 #endif /* DEVMODEL_BALLOON_BALLOON_H */

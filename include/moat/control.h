@@ -23,20 +23,25 @@
  * @CONTROL_INFO: what the machine is, and does: struct control_info
  * @CONTROL_STATS: what it has done: struct control_stats
  * @CONTROL_BUTTON: the ACPI power button is pressed; what comes of it is the guest's to say
- * @CONTROL_PAUSE: no vCPU runs from the answer on. Fine when it is so already
- * @CONTROL_RESUME: they go on. The same
+ * @CONTROL_PAUSE: no vCPU runs from the answer on. Fine when it is so already. -ETIMEDOUT: one waits for a
+ *	device's process, and all go on
+ * @CONTROL_RESUME: they go on. The same. -EBUSY: a dump is being written
  * @CONTROL_STOP: end the machine at once; the connection ends when the process does
- * @CONTROL_BALLOON: the guest is asked to do without @value bytes. -ENODEV: it has no balloon
+ * @CONTROL_BALLOON: the guest is asked to do without @value bytes. -ENODEV: it has no balloon; -EINVAL: that
+ *	is all that it has, or more
  * @CONTROL_CONSOLE: the stream socket that comes with the request becomes a terminal of the serial
  *	port: first what the port said last (up to 64 KiB), then what it says, and what comes from it
  *	is typed. Who does not read is dropped. -ENODEV: the port is not served (--serial served);
  *	-EMFILE: there are too many
  * @CONTROL_ATTACH: a device appears: of @type, called @name, served by the link to the supervisor that
- *	comes with the request (SUPERVISOR_ADD). -EEXIST: there is one of that name; -ENOSPC: no room
+ *	comes with the request (SUPERVISOR_ADD). -EEXIST: there is one of that name; -ENOSPC: no room;
+ *	-EINVAL: no such type
  * @CONTROL_DETACH: the guest is asked to let the device @name go; CONTROL_DETACHED tells that it has.
- *	-ENOENT: there is none; -EBUSY: it was there from the start and cannot go
+ *	-ENOENT: there is none. A guest without a driver for that never lets it go, and can be asked again. Those
+ *	that were there from the start have the names of their options (name=NAME), or device0 and so on
  * @CONTROL_DUMP: the guest's memory and vCPUs are written to the file that comes with the request, as an
- *	ELF core; the machine stands still meanwhile
+ *	ELF core; the machine stands still meanwhile, but for what devices still write into its memory, and
+ *	goes on if it did before. -EBUSY: one is being written; -ESPIPE: it is no file
  */
 enum control_what {
 	CONTROL_INFO = 1,
@@ -111,6 +116,8 @@ struct control_info {
  * @disk_requests, @disk_bytes: that went through the gate, of all disks
  * @net_requests, @net_bytes: of all networks
  * @restarts: of device processes
+ *
+ * On KVM's node, @exits_user is 0. Of devices with isolation=shared nothing is counted.
  */
 struct control_stats {
 	uint64_t exits;
@@ -160,7 +167,7 @@ enum control_end {
 /**
  * struct control_ended
  * @end: enum control_end
- * @status: the launcher's exit status
+ * @status: the launcher's exit status; 0 after CONTROL_STOP
  * @text: what there is to say, as on its standard error; ends with a zero
  */
 struct control_ended {
@@ -196,6 +203,7 @@ static_assert(sizeof(struct supervisor_add) == 80, "part of the protocol");
 #define SUPERVISOR_ADD_READ_ONLY	(1u << 0)
 #define SUPERVISOR_ADD_DIRECT		(1u << 1)
 #define SUPERVISOR_ADD_WRITABLE		(1u << 2)
+#define SUPERVISOR_ADD_QCOW2		(1u << 3)
 
 struct supervisor_added {
 	int32_t error;

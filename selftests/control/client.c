@@ -10,10 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -259,6 +262,47 @@ static int verb_console(int socket, uint32_t what, char **argv)
 	return 0;
 }
 
+/* guest TEXT MARK SECONDS: have it typed, and print what the port says until the mark is there. */
+static int verb_guest(int socket, uint32_t what, char **argv)
+{
+	static char said_so_far[1 << 20];
+	struct pollfd wait = { .events = POLLIN };
+	size_t count = 0;
+	int ends[2];
+	ssize_t n;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		fail("socketpair");
+	if (ask(socket, (struct control_request){ .what = what }, ends[1]).error)
+		return 1;
+	close(ends[1]);
+	wait.fd = ends[0];
+	if (*argv[0] && dprintf(ends[0], "%s\n", argv[0]) < 0)
+		fail("typing");
+	while (poll(&wait, 1, atoi(argv[2]) * 1000) == 1 && count < sizeof(said_so_far) - 1) {
+		n = read(ends[0], said_so_far + count, sizeof(said_so_far) - 1 - count);
+		if (n <= 0)
+			break;
+		fwrite(said_so_far + count, 1, n, stdout);
+		count += n;
+		said_so_far[count] = '\0';
+		if (strstr(said_so_far, argv[1]))
+			return 0;
+	}
+	return 1;
+}
+
+static int open_tap(const char *name)
+{
+	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	if (fd < 0 || ioctl(fd, TUNSETIFF, &request))
+		fail(name);
+	return fd;
+}
+
 /* attach TYPE NAME FILE FLAGS ISOLATION [MAC-OR-TAG] */
 static int verb_attach(int socket, uint32_t what, char **argv)
 {
@@ -267,8 +311,11 @@ static int verb_attach(int socket, uint32_t what, char **argv)
 	struct supervisor_added added;
 	int supervisor = connect_to("supervisor"), fd, link;
 
-	fd = open(argv[2], O_CLOEXEC | (add.flags & SUPERVISOR_ADD_READ_ONLY ||
-					!strcmp(argv[0], "fs") ? O_RDONLY : O_RDWR));
+	if (!strcmp(argv[0], "net"))
+		fd = open_tap(argv[2]);
+	else
+		fd = open(argv[2], O_CLOEXEC | (add.flags & SUPERVISOR_ADD_READ_ONLY ||
+						!strcmp(argv[0], "fs") ? O_RDONLY : O_RDWR));
 	if (fd < 0)
 		fail(argv[2]);
 	snprintf(add.type, sizeof(add.type), "%s", argv[0]);
@@ -303,6 +350,15 @@ static int verb_event(int socket, uint32_t what, char **argv)
 	printf("%s %s\n", event.what == CONTROL_DETACHED ? "detached" :
 	       event.what == CONTROL_RESTARTED ? "restarted" : "?", event.name);
 	return 0;
+}
+
+/* detached NAME SECONDS: ask for it, and see it go. */
+static int verb_detached(int socket, uint32_t what, char **argv)
+{
+	char *seconds[] = { argv[1] };
+	int status = verb_plain(socket, what, argv);
+
+	return status ? status : verb_event(socket, what, seconds);
 }
 
 /* raw LENGTH WHAT DESCRIPTORS: a message that need be none, and what comes of it. */
@@ -347,7 +403,9 @@ static const struct {
 	{ "detach",	1, CONTROL_DETACH,	verb_plain },
 	{ "dump",	1, CONTROL_DUMP,	verb_dump },
 	{ "console",	1, CONTROL_CONSOLE,	verb_console },
+	{ "guest",	3, CONTROL_CONSOLE,	verb_guest },
 	{ "attach",	5, CONTROL_ATTACH,	verb_attach },
+	{ "detached",	2, CONTROL_DETACH,	verb_detached },
 	{ "event",	1, 0,			verb_event },
 	{ "raw",	3, 0,			verb_raw },
 	{ "flood",	1, 0,			verb_flood },

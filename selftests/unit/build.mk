@@ -161,6 +161,14 @@ $(B)/unit/supervisor_test: selftests/unit/supervisor_test.c $(SUPERVISOR_SRC) $(
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) $(SANDBOX_LIBS)
 
+# The control socket, with messages of all kinds.
+UNIT_TESTS += $(B)/unit/control_test
+
+$(B)/unit/control_test: selftests/unit/control_test.c userspace/vmm/control.c $(LIB_SRCS) \
+		userspace/vmm/control.h include/moat/control.h selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
+
 # Fuzzers, by clang's libFuzzer. Another NAME takes NAME_fuzz.c, NAME_corpus with inputs to begin with, and
 # here its name and FUZZ_NAME, what it is made of beside that. make check executes the inputs; make fuzz
 # goes on from there.

@@ -33,7 +33,7 @@
 
 /* Another process of the same user, as a device's is. */
 static pid_t sibling;
-static int null;
+static int null, listener;
 
 /* The exit status of @attempt in the sandbox; minus the signal that it died of. */
 static int status_as(uid_t id, int (*attempt)(void))
@@ -158,6 +158,12 @@ static int do_channel(void)
 	       send(ends[0], "x", 1, MSG_NOSIGNAL) != 1;
 }
 
+/* Of a socket that listened before. */
+static int do_accept(void)
+{
+	return accept4(listener, NULL, NULL, SOCK_CLOEXEC) >= 0 || errno != EAGAIN;
+}
+
 static int do_date(void)
 {
 	time_t now = time(NULL);
@@ -166,7 +172,8 @@ static int do_date(void)
 	return !gmtime_r(&now, &tm);
 }
 
-static int (*const allowed[])(void) = { do_threads, do_memory, do_run, do_channel, do_date };
+static int (*const allowed[])(void) = { do_threads, do_memory, do_run, do_channel, do_accept,
+	do_date };
 
 static void test_allowed(void)
 {
@@ -287,6 +294,10 @@ int main(void)
 	int status;
 
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
+	if (bind(listener, &(struct sockaddr){ .sa_family = AF_UNIX }, sizeof(sa_family_t)) ||
+	    listen(listener, 1))
+		return 1;
 	sibling = fork();
 	if (!sibling) {
 		if (!getuid() && (setgid(SOMEBODY) || setuid(SOMEBODY)))

@@ -17,6 +17,7 @@
 #include "devmodel/balloon/balloon.h"
 #include "devmodel/rng/rng.h"
 #include "selftests/unit/device_driver.h"
+#include "userspace/lib/fd.h"
 
 #define DISK_SECTORS	64
 #define STREAM_BYTES	300000
@@ -404,7 +405,7 @@ static unsigned int pages_present(unsigned int first, unsigned int count)
 
 static void test_balloon(void)
 {
-	uint32_t *number, config[2] = { 0 };
+	uint32_t *number, config[2] = { 0 }, asked, actual;
 	void *heap;
 
 	begin();
@@ -419,6 +420,12 @@ static void test_balloon(void)
 	device->ops->config_write(device, 0, &config[1], 4);
 	device->ops->config_read(device, 0, config, 8);
 	EXPECT(config[0] == 77 && config[1] == 5);
+	EXPECT(!fd_take_event(balloon_config_event(device)));
+	balloon_ask(device, 9);
+	EXPECT(fd_take_event(balloon_config_event(device)));
+	device->ops->config_read(device, 0, config, 8);
+	balloon_look(device, &asked, &actual);
+	EXPECT(config[0] == 9 && asked == 9 && actual == 5);
 	start(0);
 	memset(at(4, 0), 0x5a, 0x40000);	/* pages 64 to 127 */
 	number = at(0, AREA_DATA);

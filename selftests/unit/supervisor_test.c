@@ -19,9 +19,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "moat/control.h"
 #include "selftests/unit/unit.h"
 #include "userspace/lib/arguments.h"
 #include "userspace/lib/array.h"
+#include "userspace/lib/fd.h"
 #include "userspace/vmm/options.h"
 #include "userspace/vmm/program.h"
 #include "userspace/vmm/supervisor.h"
@@ -98,7 +100,7 @@ static const struct program table[] = {
 
 /* The machine's side */
 
-static struct options options;
+static struct options options = { .supervisor = -1, .devices_cgroup = -1 };
 static struct supervisor supervisor;
 
 static void add(struct options_device device)
@@ -471,6 +473,156 @@ static void test_supervisor_dies(void)
 	end();
 }
 
+/* Devices that come later */
+
+static struct sockaddr_un adders = { .sun_family = AF_UNIX };
+
+static void begin_listening(void)
+{
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(adders.sun_path + 1, sizeof(adders.sun_path) - 1, "supervisor_test.%d", getpid());
+	EXPECT(!bind(listener, (struct sockaddr *)&adders, sizeof(adders)) && !listen(listener, 8));
+	options.supervisor = listener;
+	begin();
+	EXPECT(fcntl(listener, F_GETFD) < 0);	/* the machine has it no more */
+	options.supervisor = -1;
+}
+
+static int adder(void)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	EXPECT(!connect(fd, (struct sockaddr *)&adders, sizeof(adders)));
+	return fd;
+}
+
+/* The link, or the error; -EPIPE: the connection is closed. */
+static int add_over(int fd, const struct supervisor_add *add, size_t len, int handed)
+{
+	struct supervisor_added added;
+	int link;
+
+	EXPECT(!fd_send(fd, add, len, handed) && readable(fd));
+	if (fd_receive(fd, &added, sizeof(added), &link) != sizeof(added))
+		return -EPIPE;
+	return added.error ? added.error : link;
+}
+
+static void test_added(void)
+{
+	const struct supervisor_add add = { .type = "blk" };
+	int fd, file = memfd_create("handed", MFD_CLOEXEC), link, before;
+	struct supervisor_link one;
+	struct report report;
+
+	EXPECT(pwrite(file, "so it is", 8, 0) == 8);
+	begin_listening();
+	EXPECT(supervisor.pid > 1);
+	fd = adder();
+	before = -1;
+	for (int i = 0; i < 40; i++) {
+		link = add_over(fd, &add, sizeof(add), file);
+		if (!EXPECT(link >= 0))
+			break;
+		supervisor_link_adopt(&one, "blk", "disk", link);
+		link = one.origin.connect(&one.origin);
+		report = report_of(link);
+		EXPECT(report.descriptors == HANDED && !strcmp(report.handed, "so it i"));
+		if (i == 20) {
+			signal_to(report.pid, SIGKILL);
+			close(link);
+			report = report_of(link = one.origin.connect(&one.origin));
+		}
+		supervisor_link_close(&one);
+		EXPECT(goes(report.pid));
+		close(link);
+		if (before < 0)
+			before = idle_descriptors();
+	}
+	EXPECT(idle_descriptors() == before);
+	close(fd);
+	close(file);
+	end();
+}
+
+static void test_added_many(void)
+{
+	const struct supervisor_add wanted = { .type = "blk" };
+	int fd, link[OPTIONS_DEVICES], file = memfd_create("handed", MFD_CLOEXEC);
+
+	add((struct options_device){ .type = "blk", .path = "serves" });
+	begin_listening();
+	fd = adder();
+	for (int i = 1; i < OPTIONS_DEVICES; i++)
+		EXPECT((link[i] = add_over(fd, &wanted, sizeof(wanted), file)) >= 0);
+	EXPECT(add_over(fd, &wanted, sizeof(wanted), file) == -ENOSPC);
+	close(link[5]);
+	for (int i = 0; i < WAIT_MS; i++) {
+		link[5] = add_over(fd, &wanted, sizeof(wanted), file);
+		if (link[5] >= 0)
+			break;
+		usleep(1000);
+	}
+	EXPECT(link[5] >= 0);
+	close(connect_to(0));
+	for (int i = 1; i < OPTIONS_DEVICES; i++)
+		close(link[i]);
+	close(fd);
+	close(file);
+	end();
+}
+
+static void test_added_wrong(void)
+{
+	struct supervisor_add wrong[6];
+	int other, fd, file = memfd_create("handed", MFD_CLOEXEC);
+
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		wrong[i] = (struct supervisor_add){ .type = "blk" };
+	strcpy(wrong[0].type, "vsock");
+	memset(wrong[1].type, 'x', sizeof(wrong[1].type));
+	memset(wrong[2].mac, 'x', sizeof(wrong[2].mac));
+	memset(wrong[3].tag, 'x', sizeof(wrong[3].tag));
+	wrong[4].flags = 1u << 3;
+	*wrong[5].type = '\0';
+	begin_listening();
+	other = adder();
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		fd = adder();
+		EXPECT(add_over(fd, &wrong[i], sizeof(wrong[i]), file) == -EPIPE);
+		close(fd);
+	}
+	strcpy(wrong[5].type, "blk");
+	for (size_t len = 0; len <= sizeof(wrong[5]) + 4; len += 4) {
+		fd = adder();
+		EXPECT(add_over(fd, &wrong[5], len, len == sizeof(wrong[5]) ? -1 : file) == -EPIPE);
+		close(fd);
+	}
+	fd = add_over(other, &wrong[5], sizeof(wrong[5]), file);
+	EXPECT(fd >= 0);
+	close(fd);
+	close(other);
+	close(file);
+	end();
+}
+
+/* It has nobody to look after, and goes with the machine all the same. */
+static void test_idle_ends(void)
+{
+	pid_t pid;
+	int fd;
+
+	begin_listening();
+	pid = supervisor.pid;
+	fd = adder();
+	close(supervisor.life);
+	supervisor.life = -1;
+	EXPECT(readable(fd) && is_left_to_us(pid));
+	close(fd);
+	end();
+}
+
 static const struct unit_test tests[] = {
 	{ "a process gets its connection, and nothing else", test_start },
 	{ "and a descriptor that its device names", test_handed },
@@ -483,6 +635,10 @@ static const struct unit_test tests[] = {
 	{ "requests with descriptors", test_descriptors },
 	{ "the machine ends", test_machine_ends },
 	{ "the supervisor dies", test_supervisor_dies },
+	{ "a device comes later, and goes", test_added },
+	{ "so many, and no more", test_added_many },
+	{ "messages that add none", test_added_wrong },
+	{ "without devices it ends with the machine", test_idle_ends },
 };
 
 int main(int argc, char **argv)

@@ -140,44 +140,49 @@ int fd_memory(const char *name, uint64_t size)
 	return err;
 }
 
+/* Room for one descriptor, and not for two with what CMSG_SPACE() rounds up. */
 union fd_control {
 	struct cmsghdr head;
 	char space[CMSG_SPACE(sizeof(int))];
 };
 
-int fd_send(int socket, int fd)
+int fd_send(int socket, const void *message, size_t len, int fd)
 {
-	struct iovec iov = { .iov_base = "", .iov_len = 1 };
-	union fd_control control = { .head = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
-	const struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = &control, .msg_controllen = sizeof(control),
+	union fd_control control = {
+		.head = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS },
 	};
+	struct iovec iov = { .iov_base = (void *)message, .iov_len = len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
-	return sendmsg(socket, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	if (fd >= 0) {
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_LEN(sizeof(int));
+	}
+	return sendmsg(socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-int fd_receive(int socket)
+ssize_t fd_receive(int socket, void *message, size_t len, int *ret_fd)
 {
-	char byte;
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
 	union fd_control control;
+	struct iovec iov = { .iov_base = message, .iov_len = len };
 	struct msghdr msg = {
 		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = &control, .msg_controllen = sizeof(control),
+		.msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int)),
 	};
-	const struct cmsghdr *c;
-	ssize_t n = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC);
-	int fd;
+	ssize_t n = recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 
+	*ret_fd = -1;
 	if (n < 0)
 		return -errno;
-	c = CMSG_FIRSTHDR(&msg);
-	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
-		return -EPROTO;
-	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	return fd;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+		memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
+	if (!(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+		return n;
+	fd_close(*ret_fd);
+	*ret_fd = -1;
+	return -EPROTO;
 }
 
 void fd_close(int fd)

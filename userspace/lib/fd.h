@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /**
  * fd_open - open a path, or take over a descriptor that was handed to this process
@@ -49,11 +50,13 @@ void fd_signal_event(int fd);
 int fd_memory(const char *name, uint64_t size);
 
 /*
- * A descriptor over a Unix socket, with one byte. fd_receive() waits for it: a descriptor, or a negative
- * errno, -EPROTO where the other end had none.
+ * A message on a socket of SOCK_SEQPACKET, and a descriptor with it, if @fd is one. Neither waits.
+ *
+ * fd_send(): 0 or a negative errno. fd_receive(): the length of the message, 0 at the end; a negative errno,
+ * -EPROTO: it is longer than @len, or more than one descriptor came. *@ret_fd is -1 where there is none.
  */
-int fd_send(int socket, int fd);
-int fd_receive(int socket);
+int fd_send(int socket, const void *message, size_t len, int fd);
+ssize_t fd_receive(int socket, void *message, size_t len, int *ret_fd);
 
 /* Close what is open; -1 is fine. */
 void fd_close(int fd);

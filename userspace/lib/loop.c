@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 #include <errno.h>
+#include <semaphore.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -55,6 +56,37 @@ int loop_add_edge(struct loop *loop, struct loop_source *source)
 void loop_remove(struct loop *loop, struct loop_source *source)
 {
 	epoll_ctl(loop->epoll, EPOLL_CTL_DEL, source->fd, NULL);
+}
+
+struct loop_barrier {
+	struct loop_source source;
+	sem_t passed;
+};
+
+static void loop_passed(struct loop_source *source)
+{
+	eventfd_t count;
+
+	if (!eventfd_read(source->fd, &count))
+		sem_post(&((struct loop_barrier *)source)->passed);
+}
+
+/* An event of one that is added now comes in no batch that was begun before. */
+int loop_sync(struct loop *loop)
+{
+	struct loop_barrier barrier = {
+		.source = { .fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK), .ready = loop_passed },
+	};
+	int err = barrier.source.fd < 0 ? -errno : 0;
+
+	sem_init(&barrier.passed, 0, 0);
+	if (!err)
+		err = loop_add_edge(loop, &barrier.source);
+	while (!err && sem_wait(&barrier.passed))
+		;
+	fd_close(barrier.source.fd);
+	sem_destroy(&barrier.passed);
+	return err;
 }
 
 static void *loop_run(void *arg)

@@ -24,6 +24,12 @@ int loop_add_edge(struct loop *loop, struct loop_source *source);
 
 /* Its handler may still be called for what was ready before. */
 void loop_remove(struct loop *loop, struct loop_source *source);
+
+/*
+ * Waits until what was removed before, by whatever thread but the loop's own, is called no more. The loop has
+ * been started. 0 or a negative errno.
+ */
+int loop_sync(struct loop *loop);
 int loop_start(struct loop *loop, const char *name);
 
 /* Ends the thread, which has run its last handler on return; fine when it was not started. */

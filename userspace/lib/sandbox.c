@@ -6,6 +6,7 @@
 #include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,6 +55,33 @@ static int root_mount_empty(void)
 	return mount("none", SANDBOX_ROOT, "tmpfs", flags, "mode=555,nr_inodes=1,size=4k") ? -errno : 0;
 }
 
+/*
+ * A descriptor that was handed over, as /proc/self/fd/N, is of the mount namespace from before, of which nothing
+ * can be cloned. So the directory is looked up by its name there; it has to be the same one here.
+ */
+static int tree_open(const char *path)
+{
+	int fd, given = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	char link[32], name[PATH_MAX];
+	struct stat here, there;
+	ssize_t n;
+
+	if (given < 0)
+		return -errno;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", given);
+	n = readlink(link, name, sizeof(name) - 1);
+	name[n < 0 ? 0 : n] = '\0';
+	fd = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && (fstat(given, &there) || fstat(fd, &here) || here.st_dev != there.st_dev ||
+			here.st_ino != there.st_ino)) {
+		close(fd);
+		fd = -1;
+		errno = ESTALE;
+	}
+	close(given);
+	return fd < 0 ? -errno : fd;
+}
+
 /* All below comes along: a user namespace may not look under what is mounted there. */
 static int tree_clone(const struct sandbox_tree *tree)
 {
@@ -61,14 +90,18 @@ static int tree_clone(const struct sandbox_tree *tree)
 			    (tree->programs ? 0 : MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW) |
 			    (tree->writable ? 0 : MOUNT_ATTR_RDONLY),
 	};
-	int err, fd = open_tree(AT_FDCWD, tree->path,
-				OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	int err = 0, fd, directory = tree_open(tree->path);
 
-	if (fd < 0 || !mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)))
-		return fd < 0 ? -errno : fd;
-	err = -errno;
-	close(fd);
-	return err;
+	if (directory < 0)
+		return directory;
+	fd = open_tree(directory, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+		       AT_RECURSIVE);
+	if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)))
+		err = -errno;
+	close(directory);
+	if (err && fd >= 0)
+		close(fd);
+	return err ? err : fd;
 }
 
 /* What is left beside the tree. The empty directory is where the tree will be. */

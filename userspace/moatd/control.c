@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "userspace/lib/fd.h"
 #include "userspace/moatd/control.h"
 
 struct control_wait {
@@ -111,25 +112,6 @@ void control_destroy(struct control *control)
 	free(control);
 }
 
-static int control_send(struct control *control, const struct control_request *request, int fd)
-{
-	struct iovec iov = { .iov_base = (void *)request, .iov_len = sizeof(*request) };
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} with = {
-		.head = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS },
-	};
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (fd >= 0) {
-		memcpy(CMSG_DATA(&with.head), &fd, sizeof(fd));
-		msg.msg_control = &with;
-		msg.msg_controllen = sizeof(with);
-	}
-	return sendmsg(control->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(*request) ? 0 : -errno;
-}
-
 int control_ask(struct control *control, const struct control_request *request, int fd,
 		control_answer_t then, void *arg)
 {
@@ -141,7 +123,7 @@ int control_ask(struct control *control, const struct control_request *request, 
 		return -ENOMEM;
 	numbered.serial = ++control->serial;
 	*wait = (struct control_wait){ NULL, numbered.what, numbered.serial, then, arg };
-	err = control_send(control, &numbered, fd);
+	err = fd_send(control->fd, &numbered, sizeof(numbered), fd);
 	if (err) {
 		free(wait);
 		return err;

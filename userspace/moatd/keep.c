@@ -46,26 +46,6 @@ static void keep_deliver(const struct keeper_answer *answer, int fd)
 		free(wait);
 }
 
-static ssize_t keep_receive(struct keeper_answer *answer, int *ret_fd)
-{
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { .iov_base = answer, .iov_len = sizeof(*answer) };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = &control, .msg_controllen = sizeof(control),
-	};
-	ssize_t n = recvmsg(keep_link, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-
-	*ret_fd = -1;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
-	return n < 0 ? -errno : n;
-}
-
 static int keep_ready(sd_event_source *source, int fd, uint32_t revents, void *arg)
 {
 	struct keeper_answer answer;
@@ -74,7 +54,7 @@ static int keep_ready(sd_event_source *source, int fd, uint32_t revents, void *a
 	(void)fd;
 	(void)revents;
 	(void)arg;
-	n = keep_receive(&answer, &fd);
+	n = fd_receive(keep_link, &answer, sizeof(answer), &fd);
 	if (n == -EAGAIN || n == -EINTR)
 		return 0;
 	if (n != sizeof(answer)) {

@@ -64,23 +64,13 @@ struct keeper {
 	struct keeper_worker worker[KEEPER_WORKERS];
 };
 
+/* The other half takes what it asked for: it is waited for. */
 static void answer_send(int link, const struct keeper_answer *answer, int fd)
 {
-	struct iovec iov = { .iov_base = (void *)answer, .iov_len = sizeof(*answer) };
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = {
-		.head = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS },
-	};
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct pollfd room = { .fd = link, .events = POLLOUT };
 
-	if (fd >= 0) {
-		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control);
-	}
-	sendmsg(link, &msg, MSG_NOSIGNAL);
+	while (fd_send(link, answer, sizeof(*answer), fd) == -EAGAIN)
+		poll(&room, 1, -1);
 }
 
 static const struct keeper_kind keeper_kinds[] = {

@@ -214,7 +214,7 @@ static _Noreturn void be_proxy(const struct options *options, const struct parts
 
 	close(parts->listening);
 	close(parts->ends[1]);
-	proxy.listener = fd_receive(parts->ends[0]);
+	proxy.listener = tool_take_over(parts->ends[0]);
 	close(parts->ends[0]);
 	err = proxy.listener < 0 ? proxy.listener : sandbox_enter(&sandbox, &step);
 	if (err >= 0)
@@ -255,7 +255,7 @@ static void be_daemon(const struct options *options, const struct parts *parts)
 		log_error("no sandbox: %s: %s", step, strerror(-err));
 		return;
 	}
-	err = fd_send(parts->ends[1], listener);
+	err = tool_hand_over(parts->ends[1], listener);
 	close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
 	if (err || fcntl(parts->listening, F_SETFD, 0)) {
 		log_error("the listener: %s", strerror(err ? -err : errno));

@@ -134,6 +134,23 @@ static int tool_descriptors(int output)
 	return close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) ? -errno : 0;
 }
 
+int tool_hand_over(int socket, int fd)
+{
+	return fd_send(socket, "", 1, fd);
+}
+
+int tool_take_over(int socket)
+{
+	struct pollfd wait = { .fd = socket, .events = POLLIN };
+	char byte;
+	int fd;
+
+	while (poll(&wait, 1, -1) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return fd_receive(socket, &byte, 1, &fd) == 1 && fd >= 0 ? fd : -EPROTO;
+}
+
 static _Noreturn void tool_child(const struct tool *tool, int output, int socket)
 {
 	static char *const environment[] = { "LC_ALL=C", NULL };
@@ -148,7 +165,7 @@ static _Noreturn void tool_child(const struct tool *tool, int output, int socket
 		err = tool_confine(user, user, &listener, &step);
 	if (!err) {
 		step = "handing over the listener";
-		err = fd_send(socket, listener);
+		err = tool_hand_over(socket, listener);
 	}
 	if (!err) {
 		step = "setting limits";
@@ -210,7 +227,7 @@ static void tool_asked(struct tool_process *process, const struct tool *tool)
 
 	if (process->listening && !tool_answer(process->asks, &tool->files))
 		return;
-	next = process->listening ? -1 : fd_receive(process->asks);
+	next = process->listening ? -1 : tool_take_over(process->asks);
 	close(process->asks);
 	process->asks = next;
 	process->listening = true;

@@ -48,6 +48,10 @@ int tool_find(const char *program);
 /* Enter the sandbox, to execute a program in it. @ret_step: what it was that failed. 0 or a negative errno. */
 int tool_confine(uid_t uid, gid_t gid, int *ret_listener, const char **ret_step);
 
+/* The listener, from the sandbox to who answers. tool_take_over() waits for it: it, or a negative errno. */
+int tool_hand_over(int socket, int fd);
+int tool_take_over(int socket);
+
 /* Answer what has come on the listener. 0, or a negative errno: no more will come. */
 int tool_answer(int listener, const struct tool_files *files);
 

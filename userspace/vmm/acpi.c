@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * ACPI tables of a hardware-reduced machine (ACPI 6.4, section 4.1): no PM timer, no fixed events,
- * no SCI; sleep and reset are one register each. Everything is in one piece of reserved memory,
+ * no SCI; sleep and reset are one register each, and what happens is told by a generic event device, the
+ * power button among it. Everything is in one piece of reserved memory,
  * the RSDP first.
  */
 #include <assert.h>
@@ -20,8 +21,8 @@
 #define FADT_MINOR		4
 #define FADT_NO_VGA		0x04	/* of boot_arch; bit 1 clear: no 8042 */
 #define FADT_WBINVD		(1u << 0)
-#define FADT_NO_POWER_BUTTON	(1u << 4)
-#define FADT_NO_SLEEP_BUTTON	(1u << 5)
+#define FADT_NO_FIXED_POWER	(1u << 4)
+#define FADT_NO_FIXED_SLEEP	(1u << 5)
 #define FADT_RESET_REGISTER	(1u << 10)
 #define FADT_HW_REDUCED		(1u << 20)
 #define FADT_CMOS_CENTURY	0x32
@@ -191,7 +192,7 @@ static uint64_t acpi_put_fadt(struct acpi_area *area, uint64_t dsdt)
 		.header = acpi_header("FACP", FADT_REVISION),
 		.century = FADT_CMOS_CENTURY,
 		.boot_arch = FADT_NO_VGA,
-		.flags = FADT_WBINVD | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON |
+		.flags = FADT_WBINVD | FADT_NO_FIXED_POWER | FADT_NO_FIXED_SLEEP |
 			 FADT_RESET_REGISTER | FADT_HW_REDUCED,
 		.reset = port,
 		.reset_value = 1,

@@ -47,34 +47,8 @@ static void client_drop(struct control_client *client)
 
 static void client_send(struct control_client *client, const struct control_answer *answer)
 {
-	if (send(client->source.fd, answer, sizeof(*answer), MSG_DONTWAIT | MSG_NOSIGNAL) !=
-	    sizeof(*answer))
+	if (fd_send(client->source.fd, answer, sizeof(*answer), -1))
 		client_drop(client);
-}
-
-/* 0: a request, with its descriptor or -1. -EAGAIN: there is none yet. Else it is none, or the end. */
-static int client_receive(const struct control_client *client, struct control_request *request,
-			  int *ret_fd)
-{
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { .iov_base = request, .iov_len = sizeof(*request) };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		/* Room for one descriptor, and not for two with what CMSG_SPACE() rounds up. */
-		.msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int)),
-	};
-	ssize_t n = recvmsg(client->source.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-
-	*ret_fd = -1;
-	if (n < 0)
-		return -errno;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
-	return n == sizeof(*request) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ? 0 : -EPROTO;
 }
 
 /* Nothing more is read until it has been answered. */
@@ -105,14 +79,15 @@ static void client_ready(struct loop_source *source)
 {
 	struct control_client *client = (struct control_client *)source;
 	struct control_request request;
-	int err, descriptor;
+	int descriptor;
+	ssize_t n;
 
 	if (source->fd < 0 || client->late)
 		return;
-	err = client_receive(client, &request, &descriptor);
-	if (err == -EAGAIN || err == -EINTR)
+	n = fd_receive(source->fd, &request, sizeof(request), &descriptor);
+	if (n == -EAGAIN || n == -EINTR)
 		return;
-	if (!err && request.what < CONTROL_VERBS &&
+	if (n == sizeof(request) && request.what < CONTROL_VERBS &&
 	    control_is_legal(&request, &client->control->verbs[request.what], descriptor >= 0))
 		client_serve(client, &request, &descriptor);
 	else

@@ -36,11 +36,14 @@
 #define LAYOUT_PORT_COM1	0x3f8
 #define LAYOUT_PORT_SLEEP	0x600		/* ACPI sleep control; status is the next */
 #define LAYOUT_PORT_RESET	0x602
+#define LAYOUT_PORT_EVENTS	0x610		/* events.h */
+#define LAYOUT_PORT_EVENTS_SIZE	16
 #define LAYOUT_PORT_PCI		0xcf8
 
 /* IOAPIC pins */
 #define LAYOUT_PINS		24
 #define LAYOUT_PIN_COM1		4
+#define LAYOUT_PIN_EVENTS	5
 
 /* ACPI */
 #define LAYOUT_SLEEP_S5		5

@@ -6,8 +6,8 @@
  *
  * Threads: one a vCPU, one for the serial port, one for those interrupts of virtio devices that the
  * kernel does not send by itself, one a device, one for who controls the machine, and the main one, which
- * waits for the end. Nothing
- * but the vCPUs reaches the buses, so what is on them can go once the vCPUs are gone.
+ * waits for the end. Nothing but the vCPUs reaches the buses, so what is on them can go once the vCPUs are
+ * gone; a device that goes before takes more care (devices.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,10 +17,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "devmodel/balloon/balloon.h"
-#include "devmodel/console/console.h"
-#include "devmodel/device.h"
-#include "devmodel/rng/rng.h"
 #include "userspace/lib/fd.h"
 #include "userspace/lib/log.h"
 #include "userspace/vmm/acpi.h"
@@ -31,93 +27,8 @@
 #include "userspace/vmm/power.h"
 #include "userspace/vmm/supervisor.h"
 #include "userspace/vmm/verbs.h"
-#include "userspace/vmm/vhost_device.h"
-#include "userspace/vmm/vhost_isolation.h"
-#include "userspace/vmm/virtio_pci.h"
 
 #define MACHINE_SIGNALLED	128
-#define MACHINE_BALLOON_PAGE	4096
-
-static int machine_add_virtio(struct machine *machine, struct device *dev)
-{
-	const char *name = dev->ops->name;
-	int err = virtio_pci_create(dev, &machine->vm, &machine->memory, &machine->pci,
-				    &machine->loop, &machine->virtio[machine->virtio_count]);
-
-	if (err)
-		log_error("cannot put a virtio %s device into the machine: %s", name,
-			  strerror(-err));
-	else
-		machine->virtio_count++;
-	return err;
-}
-
-static int machine_add_process(struct machine *machine, struct supervisor_link *link)
-{
-	const struct vhost_isolation isolation = {
-		.ops = link->device->isolation, .memory = &machine->memory, .vm = machine->vm.fd,
-	};
-	struct device *dev;
-	int event, err;
-
-	err = vhost_device_create(vhost_type_find(link->device->type), &link->origin, &isolation,
-				  &dev);
-	if (err)
-		return err;
-	event = vhost_device_config_event(dev);
-	err = machine_add_virtio(machine, dev);
-	if (err)
-		return err;
-	err = virtio_pci_watch_config(machine->virtio[machine->virtio_count - 1], &machine->loop,
-				      event);
-	if (err)
-		log_error("cannot wait for %s: %s", link->origin.name, strerror(-err));
-	return err;
-}
-
-static int machine_add_rng(struct machine *machine)
-{
-	struct device *dev;
-	int err = rng_create(&dev);
-
-	if (err) {
-		log_error("cannot make an entropy source: %s", strerror(-err));
-		return err;
-	}
-	return machine_add_virtio(machine, dev);
-}
-
-static int machine_add_balloon(struct machine *machine, uint64_t size)
-{
-	struct device *dev;
-	int err = balloon_create(size / MACHINE_BALLOON_PAGE, &dev);
-
-	if (err) {
-		log_error("cannot make a balloon: %s", strerror(-err));
-		return err;
-	}
-	return machine_add_virtio(machine, dev);
-}
-
-/* On copies, since the device closes what it gets, and others may use the same descriptors. */
-static int machine_add_console(struct machine *machine, int in, int out)
-{
-	int own_in = fcntl(in, F_DUPFD_CLOEXEC, 0);
-	int own_out = fcntl(out, F_DUPFD_CLOEXEC, 0);
-	struct device *dev;
-	int err = -errno;
-
-	if (own_in >= 0 && own_out >= 0)
-		err = console_create(own_in, own_out, &dev);
-	if (err) {
-		log_error("cannot make a console on descriptors %d and %d: %s", in, out,
-			  strerror(-err));
-		fd_close(own_in);
-		fd_close(own_out);
-		return err;
-	}
-	return machine_add_virtio(machine, dev);
-}
 
 static int machine_start_loop(struct machine *machine, struct supervisor *supervisor)
 {
@@ -133,23 +44,15 @@ static int machine_start_loop(struct machine *machine, struct supervisor *superv
 static int machine_add_devices(struct machine *machine, const struct options *options,
 			       struct supervisor *supervisor)
 {
-	int err = 0;
+	const struct devices_board board = {
+		.vm = &machine->vm, .memory = &machine->memory, .pci = &machine->pci,
+		.loop = &machine->loop, .events = &machine->events,
+	};
+	int err = devices_init(&machine->devices, &board);
 
-	for (unsigned int i = 0; i < options->device_count && !err; i++)
-		err = machine_add_process(machine, &supervisor->link[i]);
-	if (!err && options->console_in >= 0)
-		err = machine_add_console(machine, options->console_in, options->console_out);
-	if (!err && options->rng)
-		err = machine_add_rng(machine);
-	if (!err && options->balloon)
-		err = machine_add_balloon(machine, options->balloon_size);
+	if (!err)
+		err = devices_add_all(&machine->devices, options, supervisor);
 	return err ? err : machine_start_loop(machine, supervisor);
-}
-
-static void machine_remove_devices(struct machine *machine)
-{
-	while (machine->virtio_count)
-		virtio_pci_destroy(machine->virtio[--machine->virtio_count]);
 }
 
 static int machine_add_cpus(struct machine *machine, unsigned int cpus)
@@ -235,6 +138,14 @@ static int machine_start_control(struct machine *machine, int listener)
 	int err = control_init(&machine->control, listener, verbs, machine);
 
 	if (!err)
+		err = dump_init(&machine->dump);
+	machine->devices.news.ready = verbs_tell_news;
+	machine->dump.done.ready = verbs_dump_done;
+	if (!err)
+		err = loop_add(&machine->control.loop, &machine->devices.news);
+	if (!err)
+		err = loop_add(&machine->control.loop, &machine->dump.done);
+	if (!err)
 		err = control_listen(&machine->control);
 	machine->controlled = !err;
 	if (err)
@@ -248,6 +159,7 @@ static int machine_add_board(struct machine *machine, const struct options *opti
 	int err;
 
 	ioapic_init(&machine->ioapic, &machine->vm, &machine->mmio);
+	events_init(&machine->events, &machine->ioapic, &machine->pio);
 	rtc_init(&machine->rtc, &machine->pio);
 	power_init(&machine->pio, &machine->stop);
 	pci_init(&machine->pci, &machine->pio, &machine->mmio);
@@ -358,7 +270,7 @@ remove_cpus:
 	machine_remove_cpus(machine);
 remove_devices:
 	machine_finish_events(machine);
-	machine_remove_devices(machine);
+	devices_finish(&machine->devices);
 	machine_remove_board(machine);
 	goto finish_memory;
 finish_events:
@@ -411,11 +323,13 @@ int machine_run(struct machine *machine, int signals)
 
 void machine_finish(struct machine *machine)
 {
-	if (machine->controlled)
+	if (machine->controlled) {
 		control_finish(&machine->control);
+		dump_finish(&machine->dump);
+	}
 	machine_remove_cpus(machine);
 	loop_finish(&machine->loop);
-	machine_remove_devices(machine);
+	devices_finish(&machine->devices);
 	machine_remove_board(machine);
 	stop_finish(&machine->stop);
 	memory_finish(&machine->memory);

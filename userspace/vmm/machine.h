@@ -6,6 +6,9 @@
 #include "userspace/vmm/boot.h"
 #include "userspace/vmm/bus.h"
 #include "userspace/vmm/control.h"
+#include "userspace/vmm/devices.h"
+#include "userspace/vmm/dump.h"
+#include "userspace/vmm/events.h"
 #include "userspace/vmm/ioapic.h"
 #include "userspace/vmm/memory.h"
 #include "userspace/vmm/options.h"
@@ -17,19 +20,14 @@
 #include "userspace/vmm/vcpu.h"
 #include "userspace/vmm/vm.h"
 
-struct device;
 struct supervisor;
-struct virtio_pci;
-
-/* Those that can be processes, an entropy source, a console, a balloon. */
-#define MACHINE_VIRTIO	(OPTIONS_DEVICES + 3)
 
 /**
  * struct machine - a whole virtual machine
  * @boot: what it is started from
  * @loop: waits for what devices have to say
- * @virtio: the first virtio_count are in use
- * @control: of use where there is a control socket
+ * @controlled: there is a control socket: @control and @dump are of use
+ * @goes_on: after the dump
  * @vcpu: the first vcpu_count are in use
  */
 struct machine {
@@ -39,6 +37,7 @@ struct machine {
 	struct bus pio;
 	struct bus mmio;
 	struct ioapic ioapic;
+	struct events events;
 	struct rtc rtc;
 	struct serial serial;
 	struct pci pci;
@@ -47,9 +46,10 @@ struct machine {
 	struct pause pause;
 	bool controlled;
 	struct control control;
+	struct dump dump;
+	bool goes_on;
 	struct vcpu_world world;
-	unsigned int virtio_count;
-	struct virtio_pci *virtio[MACHINE_VIRTIO];
+	struct devices devices;
 	unsigned int vcpu_count;
 	struct vcpu *vcpu;
 };

@@ -104,3 +104,12 @@ uint64_t memory_low_end(const struct memory *memory)
 {
 	return memory->map.region[0].size;
 }
+
+uint64_t memory_size(const struct memory *memory)
+{
+	uint64_t size = 0;
+
+	for (unsigned int i = 0; i < memory->map.count; i++)
+		size += memory->map.region[i].size;
+	return size;
+}

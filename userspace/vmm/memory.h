@@ -35,6 +35,9 @@ uint64_t memory_gpa(const struct memory *memory, const void *hva);
  */
 int memory_load(const struct memory *memory, uint64_t gpa, uint64_t len, int fd, uint64_t offset);
 
+/* All of it, in bytes. */
+uint64_t memory_size(const struct memory *memory);
+
 /* End of the RAM below the PCI hole. */
 uint64_t memory_low_end(const struct memory *memory);
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "moat/control.h"
 #include "userspace/lib/array.h"
 #include "userspace/lib/log.h"
 #include "userspace/lib/parse.h"
@@ -53,6 +54,8 @@ static const char options_help[] =
 "  --control FD           a Unix socket (SOCK_SEQPACKET) that listens: who connects to it controls the\n"
 "                         machine, by the messages of include/moat/control.h\n"
 "  --ended FD             a file into which is written, last of all, how the machine ended (the same)\n"
+"  --supervisor FD        another such socket, for who has devices to be attached by --control served\n"
+"  --devices-cgroup FD    a cgroup.procs, open for writing: processes of devices are in that cgroup\n"
 "  --device NODE          node to use; MOAT_DEVICE or /dev/moat by default\n"
 "  --name NAME            name of the machine, for messages\n"
 "  --uid N, --gid N       run as that user and group, and so do the processes of devices; by default\n"
@@ -60,7 +63,8 @@ static const char options_help[] =
 "  --help                 this text\n"
 "\n"
 "A PATH, or TAP, of /proc/self/fd/N is the descriptor N that was handed over, itself. Disks, networks\n"
-"and sockets may be repeated, and are in the machine in that order.\n"
+"and sockets may be repeated, and are in the machine in that order. With ,name=NAME behind it, a device has\n"
+"that name for --control; else it is device0, device1 and so on.\n"
 "\n"
 "Exit status: 0 when the guest powers off or asks for a reset; the byte that it wrote to I/O\n"
 "port 0xf4, which ends the machine at once; 1 when it crashed or something failed; 2 for a bad\n"
@@ -199,6 +203,16 @@ static int set_control(struct options *options, char *value)
 	return set_fd("control", value, &options->control);
 }
 
+static int set_supervisor(struct options *options, char *value)
+{
+	return set_fd("supervisor", value, &options->supervisor);
+}
+
+static int set_devices_cgroup(struct options *options, char *value)
+{
+	return set_fd("devices-cgroup", value, &options->devices_cgroup);
+}
+
 static int set_ended(struct options *options, char *value)
 {
 	return set_fd("ended", value, &options->ended);
@@ -265,6 +279,12 @@ static bool take_mac(struct options_device *device, const char *value)
 	return *value;
 }
 
+static bool take_name(struct options_device *device, const char *value)
+{
+	device->name = value;
+	return *value && strlen(value) < CONTROL_NAME;
+}
+
 static bool take_isolation(struct options_device *device, const char *value)
 {
 	static const struct vhost_isolation_ops *const known[] = { &vhost_gate, &vhost_share };
@@ -285,18 +305,21 @@ struct suffix {
 
 static const struct suffix disk_suffixes[] = {
 	{ "ro", take_ro }, { "direct", take_direct }, { "format=", take_format },
-	{ "isolation=", take_isolation }, { 0 },
+	{ "isolation=", take_isolation }, { "name=", take_name }, { 0 },
 };
 
 static const struct suffix net_suffixes[] = {
-	{ "mac=", take_mac }, { "isolation=", take_isolation }, { 0 },
+	{ "mac=", take_mac }, { "isolation=", take_isolation }, { "name=", take_name }, { 0 },
 };
 
 static const struct suffix fs_suffixes[] = {
-	{ "tag=", take_tag }, { "rw", take_rw }, { "isolation=", take_isolation }, { 0 },
+	{ "tag=", take_tag }, { "rw", take_rw }, { "isolation=", take_isolation },
+	{ "name=", take_name }, { 0 },
 };
 
-static const struct suffix socket_suffixes[] = { { "isolation=", take_isolation }, { 0 } };
+static const struct suffix socket_suffixes[] = {
+	{ "isolation=", take_isolation }, { "name=", take_name }, { 0 },
+};
 
 static const struct suffix *suffix_find(const struct suffix *suffix, const char *text)
 {
@@ -420,6 +443,8 @@ static const struct {
 	{ "rng",	no_argument,		set_rng },
 	{ "balloon",	required_argument,	set_balloon },
 	{ "control",	required_argument,	set_control },
+	{ "supervisor",	required_argument,	set_supervisor },
+	{ "devices-cgroup", required_argument,	set_devices_cgroup },
 	{ "ended",	required_argument,	set_ended },
 	{ "device",	required_argument,	set_device },
 	{ "name",	required_argument,	set_name },
@@ -499,6 +524,8 @@ int options_parse(struct options *options, int argc, char **argv)
 		.console_out = -1,
 		.control = -1,
 		.ended = -1,
+		.supervisor = -1,
+		.devices_cgroup = -1,
 		.uid = -1,
 		.gid = -1,
 	};

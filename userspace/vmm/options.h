@@ -18,6 +18,7 @@ struct vhost_isolation_ops;
  * @listens: the last
  * @mac: of a network device; NULL: any
  * @format: of a disk; NULL: raw
+ * @name: for who controls the machine; NULL: one is made up
  * @tag: what the guest mounts a directory by
  * @isolation: what of the guest's memory it gets to see
  */
@@ -26,6 +27,7 @@ struct options_device {
 	const char *path;
 	const char *mac;
 	const char *format;
+	const char *name;
 	const char *tag;
 	const struct vhost_isolation_ops *isolation;
 	bool listens;
@@ -53,6 +55,8 @@ struct options {
 	uint64_t balloon_size;	/* that the guest is asked to do without, bytes */
 	int control;		/* a socket that listens for who controls the machine; -1: none */
 	int ended;		/* a file that is told how the machine ended; -1: none */
+	int supervisor;		/* a socket that listens for who adds devices; -1: none */
+	int devices_cgroup;	/* of devices' processes, its cgroup.procs; -1: the launcher's */
 	uid_t uid;		/* -1: stays */
 	gid_t gid;
 	unsigned int device_count;

@@ -6,6 +6,9 @@
  * and moving of BARs, and most capabilities, need no code beyond that. A BAR answers wherever its
  * register says at the time of an access, within the window that the bridge has in the DSDT; what
  * the guest puts outside of it, or over another one, reaches nobody, or the first.
+ *
+ * Functions come and go. One that goes is out of its slot first, so that nobody finds it any more, and who has
+ * found it before holds its lock "busy" until he is done with it.
  */
 #include <assert.h>
 #include <errno.h>
@@ -23,6 +26,9 @@
 #define ECAM_SLOT_SHIFT		15
 #define ECAM_FUNCTION_MASK	0x7000
 #define ECAM_REGISTER_MASK	0xfff
+
+/* Of the window, where a slot's BARs are at first. */
+#define PCI_SLOT_MEM		(LAYOUT_PCI_MEM_SIZE / PCI_SLOTS)
 
 #define BRIDGE_VENDOR		0x1b36	/* Red Hat: a host bridge without registers of its own */
 #define BRIDGE_DEVICE		0x0008
@@ -54,6 +60,7 @@ void pci_function_init(struct pci_function *function, const struct pci_function_
 		       const struct pci_identity *identity)
 {
 	memset(function, 0, sizeof(*function));
+	pthread_rwlock_init(&function->busy, NULL);
 	function->ops = ops;
 	function->cap_end = PCI_STD_HEADER_SIZEOF;
 	function->cap_last = PCI_CAPABILITY_LIST;
@@ -92,34 +99,58 @@ void pci_function_add_bar(struct pci_function *function, unsigned int bar, uint3
 	pci_config_allow(function, PCI_BASE_ADDRESS_0 + 4 * bar, ~(size - 1), 4);
 }
 
-/* Each BAR at a multiple of its size, and no two on one page. */
-static int pci_place(struct pci *pci, struct pci_function *function, unsigned int bar)
+/* Each BAR at a multiple of its size, and no two on one page, in what is the slot's share of the window. */
+static int pci_place(struct pci_function *function)
 {
-	uint32_t size = function->bar_size[bar];
-	uint32_t unit = size < 4096 ? 4096 : size;
-	uint64_t at = ((uint64_t)pci->bar_next + unit - 1) & ~((uint64_t)unit - 1);
+	uint32_t next = 0;
 
-	if (at + unit > (uint64_t)LAYOUT_PCI_MEM + LAYOUT_PCI_MEM_SIZE)
-		return -ENOSPC;
-	pci_config_set(function, PCI_BASE_ADDRESS_0 + 4 * bar, at, 4);
-	pci->bar_next = at + unit;
+	for (unsigned int bar = 0; bar < PCI_FUNCTION_BARS; bar++) {
+		uint32_t size = function->bar_size[bar];
+		uint32_t unit = size < 4096 ? 4096 : size;
+
+		if (!size)
+			continue;
+		next = (next + unit - 1) & ~(unit - 1);
+		if (unit > PCI_SLOT_MEM || next > PCI_SLOT_MEM - unit)
+			return -ENOSPC;
+		pci_config_set(function, PCI_BASE_ADDRESS_0 + 4 * bar,
+			       LAYOUT_PCI_MEM + function->slot * PCI_SLOT_MEM + next, 4);
+		next += unit;
+	}
 	return 0;
 }
 
 int pci_add(struct pci *pci, struct pci_function *function)
 {
-	for (unsigned int bar = 0; bar < PCI_FUNCTION_BARS; bar++) {
-		int err = function->bar_size[bar] ? pci_place(pci, function, bar) : 0;
+	int err = -ENOSPC;
 
+	pthread_rwlock_wrlock(&pci->lock);
+	for (unsigned int slot = 0; slot < PCI_SLOTS && err; slot++) {
+		if (pci->slot[slot])
+			continue;
+		function->slot = slot;
+		err = pci_place(function);
 		if (err)
-			return err;
+			break;
+		pci->slot[slot] = function;
 	}
-	for (unsigned int slot = 0; slot < PCI_SLOTS; slot++)
-		if (!pci->slot[slot]) {
-			pci->slot[slot] = function;
-			return 0;
-		}
-	return -ENOSPC;
+	pthread_rwlock_unlock(&pci->lock);
+	return err;
+}
+
+void pci_hide(struct pci *pci, struct pci_function *function)
+{
+	pthread_rwlock_wrlock(&pci->lock);
+	if (pci->slot[function->slot] == function)
+		pci->slot[function->slot] = NULL;
+	pthread_rwlock_unlock(&pci->lock);
+}
+
+void pci_remove(struct pci *pci, struct pci_function *function)
+{
+	pci_hide(pci, function);
+	pthread_rwlock_wrlock(&function->busy);
+	pthread_rwlock_unlock(&function->busy);
 }
 
 /* @where as ECAM has it: bus, device, function, register. */
@@ -238,7 +269,7 @@ static int pci_function_decode(const struct pci_function *function, uint32_t add
 	return -1;
 }
 
-/* The lock is let go before the function is called: it is there to stay, its BAR was there. */
+/* The bus's lock is let go before the function is called, whose own says until when it has to stay. */
 static struct pci_function *pci_decode(struct pci *pci, uint64_t offset, unsigned int len,
 				       int *ret_bar, uint64_t *ret_offset)
 {
@@ -254,6 +285,8 @@ static struct pci_function *pci_decode(struct pci *pci, uint64_t offset, unsigne
 		if (*ret_bar >= 0)
 			found = function;
 	}
+	if (found)
+		pthread_rwlock_rdlock(&found->busy);
 	pthread_rwlock_unlock(&pci->lock);
 	return found;
 }
@@ -261,11 +294,15 @@ static struct pci_function *pci_decode(struct pci *pci, uint64_t offset, unsigne
 static uint64_t window_read(void *device, uint64_t offset, unsigned int len)
 {
 	struct pci_function *function;
-	uint64_t at;
+	uint64_t at, value;
 	int bar;
 
 	function = pci_decode(device, offset, len, &bar, &at);
-	return function ? function->ops->bar_read(function, bar, at, len) : UINT64_MAX;
+	if (!function)
+		return UINT64_MAX;
+	value = function->ops->bar_read(function, bar, at, len);
+	pthread_rwlock_unlock(&function->busy);
+	return value;
 }
 
 static void window_write(void *device, uint64_t offset, uint64_t value, unsigned int len)
@@ -275,8 +312,10 @@ static void window_write(void *device, uint64_t offset, uint64_t value, unsigned
 	int bar;
 
 	function = pci_decode(device, offset, len, &bar, &at);
-	if (function)
-		function->ops->bar_write(function, bar, at, value, len);
+	if (!function)
+		return;
+	function->ops->bar_write(function, bar, at, value, len);
+	pthread_rwlock_unlock(&function->busy);
 }
 
 static const struct bus_ops ecam_ops = { ecam_read, ecam_write };
@@ -291,7 +330,6 @@ void pci_init(struct pci *pci, struct bus *pio, struct bus *mmio)
 
 	memset(pci, 0, sizeof(*pci));
 	pthread_rwlock_init(&pci->lock, NULL);
-	pci->bar_next = LAYOUT_PCI_MEM;
 	pci_function_init(&pci->bridge, &bridge_ops, &bridge);
 	pci_add(pci, &pci->bridge);
 	bus_add(mmio, LAYOUT_ECAM, LAYOUT_ECAM_SIZE, &ecam_ops, pci);

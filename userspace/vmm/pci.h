@@ -34,6 +34,8 @@ struct pci_function_ops {
  * @config: its configuration space
  * @writable: the bits of it that the guest may change
  * @bar_size: bytes, a power of two, 0: no such BAR. 32-bit memory BARs only
+ * @slot: where it is
+ * @busy: who is in a call of @ops->bar_read or bar_write has it for reading
  * @cap_end: where the next capability goes
  * @cap_last: offset of the byte that points to it
  */
@@ -42,22 +44,22 @@ struct pci_function {
 	uint8_t config[PCI_CONFIG_SIZE];
 	uint8_t writable[PCI_CONFIG_SIZE];
 	uint32_t bar_size[PCI_FUNCTION_BARS];
+	unsigned int slot;
+	pthread_rwlock_t busy;
 	unsigned int cap_end;
 	unsigned int cap_last;
 };
 
 /**
  * struct pci - a PCI Express root bus, reached by ECAM and by ports 0xcf8 and 0xcfc
- * @lock: all configuration spaces, of which BARs are looked up in; outside of functions' own locks
+ * @lock: all configuration spaces, which BARs are looked up in, and slots; outside of functions' own locks
  * @address: last written to 0xcf8
- * @bar_next: where the next BAR is placed
  */
 struct pci {
 	pthread_rwlock_t lock;
 	struct pci_function *slot[PCI_SLOTS];
 	struct pci_function bridge;
 	uint32_t address;
-	uint32_t bar_next;
 };
 
 void pci_init(struct pci *pci, struct bus *pio, struct bus *mmio);
@@ -92,7 +94,14 @@ uint32_t pci_config_get(const struct pci_function *function, unsigned int offset
 void pci_config_set(struct pci_function *function, unsigned int offset, uint32_t value,
 		    unsigned int len);
 
-/* Put a function into the next slot and place its BARs. -ENOSPC: no slot, or no room. */
+/* Put a function into the first free slot and place its BARs. -ENOSPC: no slot, or no room. */
 int pci_add(struct pci *pci, struct pci_function *function);
+
+/*
+ * Take it out again, if it is there: the guest finds it no more. pci_remove(): and when it returns, no vCPU is in
+ * the function any more, so that it can go. Not from a call of the function's.
+ */
+void pci_hide(struct pci *pci, struct pci_function *function);
+void pci_remove(struct pci *pci, struct pci_function *function);
 
 #endif /* VMM_PCI_H */

@@ -54,25 +54,11 @@ static void link_tell_former(struct supervisor_link *link, const struct supervis
 static int link_read(const struct supervisor_link *link, struct supervisor_answer *answer,
 		     int *ret_fd)
 {
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { .iov_base = answer, .iov_len = sizeof(*answer) };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = &control, .msg_controllen = sizeof(control),
-	};
-	ssize_t n = recvmsg(link->socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+	ssize_t n = fd_receive(link->socket, answer, sizeof(*answer), ret_fd);
 
-	*ret_fd = -1;
 	if (n <= 0)
-		return n ? -errno : -ECONNRESET;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
-	if (n == sizeof(*answer) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
-	    answer->error <= 0 && (*ret_fd < 0) == (answer->error < 0))
+		return n ? n : -ECONNRESET;
+	if (n == sizeof(*answer) && answer->error <= 0 && (*ret_fd < 0) == (answer->error < 0))
 		return 0;
 	fd_close(*ret_fd);
 	return -EPROTO;
@@ -160,6 +146,22 @@ static void link_init(struct supervisor_link *link, const struct options_device 
 		link->origin.connect = link_hand_over;
 }
 
+void supervisor_link_adopt(struct supervisor_link *link, const char *type, const char *name,
+			   int socket)
+{
+	*link = (struct supervisor_link){ .socket = socket, .what = "start its process" };
+	link->origin.connect = link_connect;
+	snprintf(link->origin.name, sizeof(link->origin.name), "%s %s", type, name);
+}
+
+void supervisor_link_close(struct supervisor_link *link)
+{
+	if (!link)
+		return;
+	fd_close(link->socket);
+	link->socket = -1;
+}
+
 /* The process */
 
 /* A socketpair for each device that needs one. Return: how many; or a negative errno. */
@@ -182,9 +184,12 @@ static int supervisor_connect(struct supervisor *supervisor, int *far)
 	return count;
 }
 
-/* What the device's process has, this one is not to have. */
-static void supervisor_give_up(const struct supervisor *supervisor, const int *far)
+/* What the supervisor's process has, or the device's, this one is not to have. */
+static void supervisor_give_up(const struct supervisor *supervisor, const struct options *options,
+			       const int *far)
 {
+	fd_close(options->supervisor);
+	fd_close(options->devices_cgroup);
 	for (unsigned int i = 0; i < supervisor->count; i++) {
 		fd_close(far[i]);
 		if (far[i] >= 0 && !supervisor->link[i].device->listens)
@@ -195,9 +200,15 @@ static void supervisor_give_up(const struct supervisor *supervisor, const int *f
 static int supervisor_fork(struct supervisor *supervisor, const struct options *options,
 			   const struct program *programs, const int *far)
 {
+	int life[2];
+
+	if (pipe2(life, O_CLOEXEC))
+		return -errno;
+	supervisor->life = life[1];
 	supervisor->pid = fork();
 	if (!supervisor->pid)
-		wards_run(options, programs, far);
+		wards_run(options, programs, far, life[0]);
+	close(life[0]);
 	if (supervisor->pid < 0)
 		return -errno;
 	supervisor->source.fd = pidfd_open(supervisor->pid, 0);
@@ -209,18 +220,20 @@ int supervisor_start(struct supervisor *supervisor, const struct options *option
 {
 	int far[OPTIONS_DEVICES], count, err = 0;
 
-	*supervisor = (struct supervisor){ .source = { .fd = -1 }, .count = options->device_count };
+	*supervisor = (struct supervisor){
+		.source = { .fd = -1 }, .life = -1, .count = options->device_count,
+	};
 	for (unsigned int i = 0; i < supervisor->count; i++)
 		link_init(&supervisor->link[i], &options->device[i], programs);
 	count = supervisor_connect(supervisor, far);
-	if (count > 0)
+	if (count > 0 || (!count && options->supervisor >= 0))
 		err = supervisor_fork(supervisor, options, programs, far);
 	else
 		err = count;
 	if (err)
 		log_error("cannot start the supervisor of devices: %s", strerror(-err));
 	else
-		supervisor_give_up(supervisor, far);
+		supervisor_give_up(supervisor, options, far);
 	return err;
 }
 
@@ -249,7 +262,9 @@ void supervisor_finish(struct supervisor *supervisor)
 	struct pollfd wait = { .fd = supervisor->source.fd, .events = POLLIN };
 
 	for (unsigned int i = 0; i < supervisor->count; i++)
-		fd_close(supervisor->link[i].socket);
+		supervisor_link_close(&supervisor->link[i]);
+	fd_close(supervisor->life);
+	supervisor->life = -1;
 	supervisor->count = 0;
 	if (wait.fd < 0)
 		return;

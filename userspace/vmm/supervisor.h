@@ -48,6 +48,7 @@ struct supervisor_answer {
 /**
  * struct supervisor_link - a device's; one thread at a time uses it
  * @origin: for the device
+ * @device: of the options; NULL: it is of a device that was attached
  * @socket: to the supervisor; -1: the back end does not come from there
  * @what: in messages, what the supervisor does for it
  * @said: the last error, which is not said again
@@ -64,11 +65,13 @@ struct supervisor_link {
 /**
  * struct supervisor - as the machine sees it
  * @source: a pidfd, -1 where there is no process
+ * @life: while this pipe is open, the process goes on
  * @link: one for each device of the options; of use for those that are not threads of the launcher's
  */
 struct supervisor {
 	struct loop_source source;
 	pid_t pid;
+	int life;
 	unsigned int count;
 	struct supervisor_link link[OPTIONS_DEVICES];
 };
@@ -78,10 +81,15 @@ struct supervisor {
  * @programs: a table, as in program.h
  *
  * Call it with one thread, and before anything is open that devices are not to have. Where no device
- * takes it, there is no process. Says itself what failed. Return: 0 or a negative errno.
+ * takes it, nor one that may come, there is no process. Says itself what failed. Return: 0 or a negative errno.
  */
 int supervisor_start(struct supervisor *supervisor, const struct options *options,
 		     const struct program *programs);
+
+/* A link that was handed over, of which one end is @socket. And an end to a link; NULL is fine. */
+void supervisor_link_adopt(struct supervisor_link *link, const char *type, const char *name,
+			   int socket);
+void supervisor_link_close(struct supervisor_link *link);
 
 /* Have @loop say when the process dies, which the machine survives. 0 or a negative errno. */
 int supervisor_watch(struct supervisor *supervisor, struct loop *loop);

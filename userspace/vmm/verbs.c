@@ -1,26 +1,36 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* What is done with a machine at the request of who controls it. All of it in the control's thread. */
 #include <errno.h>
+#include <stddef.h>
 #include <unistd.h>
 
+#include "devmodel/balloon/balloon.h"
+#include "userspace/lib/fd.h"
 #include "userspace/vmm/control.h"
 #include "userspace/vmm/machine.h"
 #include "userspace/vmm/verbs.h"
+
+#define VERBS_PAGE	4096
 
 static int verb_info(void *owner, const struct control_request *request, int *descriptor,
 		     struct control_answer *answer)
 {
 	const struct machine *machine = owner;
-	const struct dev_memory *memory = &machine->memory.map;
+	uint32_t asked, actual;
 
 	(void)request;
 	(void)descriptor;
 	answer->info = (struct control_info){
 		.pid = getpid(), .paused = pause_is_wanted(&machine->pause),
-		.cpus = machine->vcpu_count, .devices = machine->virtio_count,
+		.cpus = machine->vcpu_count, .memory = memory_size(&machine->memory),
+		.devices = devices_count(&machine->devices),
+		.has_balloon = machine->devices.balloon != NULL,
 	};
-	for (unsigned int i = 0; i < memory->count; i++)
-		answer->info.memory += memory->region[i].size;
+	if (machine->devices.balloon) {
+		balloon_look(machine->devices.balloon, &asked, &actual);
+		answer->info.balloon_wanted = (uint64_t)asked * VERBS_PAGE;
+		answer->info.balloon = (uint64_t)actual * VERBS_PAGE;
+	}
 	return 0;
 }
 
@@ -33,6 +43,7 @@ static int verb_stats(void *owner, const struct control_request *request, int *d
 	(void)request;
 	(void)descriptor;
 	*stats = (struct control_stats){ 0 };
+	devices_add_stats(&machine->devices, stats);
 	for (unsigned int i = 0; i < machine->vcpu_count; i++) {
 		const struct stats *vcpu = &machine->vcpu[i].stats;
 
@@ -45,22 +56,41 @@ static int verb_stats(void *owner, const struct control_request *request, int *d
 	return 0;
 }
 
-static int verb_pause(void *owner, const struct control_request *request, int *descriptor,
-		      struct control_answer *answer)
+static int verb_button(void *owner, const struct control_request *request, int *descriptor,
+		       struct control_answer *answer)
 {
+	struct machine *machine = owner;
+
 	(void)request;
 	(void)descriptor;
 	(void)answer;
-	return machine_pause(owner);
+	events_raise(&machine->events, EVENTS_BUTTON, 1);
+	return 0;
+}
+
+static int verb_pause(void *owner, const struct control_request *request, int *descriptor,
+		      struct control_answer *answer)
+{
+	struct machine *machine = owner;
+
+	(void)request;
+	(void)descriptor;
+	(void)answer;
+	machine->goes_on = false;
+	return machine_pause(machine);
 }
 
 static int verb_resume(void *owner, const struct control_request *request, int *descriptor,
 		       struct control_answer *answer)
 {
+	struct machine *machine = owner;
+
 	(void)request;
 	(void)descriptor;
 	(void)answer;
-	machine_resume(owner);
+	if (machine->dump.running)
+		return -EBUSY;
+	machine_resume(machine);
 	return 0;
 }
 
@@ -74,6 +104,68 @@ static int verb_console(void *owner, const struct control_request *request, int 
 	(void)answer;
 	if (!err)
 		*descriptor = -1;
+	return err;
+}
+
+static int verb_balloon(void *owner, const struct control_request *request, int *descriptor,
+			struct control_answer *answer)
+{
+	struct machine *machine = owner;
+
+	(void)descriptor;
+	(void)answer;
+	if (!machine->devices.balloon)
+		return -ENODEV;
+	if (request->value >= memory_size(&machine->memory))
+		return -EINVAL;
+	balloon_ask(machine->devices.balloon, request->value / VERBS_PAGE);
+	return 0;
+}
+
+static int verb_attach(void *owner, const struct control_request *request, int *descriptor,
+		       struct control_answer *answer)
+{
+	struct machine *machine = owner;
+	int err = devices_attach(&machine->devices, request->type, request->name,
+				 request->isolation, *descriptor);
+
+	(void)answer;
+	if (!err)
+		*descriptor = -1;
+	return err;
+}
+
+static int verb_detach(void *owner, const struct control_request *request, int *descriptor,
+		       struct control_answer *answer)
+{
+	struct machine *machine = owner;
+
+	(void)descriptor;
+	(void)answer;
+	return devices_detach(&machine->devices, request->name);
+}
+
+static int verb_dump(void *owner, const struct control_request *request, int *descriptor,
+		     struct control_answer *answer)
+{
+	struct machine *machine = owner;
+	int err;
+
+	(void)request;
+	(void)answer;
+	if (machine->dump.running)
+		return -EBUSY;
+	machine->goes_on = !pause_is_wanted(&machine->pause);
+	err = machine_pause(machine);
+	if (!err)
+		err = dump_begin(&machine->dump, &machine->memory, machine->vcpu,
+				 machine->vcpu_count, *descriptor);
+	if (!err) {
+		*descriptor = -1;
+		return CONTROL_LATER;
+	}
+	if (machine->goes_on)
+		machine_resume(machine);
 	return err;
 }
 
@@ -92,8 +184,39 @@ static int verb_stop(void *owner, const struct control_request *request, int *de
 const struct control_verb verbs[CONTROL_DUMP + 1] = {
 	[CONTROL_INFO]		= { .act = verb_info },
 	[CONTROL_STATS]		= { .act = verb_stats },
+	[CONTROL_BUTTON]	= { .act = verb_button },
 	[CONTROL_PAUSE]		= { .act = verb_pause },
 	[CONTROL_RESUME]	= { .act = verb_resume },
 	[CONTROL_STOP]		= { .act = verb_stop },
+	[CONTROL_BALLOON]	= { .act = verb_balloon, .value = true },
 	[CONTROL_CONSOLE]	= { .act = verb_console, .descriptor = true },
+	[CONTROL_ATTACH]	= {
+		.act = verb_attach, .descriptor = true, .isolation = true, .type = true, .name = true,
+	},
+	[CONTROL_DETACH]	= { .act = verb_detach, .name = true },
+	[CONTROL_DUMP]		= { .act = verb_dump, .descriptor = true },
 };
+
+void verbs_tell_news(struct loop_source *source)
+{
+	struct machine *machine = (struct machine *)((char *)source -
+						     offsetof(struct machine, devices.news));
+	char name[CONTROL_NAME];
+	enum control_what what;
+
+	if (!fd_take_event(source->fd))
+		return;
+	while (devices_take_news(&machine->devices, &what, name))
+		control_tell(&machine->control, what, name);
+}
+
+void verbs_dump_done(struct loop_source *source)
+{
+	struct machine *machine = (struct machine *)((char *)source -
+						     offsetof(struct machine, dump.done));
+	int result = dump_end(&machine->dump);
+
+	if (machine->goes_on)
+		machine_resume(machine);
+	control_finish_late(&machine->control, CONTROL_DUMP, result);
+}

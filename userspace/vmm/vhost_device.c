@@ -262,6 +262,8 @@ static int vhost_return(struct vhost_device *device)
 	log_error("%s: a back end is there again, and has %u requests to serve", device->origin->name,
 		  outstanding);
 	device->since = clock_ms();
+	if (device->origin->returned)
+		device->origin->returned(device->origin);
 	if (changed)
 		eventfd_write(device->config_event, 1);
 	return 0;
@@ -409,6 +411,14 @@ static void vhost_destroy(struct device *dev)
 int vhost_device_config_event(const struct device *dev)
 {
 	return ((const struct vhost_device *)dev)->config_event;
+}
+
+void vhost_device_count(const struct device *dev, uint64_t *ret_requests, uint64_t *ret_bytes)
+{
+	const struct vhost_isolation *isolation = ((const struct vhost_device *)dev)->isolation;
+
+	*ret_requests = __atomic_load_n(&isolation->requests, __ATOMIC_RELAXED);
+	*ret_bytes = __atomic_load_n(&isolation->bytes, __ATOMIC_RELAXED);
 }
 
 /* Building it */

@@ -3,6 +3,7 @@
 #define VMM_VHOST_DEVICE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct device;
 struct vhost_isolation;
@@ -20,12 +21,16 @@ const struct vhost_type *vhost_type_find(const char *name);
  * @crashed: set by connect(): the one before ended by its own doing
  * @connect: get a connection to the next one. Return: it, or a negative errno, which has been said;
  *	again and again the same need not be
+ * @returned: another one serves the device, or NULL; on the device's own thread
+ * @owner: of that call
  */
 struct vhost_origin {
 	char name[64];
 	bool last;
 	bool crashed;
 	int (*connect)(struct vhost_origin *origin);
+	void (*returned)(struct vhost_origin *origin);
+	void *owner;
 };
 
 /**
@@ -39,6 +44,9 @@ struct vhost_origin {
  */
 int vhost_device_create(const struct vhost_type *type, struct vhost_origin *origin,
 			const struct vhost_isolation *isolation, struct device **ret);
+
+/* Requests that went through the gate, and their bytes, since the device is there. */
+void vhost_device_count(const struct device *dev, uint64_t *ret_requests, uint64_t *ret_bytes);
 
 /* An eventfd for virtio_pci_watch_config(), of the device's. */
 int vhost_device_config_event(const struct device *dev);

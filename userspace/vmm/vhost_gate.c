@@ -199,6 +199,15 @@ static struct gate_request *queue_oldest_waiting(struct gate_queue *queue)
 
 /* Turns */
 
+static void gate_count(struct gate *gate, const struct gate_request *request, uint32_t written)
+{
+	struct vhost_isolation *base = &gate->base;
+	const uint64_t bytes = request->bytes - request->writable + written;
+
+	__atomic_store_n(&base->requests, base->requests + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&base->bytes, base->bytes + bytes, __ATOMIC_RELAXED);
+}
+
 /* What the back end has given back. */
 static int turn_reap(struct gate_queue *queue, struct gate_turn *turn)
 {
@@ -219,6 +228,7 @@ static int turn_reap(struct gate_queue *queue, struct gate_turn *turn)
 			window_revoke(&gate->window, queue->area.window_page + request->page,
 				      request->pages);
 		gate_request_leave(request, &queue->area);
+		gate_count(gate, request, written);
 		turn->done[turn->done_count].head = request->head;
 		turn->done[turn->done_count++].written = written;
 		gate->inflight--;

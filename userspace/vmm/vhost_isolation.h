@@ -41,6 +41,7 @@ enum vhost_failure {
  * @failure: how to fail a request
  * @running: between start and stop
  * @features: chosen by the driver
+ * @requests, @bytes: that were done, as far as they are seen here; others may look at any time
  */
 struct vhost_isolation {
 	const struct vhost_isolation_ops *ops;
@@ -55,13 +56,15 @@ struct vhost_isolation {
 	enum vhost_failure failure;
 	bool running;
 	uint64_t features;
+	uint64_t requests;
+	uint64_t bytes;
 };
 
 /**
  * struct vhost_isolation_ops - one kind of it
  * @name: as an option has it
  * @ring_features: of the ring's, those that a driver may choose, with a back end that offers some
- * @create: @setup has all members but the last two. 0 or a negative errno
+ * @create: @setup has all members up to @failure. 0 or a negative errno
  * @destroy: after the loop's end
  * @lacks: what this back end lacks to be the successor of the first one, in words; or NULL
  * @start: the driver is ready: these are its rings. Whether a back end is there is another matter

@@ -875,6 +875,7 @@ static struct virtio_pci *virtio_alloc(struct device *dev, const struct memory *
 	virtio->queue_count = count;
 	virtio->config_vector = VIRTIO_MSI_NO_VECTOR;
 	virtio->err_source.fd = -1;
+	virtio->config_source.fd = -1;
 	for (unsigned int i = 0; i < count; i++)
 		virtio->queue[i].ring = (struct dev_vring){ .kick = -1, .call = -1 };
 	pthread_mutex_init(&virtio->lock, NULL);
@@ -911,6 +912,40 @@ int virtio_pci_watch_config(struct virtio_pci *virtio, struct loop *loop, int ev
 		.fd = event, .ready = virtio_config_changed,
 	};
 	return loop_add(loop, &virtio->config_source);
+}
+
+unsigned int virtio_pci_slot(const struct virtio_pci *virtio)
+{
+	return virtio->pci.slot;
+}
+
+void virtio_pci_hide(struct virtio_pci *virtio, struct pci *pci)
+{
+	pci_hide(pci, &virtio->pci);
+}
+
+/* What the kernel does by itself ends with the doorbells and the reset; then there is the loop. */
+int virtio_pci_remove(struct virtio_pci *virtio, struct pci *pci, struct loop *loop)
+{
+	int err;
+
+	pci_remove(pci, &virtio->pci);
+	pci_config_set(&virtio->pci, PCI_COMMAND, 0, 2);
+	virtio_move_doorbells(virtio);
+	pthread_mutex_lock(&virtio->lock);
+	virtio_reset(virtio);
+	pthread_mutex_unlock(&virtio->lock);
+	for (unsigned int i = 0; i < virtio->queue_count; i++)
+		loop_remove(loop, &virtio->queue[i].source);
+	loop_remove(loop, &virtio->err_source);
+	loop_remove(loop, &virtio->config_source);
+	err = loop_sync(loop);
+	if (err)
+		return err;
+	for (unsigned int i = 0; i < virtio->queue_count; i++)
+		vm_free_gsi(virtio->vm, virtio->queue[i].gsi);
+	virtio_pci_destroy(virtio);
+	return 0;
 }
 
 void virtio_pci_destroy(struct virtio_pci *virtio)

@@ -27,6 +27,19 @@ int virtio_pci_create(struct device *dev, struct vm *vm, const struct memory *me
  */
 int virtio_pci_watch_config(struct virtio_pci *virtio, struct loop *loop, int event);
 
+/* Where on the bus it is. */
+unsigned int virtio_pci_slot(const struct virtio_pci *virtio);
+
+/* The guest finds it no more. From any thread but in an access to it. */
+void virtio_pci_hide(struct virtio_pci *virtio, struct pci *pci);
+
+/**
+ * virtio_pci_remove - take it off the bus while the machine runs, and destroy it with its device
+ *
+ * Return: 0; a negative errno, and then it has stopped and cannot be found, but is still there.
+ */
+int virtio_pci_remove(struct virtio_pci *virtio, struct pci *pci, struct loop *loop);
+
 /* Stops and destroys the device too. NULL is fine. Nothing of the bus may run any more. */
 void virtio_pci_destroy(struct virtio_pci *virtio);
 

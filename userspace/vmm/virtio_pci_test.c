@@ -58,12 +58,21 @@ static unsigned int irqfds, doorbells;
 static uint64_t route_address, doorbell_address;
 static uint32_t route_data;
 
+static int gsis;
+
 int vm_alloc_gsi(struct vm *vm)
 {
 	static int next = 24;
 
 	(void)vm;
+	gsis++;
 	return next++;
+}
+
+void vm_free_gsi(struct vm *vm, int gsi)
+{
+	(void)vm;
+	gsis -= gsi >= 24;
 }
 
 void vm_set_route(struct vm *vm, unsigned int gsi, uint64_t address, uint32_t data)
@@ -537,6 +546,50 @@ static void test_nonsense(void)
 	check(status() & VIRTIO_CONFIG_S_DRIVER_OK, "nonsense leaves it whole");
 }
 
+/* A vCPU that does not care whether there is a device. */
+static void *hammer(void *arg)
+{
+	while (!__atomic_load_n((bool *)arg, __ATOMIC_SEQ_CST)) {
+		bar_get(VIRTIO_PCI_COMMON_NUMQ, 2);
+		bar_set(cap_offset(VIRTIO_PCI_CAP_NOTIFY_CFG), 0, 2);
+		config_get(0, 4);
+	}
+	return NULL;
+}
+
+/* It goes while vCPUs are at it, and another one comes to the same place. */
+static struct virtio_pci *test_removal(struct virtio_pci *virtio, struct memory *memory,
+				       struct pci *pci, struct loop *loop)
+{
+	bool ends = false;
+	pthread_t thread;
+	int good = 0;
+
+	config_set(PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+	pthread_create(&thread, NULL, hammer, &ends);
+	for (unsigned int i = 0; i < 200; i++) {
+		uint32_t at = config_get(PCI_BASE_ADDRESS_0, 4);
+
+		good += virtio_pci_slot(virtio) == TEST_SLOT && at >= LAYOUT_PCI_MEM &&
+			at < LAYOUT_ECAM && !virtio_pci_remove(virtio, pci, loop) && !doorbells &&
+			!irqfds && !gsis && config_get(0, 4) == UINT32_MAX &&
+			!virtio_pci_create(&fake.device, NULL, memory, pci, loop, &virtio);
+		bar = config_get(PCI_BASE_ADDRESS_0, 4);
+		config_set(PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+	}
+	check(good == 200, "it goes, with all that the kernel did for it, and comes again");
+	check(fake.destroyed == 200, "so does its device");
+	ends = true;
+	pthread_join(thread, NULL);
+	enable_msix(0);
+	start_good();
+	check(status() & VIRTIO_CONFIG_S_DRIVER_OK, "which then works");
+	virtio_pci_hide(virtio, pci);
+	check(config_get(0, 4) == UINT32_MAX && bar_get(VIRTIO_PCI_COMMON_NUMQ, 2) == 0xffff,
+	      "hidden, it is not found");
+	return virtio;
+}
+
 int main(void)
 {
 	static struct pci pci;
@@ -566,9 +619,10 @@ int main(void)
 	test_device_config();
 	test_config_window();
 	test_nonsense();
+	virtio = test_removal(virtio, &memory, &pci, &loop);
 	loop_finish(&loop);
 	virtio_pci_destroy(virtio);
-	check(fake.starts == fake.stops && fake.destroyed == 1, "started and stopped in pairs");
+	check(fake.starts == fake.stops && fake.destroyed == 201, "started and stopped in pairs");
 	pci_finish(&pci);
 	memory_finish(&memory);
 	printf("1..%u\n", checks);

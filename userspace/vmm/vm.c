@@ -25,8 +25,6 @@
 #define VM_CPUID_FIRST	64
 #define VM_CPUID_MAX	4096
 
-/* One for each queue of a virtio device: those beyond go through the launcher. */
-#define VM_GSIS		512
 
 static const struct {
 	int cap;
@@ -126,7 +124,7 @@ int vm_init(struct vm *vm, const char *node)
 {
 	int err;
 
-	*vm = (struct vm){ .node = -1, .fd = -1, .gsi_next = LAYOUT_PINS };
+	*vm = (struct vm){ .node = -1, .fd = -1 };
 	pthread_mutex_init(&vm->lock, NULL);
 	vm->routing = calloc(1, sizeof(*vm->routing) +
 			     VM_GSIS * sizeof(vm->routing->entries[0]));
@@ -199,10 +197,23 @@ int vm_alloc_gsi(struct vm *vm)
 	int gsi = -ENOSPC;
 
 	pthread_mutex_lock(&vm->lock);
-	if (vm->gsi_next < VM_GSIS)
-		gsi = vm->gsi_next++;
+	for (unsigned int i = LAYOUT_PINS; i < VM_GSIS && gsi < 0; i++)
+		if (!vm->gsi_used[i])
+			gsi = i;
+	if (gsi >= 0)
+		vm->gsi_used[gsi] = true;
 	pthread_mutex_unlock(&vm->lock);
 	return gsi;
+}
+
+void vm_free_gsi(struct vm *vm, int gsi)
+{
+	if (gsi < 0)
+		return;
+	vm_set_route(vm, gsi, 0, 0);
+	pthread_mutex_lock(&vm->lock);
+	vm->gsi_used[gsi] = false;
+	pthread_mutex_unlock(&vm->lock);
 }
 
 /* The line's entry, else the first free one. */

@@ -11,6 +11,9 @@ struct kvm_cpuid2;
 struct kvm_irq_routing;
 struct memory;
 
+/* Lines: one for each queue of a virtio device, and those beyond go through the launcher. */
+#define VM_GSIS		512
+
 /**
  * struct vm - a virtual machine of the node, and what the node can do
  * @cpuid: what the node supports, complete in the sense of cpuid_complete()
@@ -19,7 +22,7 @@ struct memory;
  * @tsc_deadline: the local APIC's timer has the TSC-deadline mode
  * @lock: guards the two below; innermost
  * @routing: which message each line (GSI) sends, as the kernel has it
- * @gsi_next: the first line that is nobody's
+ * @gsi_used: lines that are somebody's
  */
 struct vm {
 	int node;
@@ -30,7 +33,7 @@ struct vm {
 	bool tsc_deadline;
 	pthread_mutex_t lock;
 	struct kvm_irq_routing *routing;
-	unsigned int gsi_next;
+	bool gsi_used[VM_GSIS];
 };
 
 /* These say themselves what failed. Return: 0 or a negative errno. */
@@ -46,6 +49,9 @@ void vm_signal_msi(struct vm *vm, uint64_t address, uint32_t data);
 
 /* A line for vm_set_route(), behind the IOAPIC's pins, whose numbers are theirs. Or -ENOSPC. */
 int vm_alloc_gsi(struct vm *vm);
+
+/* It sends nothing any more, and is nobody's. A negative one is fine. */
+void vm_free_gsi(struct vm *vm, int gsi);
 
 /**
  * vm_set_route - tell the kernel which message a line sends; it also reports EOIs by that

@@ -5,7 +5,9 @@
  * It keeps the rights that the launcher was started with, since that is what starting such a process
  * takes: to open the disk, to become another user, to make namespaces. So it does nothing else. The
  * machine, which is not trusted, can have a ward's process ended and started anew, and has no word in
- * what is started: command lines are the launcher's own, from before.
+ * what is started: command lines are the launcher's own, from before. So is the socket that listens for who
+ * adds wards later (include/moat/control.h): the machine has neither it, nor a way to connect to it. What
+ * a new ward serves comes with the message.
  *
  * Nothing here waits for anybody. A process that is to end may take its time, when a disk is slow; its
  * successor is started when it has been reaped, and other wards do not notice.
@@ -28,6 +30,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "moat/control.h"
 #include "userspace/lib/arguments.h"
 #include "userspace/lib/beside.h"
 #include "userspace/lib/fd.h"
@@ -81,6 +84,9 @@ static const struct sandbox_call wards_forbidden[] = {
 	{ 0 },
 };
 
+/* So many may add wards at a time. */
+#define WARDS_ADDERS		4
+
 /**
  * struct ward - a device that is looked after
  * @program: that serves it; NULL: who listens at the device's path does
@@ -90,6 +96,7 @@ static const struct sandbox_call wards_forbidden[] = {
  * @pidfd: the same, to be waited for; -1
  * @serial: of a request that waits for the end of the process; 0: none does
  * @former, @status: what is to be told of the process before
+ * @own, @added: what a ward that came later is: @device, and its words
  */
 struct ward {
 	const struct options_device *device;
@@ -101,11 +108,21 @@ struct ward {
 	uint32_t serial;
 	enum supervisor_former former;
 	int status;
+	struct options_device own;
+	struct supervisor_add added;
 };
 
+/**
+ * struct wards
+ * @life: a pipe of the launcher's, which ends with it; -1: it has
+ * @listener: of @adder, who add wards; -1: there is none. Each is a connection, or -1
+ */
 struct wards {
 	const struct options *options;
-	unsigned int count;
+	const struct program *programs;
+	int life;
+	int listener;
+	int adder[WARDS_ADDERS];
 	struct ward ward[OPTIONS_DEVICES];
 };
 
@@ -121,7 +138,9 @@ static void ward_kill(struct ward *ward)
 static void ward_drop(struct ward *ward)
 {
 	fd_close(ward->socket);
+	fd_close(ward->handed);
 	ward->socket = -1;
+	ward->handed = -1;
 	ward->serial = 0;
 	ward_kill(ward);
 }
@@ -241,21 +260,7 @@ static int ward_connect(struct wards *wards, struct ward *ward)
 /* A machine that takes no answer loses the connection, and so the process its reason to be. */
 static void ward_answer(struct ward *ward, const struct supervisor_answer *answer, int fd)
 {
-	struct iovec iov = { .iov_base = (void *)answer, .iov_len = sizeof(*answer) };
-	union {
-		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = {
-		.head = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS },
-	};
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (fd >= 0) {
-		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control);
-	}
-	sendmsg(ward->socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	fd_send(ward->socket, answer, sizeof(*answer), fd);
 }
 
 static void ward_start(struct wards *wards, struct ward *ward)
@@ -310,38 +315,176 @@ static void ward_request(struct wards *wards, struct ward *ward)
 		ward_start(wards, ward);
 }
 
+/* More of them */
+
+static bool ward_is_free(const struct ward *ward)
+{
+	return ward->socket < 0 && !ward->pid;
+}
+
+/* The device that a message describes; its strings are the message's. */
+static struct options_device add_device(const struct supervisor_add *add)
+{
+	return (struct options_device){
+		.type = add->type, .path = "(handed over)", .tag = add->tag,
+		.mac = *add->mac ? add->mac : NULL,
+		.format = add->flags & SUPERVISOR_ADD_QCOW2 ? "qcow2" : NULL,
+		.read_only = add->flags & SUPERVISOR_ADD_READ_ONLY,
+		.direct = add->flags & SUPERVISOR_ADD_DIRECT,
+		.writable = add->flags & SUPERVISOR_ADD_WRITABLE,
+	};
+}
+
+static bool add_is_legal(const struct wards *wards, const struct supervisor_add *add)
+{
+	const struct options_device device = add_device(add);
+
+	return memchr(add->type, '\0', sizeof(add->type)) &&
+	       memchr(add->mac, '\0', sizeof(add->mac)) &&
+	       memchr(add->tag, '\0', sizeof(add->tag)) && program_of(wards->programs, &device) &&
+	       !(add->flags & ~(SUPERVISOR_ADD_READ_ONLY | SUPERVISOR_ADD_DIRECT |
+				SUPERVISOR_ADD_WRITABLE | SUPERVISOR_ADD_QCOW2));
+}
+
+/* What it serves is @handed, which is the ward's from here on. */
+static void ward_adopt(struct wards *wards, struct ward *ward, const struct supervisor_add *add,
+		       int handed, int link)
+{
+	*ward = (struct ward){
+		.device = &ward->own, .socket = link, .handed = handed, .pidfd = -1, .added = *add,
+	};
+	ward->own = add_device(&ward->added);
+	ward->program = program_of(wards->programs, &ward->own);
+}
+
+/* Return: the machine's end of the link, or a negative errno. */
+static int wards_add(struct wards *wards, const struct supervisor_add *add, int handed)
+{
+	struct ward *ward = wards->ward;
+	int ends[2], kept, err;
+
+	while (ward < wards->ward + OPTIONS_DEVICES && !ward_is_free(ward))
+		ward++;
+	if (ward == wards->ward + OPTIONS_DEVICES)
+		return -ENOSPC;
+	kept = fcntl(handed, F_DUPFD_CLOEXEC, WARD_FREE);
+	if (kept < 0)
+		return -errno;
+	if (!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+		ward_adopt(wards, ward, add, kept, ends[0]);
+		return ends[1];
+	}
+	err = -errno;
+	close(kept);
+	return err;
+}
+
+static void adder_drop(int *adder)
+{
+	fd_close(*adder);
+	*adder = -1;
+}
+
+/* What is no request ends the connection. */
+static void wards_serve(struct wards *wards, int *adder)
+{
+	struct supervisor_added added = { 0 };
+	struct supervisor_add add;
+	int handed, link;
+	ssize_t n = fd_receive(*adder, &add, sizeof(add), &handed);
+
+	if (n == -EAGAIN || n == -EINTR)
+		return;
+	if (n != sizeof(add) || handed < 0 || !add_is_legal(wards, &add)) {
+		adder_drop(adder);
+		fd_close(handed);
+		return;
+	}
+	link = wards_add(wards, &add, handed);
+	added.error = link < 0 ? link : 0;
+	if (fd_send(*adder, &added, sizeof(added), link))
+		adder_drop(adder);
+	fd_close(link);
+	fd_close(handed);
+}
+
+static void wards_accept(struct wards *wards)
+{
+	int fd = accept4(wards->listener, NULL, NULL, SOCK_CLOEXEC);
+
+	for (unsigned int i = 0; i < WARDS_ADDERS && fd >= 0; i++)
+		if (wards->adder[i] < 0) {
+			wards->adder[i] = fd;
+			return;
+		}
+	fd_close(fd);
+}
+
+/* The launcher has ended, and so do those who added to it. */
+static void wards_close(struct wards *wards)
+{
+	fd_close(wards->life);
+	fd_close(wards->listener);
+	wards->life = -1;
+	wards->listener = -1;
+	for (unsigned int i = 0; i < WARDS_ADDERS; i++)
+		adder_drop(&wards->adder[i]);
+}
+
 /* All of them */
 
+enum { WAIT_LIFE, WAIT_LISTENER, WAIT_ADDERS, WAIT_WARDS = WAIT_ADDERS + WARDS_ADDERS,
+	WAIT_COUNT = WAIT_WARDS + 2 * OPTIONS_DEVICES };
+
 /* False: there is nobody left to be looked after. */
+static bool wards_plan(const struct wards *wards, struct pollfd wait[WAIT_COUNT])
+{
+	bool any = wards->life >= 0;
+
+	wait[WAIT_LIFE].fd = wards->life;
+	wait[WAIT_LISTENER].fd = wards->listener;
+	for (unsigned int i = 0; i < WARDS_ADDERS; i++)
+		wait[WAIT_ADDERS + i].fd = wards->adder[i];
+	for (unsigned int i = 0; i < OPTIONS_DEVICES; i++) {
+		const struct ward *ward = &wards->ward[i];
+
+		wait[WAIT_WARDS + 2 * i].fd = ward->socket;
+		wait[WAIT_WARDS + 2 * i + 1].fd = ward->pidfd;
+		any |= !ward_is_free(ward);
+	}
+	for (unsigned int i = 0; i < WAIT_COUNT; i++)
+		wait[i].events = POLLIN;
+	return any;
+}
+
 static bool wards_turn(struct wards *wards)
 {
-	struct pollfd wait[2 * OPTIONS_DEVICES];
-	bool any = false;
+	struct pollfd wait[WAIT_COUNT];
 
-	for (unsigned int i = 0; i < wards->count; i++) {
-		struct ward *ward = &wards->ward[i];
-
-		wait[2 * i] = (struct pollfd){ .fd = ward->socket, .events = POLLIN };
-		wait[2 * i + 1] = (struct pollfd){ .fd = ward->pidfd, .events = POLLIN };
-		any |= ward->socket >= 0 || ward->pid;
-	}
-	if (!any)
+	if (!wards_plan(wards, wait))
 		return false;
-	if (poll(wait, 2 * wards->count, -1) < 0)
+	if (poll(wait, WAIT_COUNT, -1) < 0)
 		return true;
-	for (unsigned int i = 0; i < wards->count; i++) {
-		if (wait[2 * i + 1].revents)
+	for (unsigned int i = 0; i < OPTIONS_DEVICES; i++) {
+		if (wait[WAIT_WARDS + 2 * i + 1].revents)
 			ward_reap(wards, &wards->ward[i]);
-		if (wait[2 * i].revents)
+		if (wait[WAIT_WARDS + 2 * i].revents)
 			ward_request(wards, &wards->ward[i]);
 	}
+	for (unsigned int i = 0; i < WARDS_ADDERS; i++)
+		if (wait[WAIT_ADDERS + i].revents)
+			wards_serve(wards, &wards->adder[i]);
+	if (wait[WAIT_LISTENER].revents)
+		wards_accept(wards);
+	if (wait[WAIT_LIFE].revents)
+		wards_close(wards);
 	return true;
 }
 
 static void ward_init(struct ward *ward, const struct options_device *device,
 		      const struct program *programs, int socket)
 {
-	*ward = (struct ward){ .device = device, .socket = -1, .handed = -1, .pidfd = -1 };
+	ward->device = device;
 	if (socket < 0)
 		return;
 	ward->socket = fcntl(socket, F_DUPFD_CLOEXEC, WARD_FREE);
@@ -356,33 +499,52 @@ static void ward_init(struct ward *ward, const struct options_device *device,
 static int wards_close_others(const struct wards *wards)
 {
 	static const int idle[] = { STDIN_FILENO, STDOUT_FILENO, WARD_CONNECTION, WARD_HANDED };
-	int keep[2 * OPTIONS_DEVICES], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int keep[2 * OPTIONS_DEVICES + 2], null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null < 0)
 		return -errno;
 	for (unsigned int i = 0; i < sizeof(idle) / sizeof(idle[0]); i++)
 		if (dup2(null, idle[i]) < 0)
 			return -errno;
-	for (unsigned int i = 0; i < wards->count; i++) {
+	for (unsigned int i = 0; i < OPTIONS_DEVICES; i++) {
 		keep[2 * i] = wards->ward[i].socket;
 		keep[2 * i + 1] = wards->ward[i].handed;
 	}
-	fd_close_but(WARD_FREE, keep, 2 * wards->count);
+	keep[2 * OPTIONS_DEVICES] = wards->life;
+	keep[2 * OPTIONS_DEVICES + 1] = wards->listener;
+	fd_close_but(WARD_FREE, keep, 2 * OPTIONS_DEVICES + 2);
 	return 0;
 }
 
-_Noreturn void wards_run(const struct options *options, const struct program *programs,
-			 const int *socket)
+/* Itself, and so all that it starts. Where that cannot be, devices are counted with the launcher. */
+static void wards_move(int cgroup)
 {
-	struct wards wards = { .options = options, .count = options->device_count };
+	if (cgroup >= 0 && write(cgroup, "0", 1) != 1)
+		log_error("devices stay in the launcher's cgroup: %s", strerror(errno));
+}
+
+_Noreturn void wards_run(const struct options *options, const struct program *programs,
+			 const int *socket, int life)
+{
+	struct wards wards = {
+		.options = options, .programs = programs, .adder = { -1, -1, -1, -1 },
+		.life = fcntl(life, F_DUPFD_CLOEXEC, WARD_FREE), .listener = -1,
+	};
 	int err;
 
 	/* What is typed at the machine's terminal signals the machine. */
 	setsid();
 	prctl(PR_SET_NAME, "moat-supervisor");
-	for (unsigned int i = 0; i < wards.count; i++)
+	wards_move(options->devices_cgroup);
+	if (options->supervisor >= 0)
+		wards.listener = fcntl(options->supervisor, F_DUPFD_CLOEXEC, WARD_FREE);
+	for (unsigned int i = 0; i < OPTIONS_DEVICES; i++)
+		wards.ward[i] = (struct ward){ .socket = -1, .handed = -1, .pidfd = -1 };
+	for (unsigned int i = 0; i < options->device_count; i++)
 		ward_init(&wards.ward[i], &options->device[i], programs, socket[i]);
 	err = wards_close_others(&wards);
+	if (!err && wards.listener >= 0)
+		err = fcntl(wards.listener, F_SETFL, O_RDWR | O_NONBLOCK) ? -errno : 0;
 	if (!err)
 		err = sandbox_forbid(wards_forbidden);
 	if (err) {

@@ -8,10 +8,11 @@ struct program;
 /**
  * wards_run - be the supervisor
  * @socket: for each device of the options, its link's end; -1: the device is not looked after
+ * @life: a pipe that the machine has the other end of
  *
- * Does not return: ends when all links have.
+ * Does not return: ends when the pipe and all links have.
  */
 _Noreturn void wards_run(const struct options *options, const struct program *programs,
-			 const int *socket);
+			 const int *socket, int life);
 
 #endif /* VMM_WARDS_H */
