@@ -593,13 +593,13 @@ static void test_added_wrong(void)
 		EXPECT(add_over(fd, &wrong[i], sizeof(wrong[i]), file) == -EPIPE);
 		close(fd);
 	}
-	strcpy(wrong[5].type, "blk");
-	for (size_t len = 0; len <= sizeof(wrong[5]) + 4; len += 4) {
+	strcpy(wrong[0].type, "blk");
+	for (size_t len = 0; len <= sizeof(wrong[0]) + 4; len += 4) {
 		fd = adder();
-		EXPECT(add_over(fd, &wrong[5], len, len == sizeof(wrong[5]) ? -1 : file) == -EPIPE);
+		EXPECT(add_over(fd, &wrong[0], len, len == sizeof(wrong[0]) ? -1 : file) == -EPIPE);
 		close(fd);
 	}
-	fd = add_over(other, &wrong[5], sizeof(wrong[5]), file);
+	fd = add_over(other, &wrong[0], sizeof(wrong[0]), file);
 	EXPECT(fd >= 0);
 	close(fd);
 	close(other);
