@@ -24,7 +24,7 @@ tap_ok $? "another one is made"
 tap_has "$(vmctl network list)" 'lonely     isolated 192.168.78.1/24    no' "it has an address that was free"
 [ -e /sys/class/net/moat-default ] && [ -e /sys/class/net/moat-lonely ]
 tap_ok $? "they are there" "$(ip link; vmctl network list)"
-refused 1 'at most 10 letters' 'a network of a name too long' vmctl network create abcdefghijklm
+refused 1 'at most 10 letters' 'a network of a name too long' vmctl network create abcdefghijk
 refused 1 'there is no such network' 'a network that is none' vmctl network delete nonesuch
 
 guest_create web --network default
@@ -82,6 +82,29 @@ guest_create cow --disk copy && vmctl start cow && console_has cow 'guest is up'
 tap_ok $? "a machine reads it" "$(vmctl log cow)"
 vmctl kill cow
 
+# Coming and going
+
+vmctl disk create extra --size 16M
+vmctl start web && console_has web '^address 192.168.77'
+vmctl attach-disk web extra
+tap_ok $? "a disk comes to a running machine" "$(vmctl log web)"
+console_run web 'head -c 1000000 /dev/zero | tr "\\0" x >/dev/vda; sync; sum /dev/vda' '^[0-9].* /dev/vda'
+tap_ok $? "its guest uses it"
+tap_has "$(vmctl info web)" 'disk: extra' "it is in the definition"
+vmctl detach-disk web extra
+tap_ok $? "it goes" "$(vmctl log web)"
+tap_is "$(head -c 1000000 "$MOATD_DIR/state/disks/extra.raw" | tr -d x | wc -c)" 0 "what the guest wrote is on it"
+tap_is "$(vmctl info web | grep -c 'disk: extra')" 0 "it is in the definition no more"
+refused 1 'it has no such disk' 'a disk that it does not have' vmctl detach-disk web extra
+mac=$(vmctl attach-net web lonely)
+tap_ok $? "a network comes" "$(vmctl log web)"
+console_run web 'cat /sys/class/net/eth1/address' "^$mac"
+tap_ok $? "its guest sees it"
+moatd_kill KILL; moatd_start
+vmctl detach-net web "$mac"
+tap_ok $? "it goes, by another moatd"
+vmctl destroy disky other cow 2>/dev/null
+
 # Users
 
 useradd --no-create-home anna && useradd --no-create-home ben && usermod -aG moat anna && usermod -aG moat ben &&
@@ -123,8 +146,8 @@ tap_ok $? "all are destroyed"
 vmctl network delete default lonely
 tap_ok $? "so are the networks"
 tap_is "$(ls /sys/class/net | grep -v -e '^lo$' -e '^eth' -e '^sit' -e '^ip6')" '' "no interface is left"
-tap_is "$(pgrep -l 'dnsmasq|moat-|qemu-st')" '' "no process is left"
-vmctl disk delete data copy hers
+tap_is "$(pgrep -l 'dnsmasq|moat-|qemu-s')" '' "no process is left"
+vmctl disk delete data copy hers extra
 tap_is "$(ls "$MOATD_DIR/state/disks")" '' "no disk is left"
 sed 's/^/# /' "$WORK/moatd.err"
 tap_end

@@ -27,7 +27,8 @@ moatd_kill() {
 }
 
 # Drivers that are modules, in the order that they take.
-GUEST_MODULES='failover net_failover virtio_net virtio_blk af_packet button evdev'
+GUEST_MODULES='virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net virtio_blk af_packet
+	button evdev'
 
 # guest_modules DIR
 guest_modules() {
@@ -88,7 +89,7 @@ while read -r word rest; do
 done
 sleep 100000
 INIT
-	sed -i "s/MODULES/$GUEST_MODULES/" "$tree/init"
+	sed -i "s/MODULES/$(echo $GUEST_MODULES)/" "$tree/init"
 	chmod +x "$tree/init"
 	(cd "$tree" && find . | cpio -o -H newc --quiet) >"$WORK/initrd"
 }

@@ -295,6 +295,10 @@ static void api_set_definition(struct call *call)
 	struct definition definition;
 	int err;
 
+	if (machine->changing) {
+		reply_failed(call, "another change of it is under way");
+		return;
+	}
 	if (!call_definition(call, &definition))
 		return;
 	if (strcmp(definition.name, machine->definition.name)) {
@@ -484,6 +488,14 @@ static const struct varlink_method api_methods[] = {
 	{ "Console", API_OWNER, false, true, api_console, { NAME } },
 	{ "Dump", API_OWNER, false, true, api_dump, { NAME } },
 	{ "Log", API_OWNER, false, false, api_log, { NAME, { "offset", VARLINK_NUMBER, true } } },
+	{ "AttachDisk", API_OWNER, false, false, api_attach_disk,
+	  { NAME, { "disk", VARLINK_TEXT, true }, { "format", VARLINK_TEXT, false },
+	    { "read_only", VARLINK_FLAG, false } } },
+	{ "DetachDisk", API_OWNER, false, false, api_detach_disk, { NAME, { "disk", VARLINK_TEXT, true } } },
+	{ "AttachNetwork", API_OWNER, false, false, api_attach_network,
+	  { NAME, { "network", VARLINK_TEXT, true }, { "mac", VARLINK_TEXT, false } } },
+	{ "DetachNetwork", API_OWNER, false, false, api_detach_network,
+	  { NAME, { "mac", VARLINK_TEXT, true } } },
 	{ "NetworkList", API_ANYONE, false, false, api_network_list, { { 0 } } },
 	{ "NetworkInfo", API_ANYONE, false, false, api_network_info, { NAME } },
 	{ "NetworkDefine", API_ROOT, false, false, api_network_define,

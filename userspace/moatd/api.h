@@ -18,11 +18,15 @@ enum api_role {
 /* org.moat, as org.moat.varlink describes it. */
 extern const struct varlink api;
 
-/* Handlers, by what they are about: api_network.c, api_disk.c; api.c has the rest, and the table. */
+/* Handlers, by what they are about: api_network.c, api_disk.c, api_attach.c; api.c has the rest, and the table. */
 void api_network_list(struct call *call);
 void api_network_info(struct call *call);
 void api_network_define(struct call *call);
 void api_network_delete(struct call *call);
+void api_attach_disk(struct call *call);
+void api_detach_disk(struct call *call);
+void api_attach_network(struct call *call);
+void api_detach_network(struct call *call);
 void api_disk_list(struct call *call);
 void api_disk_create(struct call *call);
 void api_disk_resize(struct call *call);

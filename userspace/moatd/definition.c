@@ -281,6 +281,16 @@ int definition_complete(struct definition *definition)
 	return err;
 }
 
+void definition_disk_device(const struct definition_disk *disk, char *ret)
+{
+	const char *slash = strrchr(disk->path, '/');
+
+	snprintf(ret, 64, "disk-%.58s", slash ? slash + 1 : disk->path);
+	for (char *at = ret; *at; at++)
+		if (!isalnum((unsigned char)*at) && !strchr("-_.", *at))
+			*at = '_';
+}
+
 char *definition_write(const struct definition *definition)
 {
 	return schema_write(rows, definition);

@@ -135,6 +135,9 @@ int definition_complete(struct definition *definition);
 /* Its text, to be freed; NULL: no memory. What has its default is left out. */
 char *definition_write(const struct definition *definition);
 
+/* What a disk is called as a device of its machine: @ret of 64 bytes. */
+void definition_disk_device(const struct definition_disk *disk, char *ret);
+
 struct json_object;
 
 /* The same as an object, with all that is in it. NULL: no memory. */

@@ -84,6 +84,7 @@ static const struct keeper_kind keeper_kinds[] = {
 	[KEEPER_USAGE] = { sizeof(struct keeper_name), false, serve_usage },
 	[KEEPER_LOG] = { sizeof(struct keeper_name), true, serve_log },
 	[KEEPER_BOOTED] = { 0, false, serve_booted },
+	[KEEPER_ATTACH] = { sizeof(struct keeper_start), false, serve_attach },
 	[KEEPER_FORGET] = { sizeof(struct keeper_start), false, serve_forget },
 	[KEEPER_NETWORK_START] = { sizeof(struct keeper_network), false, serve_network_start },
 	[KEEPER_NETWORK_STOP] = { sizeof(struct keeper_name), false, serve_network_stop },

@@ -28,6 +28,7 @@
  * @KEEPER_CLEAN: a name; all goes that was made for it. Fine when it is gone
  * @KEEPER_LIMITS: struct definition, of which @limits are put in force
  * @KEEPER_USAGE: a name; the answer has its @usage
+ * @KEEPER_ATTACH: the same, with one disk or one network, which the machine of that name gets
  * @KEEPER_FORGET: the same; networks forget the addresses of that machine
  * @KEEPER_LOG: a name; the answer comes with a descriptor of its log, for reading
  * @KEEPER_NETWORK_START: struct keeper_network, which is there then, with those forwards and no others
@@ -48,6 +49,7 @@ enum keeper_what {
 	KEEPER_CLEAN,
 	KEEPER_LIMITS,
 	KEEPER_USAGE,
+	KEEPER_ATTACH,
 	KEEPER_FORGET,
 	KEEPER_LOG,
 	KEEPER_BOOTED,

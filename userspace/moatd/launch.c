@@ -126,9 +126,11 @@ static int add_boot(struct launch *launch)
 static int disk_take(struct launch *launch, const struct definition_disk *disk,
 		     enum disk_format *format, int *ret_fd)
 {
-	const struct disk_user user = { .uid = launch->definition->owner, .gid = owner_group(user.uid) };
+	const uid_t owner = launch->definition->owner;
+	const struct disk_user user = { .uid = owner, .gid = owner_group(owner) };
 	int dir, err;
 
+	*format = disk->format == FORMAT_QCOW2 ? DISK_QCOW2 : DISK_RAW;
 	if (*disk->path == '/')
 		return disk_open_path(disk->path, *format, &user, disk->read_only, ret_fd, launch->why);
 	dir = disk_directory(launch->options);
@@ -141,7 +143,8 @@ static int disk_take(struct launch *launch, const struct definition_disk *disk,
 
 static int add_disk(struct launch *launch, const struct definition_disk *disk)
 {
-	enum disk_format format = disk->format == FORMAT_QCOW2 ? DISK_QCOW2 : DISK_RAW;
+	char device[CONTROL_NAME];
+	enum disk_format format;
 	int err, fd;
 
 	err = disk_take(launch, disk, &format, &fd);
@@ -151,9 +154,10 @@ static int add_disk(struct launch *launch, const struct definition_disk *disk)
 	if (fd < 0)
 		return launch_fail(launch, fd, "disk %s", disk->path);
 	arguments_add(&launch->arguments, "--disk");
-	arguments_add(&launch->arguments, "/proc/self/fd/%d%s%s%s", fd,
+	definition_disk_device(disk, device);
+	arguments_add(&launch->arguments, "/proc/self/fd/%d%s%s%s,name=%s", fd,
 		      format == DISK_QCOW2 ? ",format=qcow2" : "", disk->read_only ? ",ro" : "",
-		      disk->direct ? ",direct" : "");
+		      disk->direct ? ",direct" : "", device);
 	return 0;
 }
 
@@ -226,7 +230,8 @@ static int network_join(struct launch *launch, uint64_t i, int *ret_fd)
 	network_mac(entry->mac, mac);
 	network_address(entry->address, &address);
 	network_host_name(launch->definition->name, name, sizeof(name));
-	snprintf(tap, sizeof(tap), "mt%u.%u", launch->uid - launch->options->uid_first, (unsigned int)i);
+	snprintf(tap, sizeof(tap), "mt%02x%02x%02x%02x%02x%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
+		 mac[5]);
 	err = network_start(spec, launch->why);
 	if (!err && spec->mode != NETWORK_BRIDGE)
 		err = network_host(spec, mac, name, address, launch->why);
@@ -253,7 +258,8 @@ static int add_network(struct launch *launch, uint64_t i)
 	if (err < 0)
 		return err;
 	arguments_add(&launch->arguments, "--net");
-	arguments_add(&launch->arguments, "/proc/self/fd/%d,mac=%s", fd, launch->definition->network[i].mac);
+	arguments_add(&launch->arguments, "/proc/self/fd/%d,mac=%s,name=%s", fd,
+		      launch->definition->network[i].mac, launch->definition->network[i].mac);
 	return 0;
 }
 
@@ -312,7 +318,9 @@ static int add_sockets(struct launch *launch)
 		int fd;
 	} added[] = {
 		{ "--control", place_listen(options, name, PLACE_CONTROL) },
+		{ "--supervisor", place_listen(options, name, PLACE_SUPERVISOR) },
 		{ "--ended", place_open_ended(options, name) },
+		{ "--devices-cgroup", cgroup_open(options->cgroup, name, "devices") },
 	};
 	int err = 0;
 
@@ -492,4 +500,99 @@ int launch_start(const struct keeper_options *options, const struct keeper_start
 	if (ret < 0)
 		launch_undo(&launch);
 	return ret;
+}
+
+/* More for a machine that runs */
+
+/* One message there and one back, on a connection of its own. Return: 0, or what went wrong. */
+static int launch_talk(struct launch *launch, const char *socket, const void *message, size_t len,
+		       int fd, void *ret_answer, size_t answer_len, int *ret_fd)
+{
+	struct pollfd wait = {
+		.fd = place_connect(launch->options, launch->definition->name, socket),
+		.events = POLLIN,
+	};
+	int err = wait.fd < 0 ? wait.fd : fd_send(wait.fd, message, len, fd);
+
+	if (!err && poll(&wait, 1, LAUNCH_ANSWER_MS) != 1)
+		err = -ETIMEDOUT;
+	if (!err && fd_receive(wait.fd, ret_answer, answer_len, ret_fd) != (ssize_t)answer_len)
+		err = -ECONNRESET;
+	fd_close(wait.fd);
+	return err ? launch_fail(launch, err, "the launcher") : 0;
+}
+
+/* The supervisor looks after what serves the device, the launcher gives it to the guest. */
+static int attach(struct launch *launch, const struct supervisor_add *add, int fd, const char *name)
+{
+	struct control_request request = { .what = CONTROL_ATTACH };
+	struct control_answer answer = { 0 };
+	struct supervisor_added added = { 0 };
+	int link = -1, none = -1, err;
+
+	memcpy(request.type, add->type, sizeof(request.type));
+	snprintf(request.name, sizeof(request.name), "%s", name);
+	err = launch_talk(launch, PLACE_SUPERVISOR, add, sizeof(*add), fd, &added, sizeof(added), &link);
+	if (!err)
+		err = added.error;
+	if (!err)
+		err = launch_talk(launch, PLACE_CONTROL, &request, sizeof(request), link, &answer,
+				  sizeof(answer), &none);
+	if (!err)
+		err = answer.error;
+	fd_close(link);
+	fd_close(none);
+	return err && !*launch->why ? launch_fail(launch, err, "%s", name) : err;
+}
+
+static int attach_disk(struct launch *launch)
+{
+	const struct definition_disk *disk = &launch->definition->disk[0];
+	struct supervisor_add add = { .type = "blk" };
+	char name[CONTROL_NAME];
+	enum disk_format format;
+	int fd, err = disk_take(launch, disk, &format, &fd);
+
+	if (err)
+		return err;
+	add.flags = (disk->read_only ? SUPERVISOR_ADD_READ_ONLY : 0) |
+		    (disk->direct ? SUPERVISOR_ADD_DIRECT : 0) |
+		    (format == DISK_QCOW2 ? SUPERVISOR_ADD_QCOW2 : 0);
+	definition_disk_device(disk, name);
+	err = attach(launch, &add, fd, name);
+	close(fd);
+	return err;
+}
+
+static int attach_network(struct launch *launch)
+{
+	const struct definition_network *network = &launch->definition->network[0];
+	struct supervisor_add add = { .type = "net" };
+	int err, fd, lock = network_lock(launch->options);
+
+	if (lock < 0)
+		return launch_fail(launch, lock, "networks");
+	err = network_join(launch, 0, &fd);
+	close(lock);
+	if (err)
+		return err;
+	snprintf(add.mac, sizeof(add.mac), "%s", network->mac);
+	err = attach(launch, &add, fd, network->mac);
+	close(fd);
+	return err;
+}
+
+int launch_attach(const struct keeper_options *options, const struct keeper_start *start, char *why)
+{
+	struct launch launch = {
+		.options = options, .definition = &start->definition, .networks = start->network,
+		.why = why,
+	};
+	int err = 0;
+
+	if (start->definition.disk_count)
+		err = attach_disk(&launch);
+	if (!err && start->definition.network_count)
+		err = attach_network(&launch);
+	return err;
 }

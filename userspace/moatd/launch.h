@@ -15,6 +15,14 @@ struct keeper_start;
  */
 int launch_start(const struct keeper_options *options, const struct keeper_start *start, char *why);
 
+/**
+ * launch_attach - give a machine that runs one disk more, or one network
+ * @start: as above, with that one and no other
+ *
+ * It is in the guest's hands when this returns 0.
+ */
+int launch_attach(const struct keeper_options *options, const struct keeper_start *start, char *why);
+
 /* Networks need not know the machine any more. */
 void launch_forget(const struct keeper_options *options, const struct keeper_start *start);
 

@@ -27,12 +27,23 @@
 #define MACHINE_PAUSE_MS	1000	/* doubles with each failure */
 #define MACHINE_PAUSE_DOUBLINGS	6
 #define MACHINE_HEALTH_MS	60000
+#define MACHINE_DETACH_US	(30 * 1000000ULL)
 
 /* A call that waits for a machine to come to a state. */
 struct machine_wait {
 	struct machine_wait *next;
 	struct call *call;
 	enum machine_state wanted;
+};
+
+/* Somebody waits for a guest to let a device go. */
+struct detach {
+	struct detach *next;
+	struct machine *machine;
+	char device[CONTROL_NAME];
+	sd_event_source *timer;
+	void (*then)(void *arg, int error);
+	void *arg;
 };
 
 struct listener {
@@ -44,6 +55,7 @@ struct machine *machines;
 static sd_event *machine_loop;
 static int machine_dir = -1;
 static struct listener *machine_listeners;
+static struct detach *machine_detaches;
 static void (*machines_ready)(void);
 static unsigned int machines_unknown;	/* of which it is not known yet whether they run */
 static bool machines_first;
@@ -67,6 +79,7 @@ static const char *const end_names[] = {
 };
 
 static int definition_save(const struct definition *definition);
+static void detaches_end(const struct machine *machine, const char *device, int error);
 static void machine_start(struct machine *machine);
 static void machine_happen(struct machine *machine, enum machine_event event);
 
@@ -332,8 +345,86 @@ static void machine_end(struct machine *machine, enum keeper_what how)
 {
 	control_destroy(machine->control);
 	machine->control = NULL;
+	detaches_end(machine, NULL, -ECONNRESET);
 	machine_enter(machine, MACHINE_ENDING);
 	keep_ask_name(how, machine->definition.name, machine_reaped, machine);
+}
+
+/* Devices */
+
+static void detach_end(struct detach *detach, int error)
+{
+	struct detach **at = &machine_detaches;
+
+	while (*at != detach)
+		at = &(*at)->next;
+	*at = detach->next;
+	sd_event_source_disable_unref(detach->timer);
+	detach->then(detach->arg, error);
+	free(detach);
+}
+
+/* All of a machine's, or those of one device. */
+static void detaches_end(const struct machine *machine, const char *device, int error)
+{
+	struct detach *next;
+
+	for (struct detach *at = machine_detaches; at; at = next) {
+		next = at->next;
+		if (at->machine == machine && (!device || !strcmp(at->device, device)))
+			detach_end(at, error);
+	}
+}
+
+static int detach_late(sd_event_source *source, uint64_t usec, void *arg)
+{
+	(void)source;
+	(void)usec;
+	detach_end(arg, -EBUSY);
+	return 0;
+}
+
+struct detach_asked {
+	struct machine *machine;
+	char device[CONTROL_NAME];
+};
+
+static void detach_answered(void *arg, const struct control_answer *answer)
+{
+	struct detach_asked *asked = arg;
+
+	if (answer && answer->error)
+		detaches_end(asked->machine, asked->device, answer->error);
+	free(asked);
+}
+
+int machine_detach(struct machine *machine, const char *device, void (*then)(void *arg, int error),
+		   void *arg)
+{
+	struct control_request request = { .what = CONTROL_DETACH };
+	struct detach_asked *asked = calloc(1, sizeof(*asked));
+	struct detach *detach = calloc(1, sizeof(*detach));
+
+	snprintf(request.name, sizeof(request.name), "%s", device);
+	if (asked && detach &&
+	    sd_event_add_time_relative(machine_loop, &detach->timer, CLOCK_MONOTONIC, MACHINE_DETACH_US, 0,
+				       detach_late, detach) >= 0) {
+		*asked = (struct detach_asked){ .machine = machine };
+		memcpy(asked->device, request.name, sizeof(asked->device));
+		detach->machine = machine;
+		memcpy(detach->device, request.name, sizeof(detach->device));
+		detach->then = then;
+		detach->arg = arg;
+		if (!control_ask(machine->control, &request, -1, detach_answered, asked)) {
+			detach->next = machine_detaches;
+			machine_detaches = detach;
+			return 0;
+		}
+		sd_event_source_disable_unref(detach->timer);
+	}
+	free(asked);
+	free(detach);
+	return -ENOMEM;
 }
 
 static void machine_lost(void *arg)
@@ -345,6 +436,8 @@ static void machine_said(void *arg, const struct control_answer *event)
 {
 	machine_tell(arg, event->what == CONTROL_DETACHED ? "device detached" : "device restarted",
 		     event->name);
+	if (event->what == CONTROL_DETACHED)
+		detaches_end(arg, event->name, 0);
 }
 
 static const struct control_ops machine_control = { machine_said, machine_lost };

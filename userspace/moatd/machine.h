@@ -54,6 +54,7 @@ struct machine_wait;
  * @began: on the clock of clock_ms(), when it was started last
  * @again: it is to be started once it has ended
  * @asked: somebody wanted its end, so it is not to be started again by itself
+ * @changing: a disk or network comes or goes: nobody else changes its definition meanwhile
  * @silent: the launcher has been asked how it is, and has not answered
  * @destroy: it is to be forgotten then
  * @why: what a person is told where it could not be started
@@ -71,6 +72,7 @@ struct machine {
 	int64_t began;
 	bool again;
 	bool asked;
+	bool changing;
 	bool silent;
 	bool destroy;
 	char why[256];
@@ -108,6 +110,13 @@ int machine_change(struct machine *machine, const struct definition *definition)
 
 /* The text of its definition as it lies there, to be freed; NULL: it cannot be read. */
 char *machine_text(const struct machine *machine);
+
+/*
+ * Who waits for a device of the machine to be gone: @then is called with 0 then, or with -EBUSY when the time that a
+ * guest has for that is over, or with -ECONNRESET when the machine ends.
+ */
+int machine_detach(struct machine *machine, const char *device, void (*then)(void *arg, int error),
+		   void *arg);
 
 /* Who listens to what happens, from now on; @call is called once for each, until its client goes. */
 void machine_listen(struct call *call);

@@ -47,15 +47,25 @@ static int start_check(const struct keeper_start *start, struct definition_error
 	return err;
 }
 
-int serve_start(struct keeper_work *work, const void *carried)
+static int work_launch(struct keeper_work *work, const struct keeper_start *start,
+		       int (*launch)(const struct keeper_options *, const struct keeper_start *, char *))
 {
-	const struct keeper_start *start = carried;
 	struct definition_error error;
 
 	if (!start_check(start, &error))
-		return launch_start(work->options, start, work->answer.why);
+		return launch(work->options, start, work->answer.why);
 	snprintf(work->answer.why, KEEPER_WHY, "%.*s", KEEPER_WHY - 1, error.text);
 	return -EINVAL;
+}
+
+int serve_start(struct keeper_work *work, const void *carried)
+{
+	return work_launch(work, carried, launch_start);
+}
+
+int serve_attach(struct keeper_work *work, const void *carried)
+{
+	return work_launch(work, carried, launch_attach);
 }
 
 /* The name, which has an end; NULL: it is none. */

@@ -31,6 +31,7 @@ int serve_limits(struct keeper_work *work, const void *carried);
 int serve_usage(struct keeper_work *work, const void *carried);
 int serve_log(struct keeper_work *work, const void *carried);
 int serve_booted(struct keeper_work *work, const void *carried);
+int serve_attach(struct keeper_work *work, const void *carried);
 int serve_forget(struct keeper_work *work, const void *carried);
 
 int serve_network_start(struct keeper_work *work, const void *carried);

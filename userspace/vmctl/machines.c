@@ -450,6 +450,75 @@ static int dump_main(int argc, char **argv)
 	return err ? STATUS_REFUSED : 0;
 }
 
+/* Disks and networks that come and go */
+
+/* As moatd has it: by its whole path, or by its name. */
+static int disk_name(const char *value, char *ret)
+{
+	if (definition_name_valid(value) && access(value, F_OK))
+		return make_text("disk", value, ret, DEFINITION_PATH);
+	return make_path("disk", value, ret, DEFINITION_PATH);
+}
+
+static int attach_disk_main(int argc, char **argv)
+{
+	struct definition_disk disk = { 0 };
+	struct json_object *parameters;
+	char path[DEFINITION_PATH];
+
+	if (argc < 3 || *argv[1] == '-')
+		return command_usage(argv[0]);
+	for (int i = 3; i < argc; i++) {
+		if (!strcmp(argv[i], "--read-only"))
+			disk.read_only = true;
+		else if (!strcmp(argv[i], "--qcow2"))
+			disk.format = FORMAT_QCOW2;
+		else
+			return command_usage(argv[0]);
+	}
+	if (disk_name(argv[2], path))
+		return STATUS_USAGE;
+	parameters = client_name(argv[1]);
+	json_object_object_add(parameters, "disk", json_object_new_string(path));
+	json_object_object_add(parameters, "read_only", json_object_new_boolean(disk.read_only));
+	if (disk.format == FORMAT_QCOW2)
+		json_object_object_add(parameters, "format", json_object_new_string("qcow2"));
+	return client_call("AttachDisk", parameters, NULL);
+}
+
+static int detach_disk_main(int argc, char **argv)
+{
+	struct json_object *parameters;
+	char path[DEFINITION_PATH];
+
+	if (argc != 3 || *argv[1] == '-')
+		return command_usage(argv[0]);
+	if (disk_name(argv[2], path))
+		return STATUS_USAGE;
+	parameters = client_name(argv[1]);
+	json_object_object_add(parameters, "disk", json_object_new_string(path));
+	return client_call("DetachDisk", parameters, NULL);
+}
+
+static int net_main(int argc, char **argv)
+{
+	const bool attach = !strcmp(argv[0], "attach-net");
+	struct json_object *parameters, *reply;
+	int status;
+
+	if (argc != 3 || *argv[1] == '-')
+		return command_usage(argv[0]);
+	parameters = client_name(argv[1]);
+	json_object_object_add(parameters, attach ? "network" : "mac", json_object_new_string(argv[2]));
+	status = client_call(attach ? "AttachNetwork" : "DetachNetwork", parameters, &reply);
+	if (status)
+		return status;
+	if (attach)
+		puts(client_text(reply, "mac"));
+	json_object_put(reply);
+	return 0;
+}
+
 #define VERB_USAGE	"MACHINE..."
 
 const struct command machine_commands[] = {
@@ -471,6 +540,12 @@ const struct command machine_commands[] = {
 	{ "destroy", "end them, and forget them; their disks stay", VERB_USAGE, verb_main },
 	{ "edit", "change a machine's definition in an editor", "MACHINE [--file DEFINITION.yaml]",
 	  edit_main },
+	{ "attach-disk", "give it a disk, also while it runs", "MACHINE DISK [--read-only] [--qcow2]",
+	  attach_disk_main },
+	{ "detach-disk", "take one away, once its guest has let it go", "MACHINE DISK", detach_disk_main },
+	{ "attach-net", "put it on a network more; prints the address (MAC) that it has there",
+	  "MACHINE NETWORK", net_main },
+	{ "detach-net", "take it off one, by that address", "MACHINE MAC", net_main },
 	{ "set-memory", "have a guest do with so much memory", "MACHINE SIZE", set_memory_main },
 	{ "console", "a machine's serial port; Ctrl-A x leaves it", "MACHINE", console_main },
 	{ "dump", "a guest's memory and CPUs into a file, an ELF core", "MACHINE FILE", dump_main },
