@@ -38,61 +38,43 @@ static int note(const struct control_request *request)
 	return 0;
 }
 
-static int verb_info(void *owner, const struct control_request *request, int *descriptor,
-		     struct control_answer *answer)
+static int verb_info(struct control_call *call)
 {
-	answer->info.pid = 1234;
-	return owner == &control && *descriptor < 0 ? note(request) : -EBADE;
+	call->answer.info.pid = 1234;
+	return call->owner == &control && call->descriptor < 0 ? note(call->request) : -EBADE;
 }
 
-static int verb_value(void *owner, const struct control_request *request, int *descriptor,
-		      struct control_answer *answer)
+static int verb_value(struct control_call *call)
 {
-	(void)owner;
-	(void)descriptor;
-	(void)answer;
-	note(request);
-	return request->value == 5 ? 0 : -EDOM;
+	note(call->request);
+	return call->request->value == 5 ? 0 : -EDOM;
 }
 
-static int verb_reads(void *owner, const struct control_request *request, int *descriptor,
-		      struct control_answer *answer)
+static int verb_reads(struct control_call *call)
 {
-	(void)owner;
-	(void)answer;
-	if (pread(*descriptor, got, sizeof(got) - 1, 0) < 0)
+	if (pread(call->descriptor, got, sizeof(got) - 1, 0) < 0)
 		return -errno;
-	return note(request);
+	return note(call->request);
 }
 
-static int verb_keeps(void *owner, const struct control_request *request, int *descriptor,
-		      struct control_answer *answer)
+static int verb_keeps(struct control_call *call)
 {
-	(void)owner;
-	(void)answer;
-	kept = *descriptor;
-	*descriptor = -1;
-	return note(request);
+	kept = call->descriptor;
+	call->descriptor = -1;
+	return note(call->request);
 }
 
-static int verb_later(void *owner, const struct control_request *request, int *descriptor,
-		      struct control_answer *answer)
+static int verb_later(struct control_call *call)
 {
-	(void)owner;
-	(void)descriptor;
-	(void)answer;
-	note(request);
+	note(call->request);
 	return CONTROL_LATER;
 }
 
-static int verb_resumes(void *owner, const struct control_request *request, int *descriptor,
-			struct control_answer *answer)
+static int verb_resumes(struct control_call *call)
 {
-	(void)descriptor;
-	(void)answer;
-	note(request);
-	control_finish_late(owner, CONTROL_PAUSE, -EXDEV);
-	control_tell(owner, CONTROL_RESTARTED, "a name");
+	note(call->request);
+	control_finish_late(call->owner, CONTROL_PAUSE, -EXDEV);
+	control_tell(call->owner, CONTROL_RESTARTED, "a name");
 	return 0;
 }
 

@@ -59,40 +59,40 @@ static void client_wait(struct control_client *client, const struct control_requ
 	loop_remove(&client->control->loop, &client->source);
 }
 
-static void client_serve(struct control_client *client, const struct control_request *request,
-			 int *descriptor)
+static void client_serve(struct control_client *client, struct control_call *call)
 {
-	const struct control *control = client->control;
-	const struct control_verb *verb = &control->verbs[request->what];
-	struct control_answer answer = { .what = request->what, .serial = request->serial };
-	int result = verb->act(control->owner, request, descriptor, &answer);
+	const struct control_request *request = call->request;
+	int result = client->control->verbs[request->what].act(call);
 
 	if (result == CONTROL_LATER) {
 		client_wait(client, request);
 		return;
 	}
-	answer.error = result;
-	client_send(client, &answer);
+	call->answer.what = request->what;
+	call->answer.serial = request->serial;
+	call->answer.error = result;
+	client_send(client, &call->answer);
 }
 
 static void client_ready(struct loop_source *source)
 {
 	struct control_client *client = (struct control_client *)source;
+	const struct control *control = client->control;
 	struct control_request request;
-	int descriptor;
+	struct control_call call = { .owner = control->owner, .request = &request };
 	ssize_t n;
 
 	if (source->fd < 0 || client->late)
 		return;
-	n = fd_receive(source->fd, &request, sizeof(request), &descriptor);
+	n = fd_receive(source->fd, &request, sizeof(request), &call.descriptor);
 	if (n == -EAGAIN || n == -EINTR)
 		return;
 	if (n == sizeof(request) && request.what < CONTROL_VERBS &&
-	    control_is_legal(&request, &client->control->verbs[request.what], descriptor >= 0))
-		client_serve(client, &request, &descriptor);
+	    control_is_legal(&request, &control->verbs[request.what], call.descriptor >= 0))
+		client_serve(client, &call);
 	else
 		client_drop(client);
-	fd_close(descriptor);
+	fd_close(call.descriptor);
 }
 
 /* One too many finds its connection closed. */

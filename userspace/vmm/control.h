@@ -13,16 +13,27 @@
 #define CONTROL_LATER	1
 
 /**
+ * struct control_call - a request that is to be served
+ * @owner: of the verbs
+ * @descriptor: that came with it; who keeps it leaves -1. -1: none did
+ * @answer: to be filled in, where there is a struct in it
+ */
+struct control_call {
+	void *owner;
+	const struct control_request *request;
+	int descriptor;
+	struct control_answer answer;
+};
+
+/**
  * struct control_verb - what a request asks for
- * @act: do it, or say that it cannot be done; fills in the answer's struct, if there is one. A descriptor
- *	that it keeps it replaces by -1. Return: 0 or a negative errno; CONTROL_LATER: control_finish_late()
+ * @act: do it, or say that it cannot be done. Return: 0 or a negative errno; CONTROL_LATER: control_finish_late()
  *	will be called. NULL: there is no such request
  * @descriptor: one comes with the request; else none does
  * @value, @isolation, @type, @name: the request has it; what it does not have is 0 in it
  */
 struct control_verb {
-	int (*act)(void *owner, const struct control_request *request, int *descriptor,
-		   struct control_answer *answer);
+	int (*act)(struct control_call *call);
 	bool descriptor;
 	bool value;
 	bool isolation;

@@ -12,15 +12,12 @@
 
 #define VERBS_PAGE	4096
 
-static int verb_info(void *owner, const struct control_request *request, int *descriptor,
-		     struct control_answer *answer)
+static int verb_info(struct control_call *call)
 {
-	const struct machine *machine = owner;
+	const struct machine *machine = call->owner;
 	uint32_t asked, actual;
 
-	(void)request;
-	(void)descriptor;
-	answer->info = (struct control_info){
+	call->answer.info = (struct control_info){
 		.pid = getpid(), .paused = pause_is_wanted(&machine->pause),
 		.cpus = machine->vcpu_count, .memory = memory_size(&machine->memory),
 		.devices = devices_count(&machine->devices),
@@ -28,20 +25,17 @@ static int verb_info(void *owner, const struct control_request *request, int *de
 	};
 	if (machine->devices.balloon) {
 		balloon_look(machine->devices.balloon, &asked, &actual);
-		answer->info.balloon_wanted = (uint64_t)asked * VERBS_PAGE;
-		answer->info.balloon = (uint64_t)actual * VERBS_PAGE;
+		call->answer.info.balloon_wanted = (uint64_t)asked * VERBS_PAGE;
+		call->answer.info.balloon = (uint64_t)actual * VERBS_PAGE;
 	}
 	return 0;
 }
 
-static int verb_stats(void *owner, const struct control_request *request, int *descriptor,
-		      struct control_answer *answer)
+static int verb_stats(struct control_call *call)
 {
-	const struct machine *machine = owner;
-	struct control_stats *stats = &answer->stats;
+	const struct machine *machine = call->owner;
+	struct control_stats *stats = &call->answer.stats;
 
-	(void)request;
-	(void)descriptor;
 	*stats = (struct control_stats){ 0 };
 	devices_add_stats(&machine->devices, stats);
 	for (unsigned int i = 0; i < machine->vcpu_count; i++) {
@@ -56,112 +50,86 @@ static int verb_stats(void *owner, const struct control_request *request, int *d
 	return 0;
 }
 
-static int verb_button(void *owner, const struct control_request *request, int *descriptor,
-		       struct control_answer *answer)
+static int verb_button(struct control_call *call)
 {
-	struct machine *machine = owner;
+	struct machine *machine = call->owner;
 
-	(void)request;
-	(void)descriptor;
-	(void)answer;
 	events_raise(&machine->events, EVENTS_BUTTON, 1);
 	return 0;
 }
 
-static int verb_pause(void *owner, const struct control_request *request, int *descriptor,
-		      struct control_answer *answer)
+static int verb_pause(struct control_call *call)
 {
-	struct machine *machine = owner;
+	struct machine *machine = call->owner;
 
-	(void)request;
-	(void)descriptor;
-	(void)answer;
 	machine->goes_on = false;
 	return machine_pause(machine);
 }
 
-static int verb_resume(void *owner, const struct control_request *request, int *descriptor,
-		       struct control_answer *answer)
+static int verb_resume(struct control_call *call)
 {
-	struct machine *machine = owner;
+	struct machine *machine = call->owner;
 
-	(void)request;
-	(void)descriptor;
-	(void)answer;
 	if (machine->dump.running)
 		return -EBUSY;
 	machine_resume(machine);
 	return 0;
 }
 
-static int verb_console(void *owner, const struct control_request *request, int *descriptor,
-			struct control_answer *answer)
+static int verb_console(struct control_call *call)
 {
-	struct machine *machine = owner;
-	int err = serial_add_terminal(&machine->serial, *descriptor);
+	struct machine *machine = call->owner;
+	int err = serial_add_terminal(&machine->serial, call->descriptor);
 
-	(void)request;
-	(void)answer;
 	if (!err)
-		*descriptor = -1;
+		call->descriptor = -1;
 	return err;
 }
 
-static int verb_balloon(void *owner, const struct control_request *request, int *descriptor,
-			struct control_answer *answer)
+static int verb_balloon(struct control_call *call)
 {
-	struct machine *machine = owner;
+	struct machine *machine = call->owner;
 
-	(void)descriptor;
-	(void)answer;
 	if (!machine->devices.balloon)
 		return -ENODEV;
-	if (request->value >= memory_size(&machine->memory))
+	if (call->request->value >= memory_size(&machine->memory))
 		return -EINVAL;
-	balloon_ask(machine->devices.balloon, request->value / VERBS_PAGE);
+	balloon_ask(machine->devices.balloon, call->request->value / VERBS_PAGE);
 	return 0;
 }
 
-static int verb_attach(void *owner, const struct control_request *request, int *descriptor,
-		       struct control_answer *answer)
+static int verb_attach(struct control_call *call)
 {
-	struct machine *machine = owner;
-	int err = devices_attach(&machine->devices, request->type, request->name,
-				 request->isolation, *descriptor);
+	struct machine *machine = call->owner;
+	int err = devices_attach(&machine->devices, call->request->type, call->request->name,
+				 call->request->isolation, call->descriptor);
 
-	(void)answer;
 	if (!err)
-		*descriptor = -1;
+		call->descriptor = -1;
 	return err;
 }
 
-static int verb_detach(void *owner, const struct control_request *request, int *descriptor,
-		       struct control_answer *answer)
+static int verb_detach(struct control_call *call)
 {
-	struct machine *machine = owner;
+	struct machine *machine = call->owner;
 
-	(void)descriptor;
-	(void)answer;
-	return devices_detach(&machine->devices, request->name);
+	return devices_detach(&machine->devices, call->request->name);
 }
 
-static int verb_dump(void *owner, const struct control_request *request, int *descriptor,
-		     struct control_answer *answer)
+static int verb_dump(struct control_call *call)
 {
-	struct machine *machine = owner;
+	struct machine *machine = call->owner;
 	int err;
 
-	(void)request;
-	(void)answer;
 	if (machine->dump.running)
 		return -EBUSY;
 	machine->goes_on = !pause_is_wanted(&machine->pause);
 	err = machine_pause(machine);
 	if (!err)
 		err = dump_begin(&machine->dump, &machine->memory, machine->vcpu,
-				 machine->vcpu_count, *descriptor);
+				 machine->vcpu_count, call->descriptor);
 	if (!err) {
-		*descriptor = -1;
+		call->descriptor = -1;
 		return CONTROL_LATER;
 	}
 	if (machine->goes_on)
@@ -169,14 +137,10 @@ static int verb_dump(void *owner, const struct control_request *request, int *de
 	return err;
 }
 
-static int verb_stop(void *owner, const struct control_request *request, int *descriptor,
-		     struct control_answer *answer)
+static int verb_stop(struct control_call *call)
 {
-	struct machine *machine = owner;
+	struct machine *machine = call->owner;
 
-	(void)request;
-	(void)descriptor;
-	(void)answer;
 	stop_request(&machine->stop, CONTROL_END_ASKED, 0);
 	return 0;
 }
