@@ -38,7 +38,7 @@
 #include "userspace/moatd/why.h"
 
 #define LAUNCH_PROGRAM		"moat-vmm"
-#define LAUNCH_DESCRIPTORS	48
+#define LAUNCH_DESCRIPTORS	48	/* of all devices that a definition can have, and some */
 #define LAUNCH_ANSWER_MS	30000
 #define LAUNCH_LOG_MAX		(4 << 20)
 #define LAUNCH_FAILED		125
@@ -194,6 +194,29 @@ static int add_seed(struct launch *launch)
 	arguments_add(&launch->arguments, "--disk");
 	arguments_add(&launch->arguments, "/proc/self/fd/%d,ro", fd);
 	return 0;
+}
+
+/* Directories are served with their owner's rights, who may have others' there not see them. */
+static int add_filesystem(struct launch *launch, const struct definition_filesystem *from)
+{
+	const uid_t owner = launch->definition->owner;
+	int fd = launch_keep(launch, owner_open(owner, from->path, O_RDONLY | O_DIRECTORY));
+
+	if (fd < 0)
+		return launch_fail(launch, fd, "filesystem %s", from->path);
+	arguments_add(&launch->arguments, "--fs");
+	arguments_add(&launch->arguments, "/proc/self/fd/%d,tag=%s%s,owner=%u:%u,name=fs-%s", fd, from->tag,
+		      from->writable ? ",rw" : "", owner, owner_group(owner), from->tag);
+	return 0;
+}
+
+static int add_filesystems(struct launch *launch)
+{
+	int err = 0;
+
+	for (uint64_t i = 0; i < launch->definition->filesystem_count && !err; i++)
+		err = add_filesystem(launch, &launch->definition->filesystem[i]);
+	return err;
 }
 
 /* Networks */
@@ -458,6 +481,8 @@ static int launch_in_place(struct launch *launch)
 		err = add_disks(launch);
 	if (!err)
 		err = add_seed(launch);
+	if (!err)
+		err = add_filesystems(launch);
 	if (!err)
 		err = add_networks(launch);
 	if (!err)
