@@ -27,7 +27,7 @@ moatd_kill() {
 }
 
 # Drivers that are modules, in the order that they take.
-GUEST_MODULES='virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net virtio_blk af_packet
+GUEST_MODULES='virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net virtio_blk af_packet fuse virtiofs
 	button evdev'
 
 # guest_modules DIR
