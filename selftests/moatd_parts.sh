@@ -94,7 +94,7 @@ vmctl kill cow
 vmctl disk create extra --size 16M
 vmctl attach-disk web extra
 tap_ok $? "a disk comes to a running machine" "$(vmctl log web)"
-console_run web 'head -c 1000000 /dev/zero | tr "\\0" x >/dev/vda; sync; sum /dev/vda' '^[0-9]* *16384'
+console_run web 'head -c 1000000 /dev/zero | tr "\\0" x >/dev/vda; sync; wc -c </dev/vda' '^16777216'
 tap_ok $? "its guest uses it"
 tap_has "$(vmctl info web)" 'disk: extra' "it is in the definition"
 vmctl detach-disk web extra
@@ -163,7 +163,7 @@ tap_ok $? "all are destroyed"
 vmctl network delete default lonely
 tap_ok $? "so are the networks"
 tap_is "$(ls /sys/class/net | grep -v -e '^lo$' -e '^eth' -e '^sit' -e '^ip6')" '' "no interface is left"
-tap_is "$(pgrep -l 'dnsmasq|moat|qemu')" '' "no process is left"
+tap_is "$(pgrep -l 'dnsmasq|moat-|qemu')" '' "no process is left"
 vmctl disk delete data copy hers extra
 tap_is "$(ls "$MOATD_DIR/state/disks")" '' "no disk is left"
 sed 's/^/# /' "$WORK/moatd.err"
