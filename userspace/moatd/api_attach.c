@@ -15,11 +15,13 @@
 
 /**
  * struct change - one that is under way
+ * @machine: its serial
  * @definition: what the machine's becomes
  * @mac: what the reply has, of a network that was attached
  */
 struct change {
 	struct call *call;
+	uint64_t machine;
 	struct definition definition;
 	char mac[18];
 };
@@ -34,18 +36,19 @@ static struct change *change_create(struct call *call, struct machine *machine)
 		return NULL;
 	}
 	change->call = call;
+	change->machine = machine->serial;
 	change->definition = machine->definition;
-	machine->changing = true;
+	machine->changing = &change->definition;
 	return change;
 }
 
 /* Return: the machine, if it is still there. */
 static struct machine *change_end(const struct change *change)
 {
-	struct machine *machine = machine_find(change->definition.name);
+	struct machine *machine = machine_find_serial(change->machine);
 
 	if (machine)
-		machine->changing = false;
+		machine->changing = NULL;
 	return machine;
 }
 
@@ -163,7 +166,7 @@ void api_attach_network(struct call *call)
 	struct machine *machine = call_machine(call);
 	struct change *change = change_create(call, machine);
 	struct definition_network *network;
-	char why[KEEPER_WHY];
+	char why[KEEPER_WHY] = "no address can be made";
 	bool changed;
 
 	if (!change)

@@ -465,13 +465,13 @@ static int launch_in_place(struct launch *launch)
 	return err ? err : launch_spawn(launch);
 }
 
+/* The place goes last: by it, what is left is found. */
 static void launch_undo(struct launch *launch)
 {
 	const char *name = launch->definition->name;
 
-	cgroup_kill(launch->options->cgroup, name);
-	cgroup_remove(launch->options->cgroup, name);
-	place_remove(launch->options, name);
+	if (!cgroup_kill(launch->options->cgroup, name) && !cgroup_remove(launch->options->cgroup, name))
+		place_remove(launch->options, name);
 }
 
 static void launch_finish(struct launch *launch)

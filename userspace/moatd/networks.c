@@ -16,6 +16,7 @@
 struct network *networks;
 static int network_dir = -1;
 static sd_event *network_loop;
+static sd_event_source *network_timer;
 
 struct network *network_find(const char *name)
 {
@@ -157,8 +158,9 @@ void networks_start(void)
 	for (const struct network *network = networks; network; network = network->next)
 		if (!network->broken)
 			network_ask_start(network, network_started, strdup(network->definition.name));
-	sd_event_add_time_relative(network_loop, NULL, CLOCK_MONOTONIC, NETWORKS_LOOK_US, 0, networks_look,
-				   NULL);
+	network_timer = sd_event_source_disable_unref(network_timer);
+	sd_event_add_time_relative(network_loop, &network_timer, CLOCK_MONOTONIC, NETWORKS_LOOK_US, 0,
+				   networks_look, NULL);
 }
 
 /* Definitions */
@@ -199,7 +201,8 @@ void network_forget(struct network *network, keep_answer_t then, void *arg)
 static bool address_taken(const char *network, uint32_t address)
 {
 	for (const struct machine *machine = machines; machine; machine = machine->next)
-		if (machine_address(&machine->definition, network) == address)
+		if (machine_address(&machine->definition, network) == address ||
+		    (machine->changing && machine_address(machine->changing, network) == address))
 			return true;
 	return false;
 }
