@@ -35,8 +35,11 @@ names() { tr -d '\n ' | grep -o '"name":"[^"]*"' | cut -d'"' -f4; }
 launcher() { vmctl info "$1" --json | tr -d '\n ' | grep -o '"pid":[0-9]*' | cut -d: -f2; }
 ticks() { timeout 5 vmctl console "$1" </dev/null | grep -ao 'tick [0-9]*' | tail -n 1 | cut -d' ' -f2; }
 
-# launchers: the machine of each, a line each. They lead sessions; what else there is of a machine does not.
-launchers() { ps -eo pid=,sid=,args= | awk '$1 == $2 && $3 ~ /moat-vmm$/ && $4 == "--name" { print $5 }'; }
+# launchers: the machine of each, a line each. What else there is of a machine has one for a parent.
+launchers() {
+	ps -eo pid=,ppid=,args= | awk '$3 ~ /moat-vmm$/ && $4 == "--name" { of[$1] = $5; parent[$1] = $2 }
+		END { for (pid in of) if (of[parent[pid]] != of[pid]) print of[pid] }'
+}
 
 # The work: each worker has machines of its own, and says in is[] what has to be true of them: yes, no, or maybe.
 
@@ -134,7 +137,7 @@ strike() { # WHAT PID
 twice() {
 	local more
 	more=$(launchers | sort | uniq -d)
-	[ -z "$more" ] || bad "two launchers of $more"
+	[ -z "$more" ] || bad "two launchers of" $more
 }
 for _ in $(seq "$KILLS"); do
 	sleep "$((RANDOM % 2)).$((RANDOM % 10))$((RANDOM % 10))"
@@ -205,7 +208,7 @@ tap_ok $? "all are destroyed"
 vmctl network delete default
 tap_is "$(find "$MOATD_DIR/run/machines" "$MOATD_DIR/state/definitions/machines" "$GROUPS_DIR" -mindepth 1 \
 	\( -type d -o -path "$MOATD_DIR/*" \))" '' "no file or control group is left of them"
-tap_is "$(pgrep -l 'dnsmasq|moat-(vmm|blk|net|qcow2)')" '' "no process either"
+tap_is "$(pgrep -l 'dnsmasq|moat-')" '' "no process either"
 tap_is "$(ls /sys/class/net | grep -E '^(mt|moat)')" '' "nor an interface"
 sed 's/^/# /' "$WORK/moatd.err" | tail -n 60
 tap_end

@@ -65,6 +65,7 @@ static unsigned int machines_booting;
 static uint64_t machines_serial;
 static bool machines_first;
 static bool machines_begun;
+static sd_event_source *machines_timer;	/* until then it is waited for that all is known */
 
 static const char *const state_names[MACHINE_STATES] = {
 	[MACHINE_OFF] = "off", [MACHINE_BROKEN] = "broken", [MACHINE_STARTING] = "starting",
@@ -897,6 +898,7 @@ static bool machine_boots(const struct machine *machine)
 static void machines_start(void)
 {
 	machines_begun = true;
+	machines_timer = sd_event_source_disable_unref(machines_timer);
 	for (struct machine *machine = machines; machine; machine = machine->next) {
 		machine->booting = machine_boots(machine);
 		machines_booting += machine->booting;
@@ -921,8 +923,7 @@ static int machines_late(sd_event_source *source, uint64_t usec, void *arg)
 	(void)source;
 	(void)usec;
 	(void)arg;
-	if (!machines_begun)
-		machines_start();
+	machines_start();
 	return 0;
 }
 
@@ -1004,8 +1005,8 @@ static void machine_listed(void *arg, const struct keeper_answer *answer, int fd
 		return;
 	}
 	if (!answer->more) {
-		sd_event_add_time_relative(machine_loop, NULL, CLOCK_MONOTONIC, MACHINES_LOOK_US, 0, machines_late,
-					   NULL);
+		sd_event_add_time_relative(machine_loop, &machines_timer, CLOCK_MONOTONIC, MACHINES_LOOK_US, 0,
+					   machines_late, NULL);
 		machines_know();
 		return;
 	}
@@ -1027,6 +1028,7 @@ int machines_init(sd_event *event, int dir, bool first, void (*ready)(void))
 	machine_loop = event;
 	machine_dir = dir;
 	machines_first = first;
+	machines_begun = false;
 	machines_ready = ready;
 	err = store_list(dir, machine_load, NULL);
 	if (err)
