@@ -77,6 +77,15 @@ act() {
 
 edit() { EDITOR="sh $WORK/editor" vmctl edit "$1"; }
 
+# A network comes, and goes.
+netter() {
+	while [ ! -e "$WORK/stop" ]; do
+		timeout 20 vmctl network create lan --isolated && echo 0 >>"$WORK/ops.net"
+		sleep "0.$((RANDOM % 10))"
+		timeout 20 vmctl network delete lan && echo 0 >>"$WORK/ops.net"
+	done >/dev/null 2>&1
+}
+
 worker() {
 	local name
 	local -A is
@@ -128,6 +137,8 @@ workers=$!
 worker v $RANDOM &
 workers+=" $!"
 plugger &
+workers+=" $!"
+netter &
 workers+=" $!"
 
 declare -A killed=([both]=0 [front]=0 [child]=0)
@@ -201,11 +212,15 @@ tap_is "$(ls "$MOATD_DIR/run/machines" | sort)" "$on" "and a place"
 taps=$(for name in $on; do vmctl info "$name" --json | tr -d ' \n' | grep -o '"mac":"[^"]*"' | cut -d'"' -f4 | tr -d :; done | sort)
 tap_is "$(ls /sys/class/net | sed -n 's/^mt//p' | sort)" "$taps" "and a tap for each of its networks"
 
+networks=$(vmctl network list --json | names | sed 's/^/moat-/' | sort)
+for _ in $(seq 50); do there=$(ls /sys/class/net | grep '^moat-' | sort); [ "$there" != "$networks" ] || break; sleep 0.2; done
+tap_is "$there" "$networks" "a bridge for each network, and no other"
+
 # The end
 
 names <<<"$list" | xargs vmctl destroy
 tap_ok $? "all are destroyed"
-vmctl network delete default
+vmctl network list --json | names | xargs vmctl network delete
 tap_is "$(find "$MOATD_DIR/run/machines" "$MOATD_DIR/state/definitions/machines" "$GROUPS_DIR" -mindepth 1 \
 	\( -type d -o -path "$MOATD_DIR/*" \))" '' "no file or control group is left of them"
 tap_is "$(pgrep -l 'dnsmasq|moat-')" '' "no process either"

@@ -171,15 +171,16 @@ $(B)/unit/control_test: selftests/unit/control_test.c userspace/vmm/control.c $(
 
 # moatd: definitions and their files; the life of machines, with a keeper that is the test; its interface, with clients
 # that are strangers.
-UNIT_TESTS += $(addprefix $(B)/unit/,definition_test machine_test varlink_test)
+UNIT_TESTS += $(addprefix $(B)/unit/,definition_test keep_test machine_test varlink_test)
 DEFINITION_SRC := $(addprefix userspace/moatd/,definition.c network_check.c network_definition.c schema.c store.c why.c)
 DEFINITION_LIBS := -lyaml -ljson-c
 MOATD_HDR := $(wildcard userspace/moatd/*.h userspace/lib/*.h) include/moat/control.h
 
 $(B)/unit/definition_test: selftests/unit/definition_test.c $(DEFINITION_SRC)
 $(B)/unit/machine_test: selftests/unit/machine_test.c $(DEFINITION_SRC) $(addprefix userspace/moatd/,control.c machine.c)
+$(B)/unit/keep_test: selftests/unit/keep_test.c userspace/moatd/keep.c
 $(B)/unit/varlink_test: selftests/unit/varlink_test.c userspace/moatd/varlink.c
-$(addprefix $(B)/unit/,definition_test machine_test varlink_test): $(LIB_SRCS) $(MOATD_HDR) selftests/unit/unit.h
+$(addprefix $(B)/unit/,definition_test keep_test machine_test varlink_test): $(LIB_SRCS) $(MOATD_HDR) selftests/unit/unit.h
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) $(DEFINITION_LIBS) -lsystemd
 

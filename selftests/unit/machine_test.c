@@ -416,14 +416,18 @@ static void forget_all(void)
 		forget(machines->definition.name);
 }
 
+/* Somewhere they are, so that they are not taken for leaks. */
 static void drop_all(void)
 {
+	static struct machine *dropped;
+
 	while (machines) {
 		struct machine *machine = machines;
 
 		machines = machine->next;
-		sd_event_source_disable_unref(machine->timer);
-		free(machine);
+		machine->timer = sd_event_source_disable_unref(machine->timer);
+		machine->next = dropped;
+		dropped = machine;
 	}
 }
 
@@ -538,6 +542,48 @@ static void test_broken_runs(void)
 	forget_all();
 }
 
+/* What is to be started again is so by who begins anew, but not by another run of the host. */
+static void test_again(void)
+{
+	for (unsigned int i = 0; i < 4; i++) {
+		struct call reset = { 0 }, kill = { 0 };
+		struct machine *machine = made_running("");
+
+		machine_ask(machine, MACHINE_RESET, &reset);
+		if (i < 3)
+			answer_ended(CONTROL_END_ASKED);
+		if (i == 2)
+			machine_ask(machine, MACHINE_KILL, &kill);
+		if (i == 2)
+			answer_error(0);
+		asked_count = 0;
+		launcher_ends();
+		drop_all();
+		begin(i == 1);
+		if (i == 3) {
+			list("web");
+			answer_error(0);
+			answer_error(-ECONNREFUSED);
+			EXPECT(asked_count == 2 && asked[0].what == KEEPER_REAP);
+			answer_ended(CONTROL_END_ASKED);
+			answer_error(0);
+			EXPECT(wants(KEEPER_CLEAN));
+		}
+		answer_error(0);
+		if (i == 0)
+			EXPECT(asked_count == 2 && asked[0].what == KEEPER_BOOTED);
+		if (i != 3)
+			answer_error(0);
+		if (i == 0 || i == 3) {
+			EXPECT(wants(KEEPER_START));
+			answer_launcher();
+		}
+		EXPECT(!asked_count && machine_find("web")->state == (i == 1 || i == 2 ? MACHINE_OFF : MACHINE_RUNNING));
+		EXPECT(!store_marked(dir, "web"));
+		forget_all();
+	}
+}
+
 static void test_list_cut_short(void)
 {
 	int code;
@@ -562,6 +608,7 @@ static const struct unit_test tests[] = {
 	{ "a launcher that does not answer holds up nobody", test_silent_launcher },
 	{ "what starts with the host", test_booted },
 	{ "a machine that runs without a definition that can be read", test_broken_runs },
+	{ "what is to be started again", test_again },
 	{ "a listing that is cut short is none", test_list_cut_short },
 };
 

@@ -430,8 +430,11 @@ static void log_reply(struct call *call, int fd)
 	ssize_t n = -1;
 	char *text;
 
-	if (fstat(fd, &st))
-		st.st_size = 0;
+	/* There may have been another's machine of that name. */
+	if (fstat(fd, &st) || (call_uid(call) && st.st_uid != call_uid(call))) {
+		reply_failed(call, "it has no log yet");
+		return;
+	}
 	if (offset < 0 || offset > st.st_size)
 		offset = st.st_size > API_LOG_MAX ? st.st_size - API_LOG_MAX : 0;
 	text = malloc(API_LOG_MAX);

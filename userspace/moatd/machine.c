@@ -2,7 +2,7 @@
 /*
  * A machine's life is the table below: what is done in which state when something happens. Nothing here is
  * lost with this process: definitions are files, and whether a machine runs is what its place and its
- * launcher say. So whoever begins anew finds the same as was there before, wherever it was cut off.
+ * launcher say; that one is to be started again, which has neither for a while, a mark says. So whoever begins anew finds the same as was there before, wherever it was cut off.
  *
  * The end is one road for all: the launcher hangs up, or is killed; what is left is reaped, its record is read,
  * and then it is cleaned up, and started again where it is to be.
@@ -272,6 +272,13 @@ static void machine_set_timer(struct machine *machine, uint64_t ms)
 		log_error("%s: no timer", machine->definition.name);
 }
 
+static void machine_mark(struct machine *machine, bool marked)
+{
+	if (machine->marked != marked)
+		store_mark(machine_dir, machine->definition.name, marked);
+	machine->marked = marked;
+}
+
 /* Those that start with the host have been started once each of them runs, or does not. */
 static void machine_booted(struct machine *machine)
 {
@@ -288,6 +295,10 @@ static void machine_enter(struct machine *machine, enum machine_state state)
 	if (machine->booting && state != MACHINE_STARTING)
 		machine_booted(machine);
 	machine->state = state;
+	if (state == MACHINE_RUNNING || machine_is_off(machine)) {
+		machine->again = false;
+		machine_mark(machine, false);
+	}
 	machine->since = time(NULL);
 	machine->silent = false;
 	if (state == MACHINE_RUNNING || state == MACHINE_PAUSED)
@@ -402,6 +413,7 @@ static void machine_reaped(void *arg, const struct keeper_answer *answer, int fd
 		 *machine->ended.text ? ": " : "", machine->ended.text);
 	machine_tell(machine, "ended", machine->why);
 	machine->again |= machine_restarts(machine);
+	machine_mark(machine, machine->again);
 	machine_clean(machine);
 }
 
@@ -592,6 +604,7 @@ static void do_kill(struct machine *machine)
 static void do_reset(struct machine *machine)
 {
 	machine->again = true;
+	machine_mark(machine, true);
 	machine_fail_waits(machine, MACHINE_OFF, "it is reset");
 	machine_end(machine, KEEPER_KILL);
 }
@@ -881,7 +894,13 @@ static void machine_load(void *arg, const char *name)
 		snprintf(definition.name, sizeof(definition.name), "%s", name);
 	}
 	machine = machine_add(&definition);
-	if (!machine || !err)
+	if (!machine)
+		return;
+	machine->marked = store_marked(machine_dir, name);
+	if (machines_first)
+		machine_mark(machine, false);
+	machine->again = machine->marked;
+	if (!err)
 		return;
 	machine->state = MACHINE_BROKEN;
 	machine->error = error;
@@ -906,7 +925,7 @@ static void machines_start(void)
 	if (!machines_booting)
 		keep_ask(KEEPER_BOOTED, NULL, 0, NULL, NULL);
 	for (struct machine *machine = machines; machine; machine = machine->next)
-		if (machine->booting)
+		if (machine->booting || (machine->state == MACHINE_OFF && machine->again))
 			machine_happen(machine, MACHINE_START);
 	machines_ready();
 }

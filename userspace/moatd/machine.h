@@ -54,6 +54,7 @@ struct machine_wait;
  * @failures: starts in a row that came to nothing soon
  * @began: on the clock of clock_ms(), when it was started last
  * @again: it is to be started once it has ended
+ * @marked: that is written down (store_mark()), so that whoever begins anew does it; until it runs, or is not to
  * @asked: somebody wanted its end, so it is not to be started again by itself
  * @changing: what its definition becomes while a disk or network comes or goes: nobody else changes it
  *	meanwhile, nor takes the addresses in there. NULL: none
@@ -76,6 +77,7 @@ struct machine {
 	unsigned int failures;
 	int64_t began;
 	bool again;
+	bool marked;
 	bool asked;
 	uint32_t ending;
 	bool booting;
