@@ -66,7 +66,7 @@ static const char *const methods[] = {
 	"Pause", "Resume", "Destroy", "SetMemory", "Console", "Dump", "Log", "AttachDisk", "DetachDisk",
 	"AttachNetwork", "DetachNetwork", "NetworkList", "NetworkInfo", "NetworkDefine", "NetworkDelete", "DiskList",
 	"DiskCreate", "DiskResize", "DiskDelete", "DiskSnapshot", "DiskSnapshotDelete", "DiskRevert", "DiskSnapshots",
-	"Start", "Start", "Create", "Create", "Nonsense", "",
+	"Start", "Start", "Create", "Create", "AttachDisk", "DetachDisk", "AttachNetwork", "DetachNetwork", "Nonsense", "",
 };
 
 static const char *const interfaces[] = {

@@ -26,6 +26,7 @@ struct change {
 	char mac[18];
 };
 
+/* NULL: the call has been ended. */
 static struct change *change_create(struct call *call, struct machine *machine)
 {
 	struct change *change = machine->changing ? NULL : calloc(1, sizeof(*change));
@@ -250,8 +251,8 @@ void api_detach_disk(struct call *call)
 void api_detach_network(struct call *call)
 {
 	struct machine *machine = call_machine(call);
-	struct change *change = change_create(call, machine);
 	const char *mac = call_text(call, "mac");
+	struct change *change = change_create(call, machine);
 	struct definition *definition;
 	uint64_t i = 0;
 
