@@ -200,6 +200,10 @@ for name in $STEADY; do
 	tap_ok $? "$name: its guest counted on, from ${tick[$name]} to $now"
 done
 
+vmctl detach-disk steady extra >/dev/null 2>&1
+vmctl attach-disk steady extra && vmctl detach-disk steady extra
+tap_ok $? "steady: a disk still comes and goes" "$(vmctl info steady; vmctl log steady | tail -n 5)"
+
 # at_rest: nothing starts, ends or waits.
 at_rest() {
 	! vmctl list --json | tr -d ' \n' | grep -qE '"state":"(starting|ending|waiting|stopping)"'

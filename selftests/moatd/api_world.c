@@ -131,7 +131,7 @@ static void keeper_serve(const struct keeper_head *head)
 	int fd = -1;
 
 	if (!lists && chance(15)) {
-		answer.error = chance(50) ? -EIO : -(1 + rand() % 120);
+		answer.error = chance(50) ? -EOWNERDEAD : -(1 + rand() % 120);
 		snprintf(answer.why, sizeof(answer.why), "the keeper of the test says so");
 	} else if (head->what == KEEPER_START || head->what == KEEPER_LOG) {
 		fd = head->what == KEEPER_LOG ? log_make() : launcher_make();

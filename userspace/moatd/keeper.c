@@ -144,7 +144,8 @@ static void keeper_refuse(struct keeper *keeper, const struct keeper_head *head,
 {
 	struct keeper_answer answer = { .what = head->what, .serial = head->serial, .error = err };
 
-	snprintf(answer.why, sizeof(answer.why), "moatd: %s", strerror(-err));
+	snprintf(answer.why, sizeof(answer.why), "moatd: %s", err == -EOWNERDEAD ?
+		 "the process at work on it was killed" : strerror(-err));
 	if (keeper->link >= 0)
 		answer_send(keeper->link, &answer, -1);
 }
@@ -255,7 +256,7 @@ static void keeper_worker_ended(struct keeper *keeper, pid_t pid, int status)
 		if (worker->pid != pid)
 			continue;
 		if (status)
-			keeper_refuse(keeper, &worker->head, -EIO);
+			keeper_refuse(keeper, &worker->head, -EOWNERDEAD);
 		worker->pid = 0;
 		keeper->working--;
 	}

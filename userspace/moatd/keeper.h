@@ -119,7 +119,7 @@ struct keeper_usage {
 
 /**
  * struct keeper_answer
- * @error: 0 or a negative errno
+ * @error: 0 or a negative errno; -EOWNERDEAD: who served it was killed, and may have done it, or a part of it
  * @more: 1: there will be another answer to the same request
  * @why: where there is an error, what a person is told
  */
