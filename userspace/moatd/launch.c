@@ -374,9 +374,10 @@ static int add_sockets(struct launch *launch)
 
 /* The process */
 
-/* What it says; of what it said before, not more than some. */
+/* What it says; of what it said before, not more than some, and nothing of another owner's machine of that name. */
 static int launch_open_log(const struct launch *launch)
 {
+	const uid_t owner = launch->definition->owner;
 	char path[PATH_MAX];
 	struct stat st;
 	int fd;
@@ -385,7 +386,8 @@ static int launch_open_log(const struct launch *launch)
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
-	if (!fstat(fd, &st) && st.st_size > LAUNCH_LOG_MAX && ftruncate(fd, 0)) {
+	if (!fstat(fd, &st) && (st.st_uid != owner || st.st_size > LAUNCH_LOG_MAX) &&
+	    (ftruncate(fd, 0) || fchown(fd, owner, -1))) {
 		close(fd);
 		return -EIO;
 	}
@@ -505,13 +507,13 @@ static int launch_in_place(struct launch *launch)
 	return err ? err : launch_spawn(launch);
 }
 
+/* The place goes last: by it, what is left is found. */
 static void launch_undo(struct launch *launch)
 {
 	const char *name = launch->definition->name;
 
-	cgroup_kill(launch->options->cgroup, name);
-	cgroup_remove(launch->options->cgroup, name);
-	place_remove(launch->options, name);
+	if (!cgroup_kill(launch->options->cgroup, name) && !cgroup_remove(launch->options->cgroup, name))
+		place_remove(launch->options, name);
 }
 
 static void launch_finish(struct launch *launch)

@@ -135,26 +135,40 @@ static int main_below(const struct keeper_options *keeper, const char *name, mod
 	return main_directory(path, mode, uid, gid);
 }
 
-/* The first time there is a network that is of use at once. Who does not want it, deletes it. */
-static int main_networks(const struct keeper_options *keeper)
+static int main_default(const struct keeper_options *keeper, const char *path)
 {
 	static const char text[] = "name: default\naddress: 192.168.77.1/24\nopen: yes\n";
-	char path[4096];
-	int err, fd;
+	int err = 0, fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0 || fchown(fd, keeper->uid, keeper->gid) || fd_write_full(fd, text, strlen(text)) ||
+	    fsync(fd))
+		err = -errno;
+	fd_close(fd);
+	return err;
+}
+
+/*
+ * The first time there is a network that is of use at once. Who does not want it, deletes it. The directory says
+ * that this was done, so it gets its name last.
+ */
+static int main_networks(const struct keeper_options *keeper)
+{
+	char path[4096], begun[4096], file[4096 + 16];
+	int err;
 
 	snprintf(path, sizeof(path), "%s/definitions/networks", keeper->state);
 	if (!access(path, F_OK))
 		return main_directory(path, 0700, keeper->uid, keeper->gid);
-	err = main_directory(path, 0700, keeper->uid, keeper->gid);
+	snprintf(begun, sizeof(begun), "%s/networks.new", keeper->state);
+	err = main_directory(begun, 0700, 0, 0);
 	if (err)
 		return err;
-	snprintf(path, sizeof(path), "%s/definitions/networks/default.yaml", keeper->state);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 || fchown(fd, keeper->uid, keeper->gid) || fd_write_full(fd, text, strlen(text))) {
+	snprintf(file, sizeof(file), "%s/default.yaml", begun);
+	err = main_default(keeper, file);
+	if (!err && (chown(begun, keeper->uid, keeper->gid) || rename(begun, path)))
 		err = -errno;
-		log_error("%s: %s", path, strerror(errno));
-	}
-	fd_close(fd);
+	if (err)
+		log_error("%s: %s", path, strerror(-err));
 	return err;
 }
 
@@ -171,10 +185,22 @@ static int main_directories(const struct keeper_options *keeper)
 	if (!err)
 		err = main_below(keeper, "disks", 0711, 0, 0);
 	if (!err)
-		err = main_directory(keeper->run, 0755, 0, 0);
-	if (!err)
 		err = main_directory(keeper->log, 0750, 0, 0);
 	return err;
+}
+
+/* What is done after this, only one does, and not over another one's head. */
+static int main_lock(const struct keeper_options *keeper)
+{
+	int lock = main_directory(keeper->run, 0755, 0, 0);
+
+	if (lock)
+		return lock;
+	lock = keeper_lock(keeper);
+	if (lock < 0)
+		log_error("%s: %s", keeper->run, lock == -EBUSY ? "another moatd is at work there" :
+			  strerror(-lock));
+	return lock;
 }
 
 /* Not before it has its mode can anybody connect to it. */
@@ -227,7 +253,7 @@ int main(int argc, char **argv)
 		},
 		.user = "moat", .group = "moat",
 	};
-	int err, listener;
+	int err, listener, lock;
 
 	log_name("moatd", NULL);
 	err = main_parse(&options, argc, argv);
@@ -238,7 +264,10 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	umask(022);
-	if (main_user(&options) || main_directories(&options.keeper))
+	if (main_user(&options))
+		return 1;
+	lock = main_lock(&options.keeper);
+	if (lock < 0 || main_directories(&options.keeper))
 		return 1;
 	err = cgroup_find(options.keeper.cgroup, sizeof(options.keeper.cgroup));
 	if (err) {
@@ -250,5 +279,5 @@ int main(int argc, char **argv)
 	if (listener < 0)
 		return 1;
 	sd_notify(1, "READY=1");
-	return keeper_run(&options.keeper, listener);
+	return keeper_run(&options.keeper, listener, lock);
 }
