@@ -285,7 +285,9 @@ static void keeper_signal(struct keeper *keeper)
 static void keeper_turn(struct keeper *keeper)
 {
 	struct pollfd wait[] = {
-		{ .fd = keeper->signals, .events = POLLIN }, { .fd = keeper->link, .events = POLLIN },
+		{ .fd = keeper->signals, .events = POLLIN },
+		/* What nobody is free to serve waits. */
+		{ .fd = keeper->working < KEEPER_WORKERS ? keeper->link : -1, .events = POLLIN },
 	};
 	static int64_t started;
 	int64_t pause = -1;

@@ -57,6 +57,7 @@ struct machine_wait;
  * @changing: a disk or network comes or goes: nobody else changes its definition meanwhile
  * @silent: the launcher has been asked how it is, and has not answered
  * @destroy: it is to be forgotten then
+ * @queued: it is to be started when fewer others are
  * @why: what a person is told where it could not be started
  */
 struct machine {
@@ -75,6 +76,7 @@ struct machine {
 	bool changing;
 	bool silent;
 	bool destroy;
+	bool queued;
 	char why[256];
 	sd_event_source *timer;
 	struct machine_wait *waits;
@@ -86,9 +88,10 @@ extern struct machine *machines;
  * machines_init - find all that there are, running ones too
  * @dir: of definitions
  * @first: those that are to be are started by themselves
+ * @health: seconds; a launcher that does not answer for that long is ended
  * @ready: called when all is known
  */
-int machines_init(sd_event *event, int dir, bool first, void (*ready)(void));
+int machines_init(sd_event *event, int dir, bool first, uint64_t health, void (*ready)(void));
 
 struct machine *machine_find(const char *name);
 const char *machine_state_name(const struct machine *machine);
