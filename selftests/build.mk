@@ -10,7 +10,7 @@ LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs stat
 	irqchip pit irqfd ioeventfd x2apic pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
 	stress scale hostile window
 LAB_SH := module_reload vmctl_run vmctl_boot vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root \
-	vmctl_balloon vmctl_errors vmctl_user_net vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts moatd_life package
+	vmctl_balloon vmctl_errors vmctl_user_net vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts moatd_guests moatd_limits moatd_life package
 
 LAB_DIR := $(B)/selftests
 LAB_CFLAGS := -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none \

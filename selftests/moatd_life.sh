@@ -16,12 +16,8 @@ HEALTH_SECONDS=3
 # More than moatd starts at once.
 MANY=20
 
-# A multiboot header, with the address of all and of the code, at 32: hlt, and back to it.
-printf '%b' '\x02\xb0\xad\x1b\0\0\x01\0\xfe\x4f\x51\xe4' '\0\0\x10\0\0\0\x10\0\x40\0\x10\0\x40\0\x10\0\x20\0\x10\0' \
-	'\xf4\xeb\xfd' >"$WORK/idle"
-truncate -s 64 "$WORK/idle"
 ENDS=$HERE/multiboot
-make_idle() { vmctl create "$1" --memory 16M --kernel "$WORK/idle" "${@:2}"; }
+make_idle() { bare_create "$1" "$WORK/idle" "${@:2}"; }
 start() { moatd_start moatd --health $HEALTH_SECONDS; }
 now() { cut -d' ' -f1 /proc/uptime; }
 
@@ -38,7 +34,7 @@ listen() {
 	LISTENER=$!
 }
 
-moatd_prepare && start
+moatd_prepare && kernel_make "$WORK/idle" "$CODE_IDLE" && start
 tap_ok $? "moatd" "$(cat "$WORK/moatd.err")"
 refused 2 '--health: give seconds' 'a time that is none' moatd --health soon
 
@@ -68,7 +64,7 @@ tap_is "$(vmctl list --json | tr -d ' \n')" '[]' "all are destroyed"
 # A crash loop
 
 listen
-vmctl create loop --memory 16M --kernel "$ENDS" --restart on-failure
+bare_create loop "$ENDS" --restart on-failure
 begun=$(now)
 vmctl start loop 2>/dev/null
 events loop 'ended: ended with a status' 4
@@ -81,7 +77,7 @@ wait_state loop waiting 10
 tap_ok $? "then it waits" "$(vmctl list)"
 vmctl stop loop
 tap_is "$(state_of loop)" off "a stop ends that"
-vmctl create once --memory 16M --kernel "$ENDS"
+bare_create once "$ENDS"
 vmctl start once 2>/dev/null
 wait_state once off 10 && sleep 2
 tap_is "$(grep -c ' once: ended' "$WORK/events") $(state_of once)" '1 off' "without a policy, one failure is the end"

@@ -94,6 +94,21 @@ INIT
 	(cd "$tree" && find . | cpio -o -H newc --quiet) >"$WORK/initrd"
 }
 
+# Kernels of a few bytes: kernel_make FILE CODE makes one that runs CODE, in 32 bits, without paging or interrupts. It
+# is a multiboot header, with the addresses of all and of the code, which is at 32, and the code.
+kernel_make() {
+	printf '%b' '\x02\xb0\xad\x1b\0\0\x01\0\xfe\x4f\x51\xe4' \
+		'\0\0\x10\0\0\0\x10\0\x40\0\x10\0\x40\0\x10\0\x20\0\x10\0' "$2" >"$1" && truncate -s 64 "$1"
+}
+
+# hlt, and back to it; back to itself; a byte in each page from 2 MiB on.
+CODE_IDLE='\xf4\xeb\xfd'
+CODE_SPIN='\xeb\xfe'
+CODE_EAT='\xb8\0\0\x20\0''\x89\0\x05\0\x10\0\0\xeb\xf7'
+
+# bare_create NAME FILE OPTION...: a machine with such a kernel.
+bare_create() { vmctl create "$1" --memory 16M --kernel "$2" "${@:3}"; }
+
 # guest_create NAME OPTION...
 guest_create() {
 	local name=$1
