@@ -254,17 +254,18 @@ static int network_join(struct launch *launch, uint64_t i, int *ret_fd)
 	char tap[IFNAMSIZ], name[DEFINITION_NAME + 2];
 	uint8_t mac[ETH_ALEN];
 	uint32_t address = 0;
-	int err;
+	int err, server;
 
 	network_mac(entry->mac, mac);
 	network_address(entry->address, &address);
 	network_host_name(launch->definition->name, name, sizeof(name));
 	snprintf(tap, sizeof(tap), "mt%02x%02x%02x%02x%02x%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
 		 mac[5]);
-	err = network_start(spec, launch->why);
-	if (!err && spec->mode != NETWORK_BRIDGE)
+	err = network_watch(spec, &server, launch->why);
+	if (err >= 0 && spec->mode != NETWORK_BRIDGE)
 		err = network_host(spec, mac, name, address, launch->why);
-	if (!err)
+	fd_close(server);
+	if (err >= 0)
 		err = network_tap(spec, tap, -1, 1, ret_fd, launch->why);
 	if (!err && spec->mode != NETWORK_BRIDGE) {
 		err = network_guard(spec, tap, mac, address, launch->why);
