@@ -152,7 +152,7 @@ tap_ok $? "all are destroyed"
 vmctl network delete default lonely
 tap_ok $? "so are the networks"
 tap_is "$(ls /sys/class/net | grep -v -e '^lo$' -e '^eth' -e '^sit' -e '^ip6')" '' "no interface is left"
-tap_is "$(pgrep -l 'dnsmasq|moat-|qemu-s')" '' "no process is left"
+tap_is "$(pgrep -l 'dnsm|moat-|qemu-s')" '' "no process is left"
 vmctl disk delete data copy hers extra
 tap_is "$(ls "$MOATD_DIR/state/disks")" '' "no disk is left"
 sed 's/^/# /' "$WORK/moatd.err"
