@@ -33,7 +33,7 @@ static const char main_help[] =
 "  --run DIR      what goes with the host's run, and the socket, DIR/control; /run/moat by default\n"
 "  --log DIR      what launchers and devices say; /var/log/moat by default\n"
 "  --device NODE  /dev/moat by default\n"
-"  --user NAME    whom the half that talks to others runs as; moat by default\n"
+"  --user NAME    whom the half that talks to others runs as; moatd by default\n"
 "  --group NAME   who may connect, beside root; moat by default\n"
 "  --uids FIRST,COUNT\n"
 "                 users that machines run as, each as its own; 1000000000,10000 by default\n"
@@ -119,7 +119,7 @@ static int main_user(struct main_options *options)
 
 	if (!user || !user->pw_uid) {
 		log_error("--user %s: %s", options->user, user ? "not root" :
-			  "there is no such user; the package makes one called moat");
+			  "there is no such user; the package makes one called moatd");
 		return -EINVAL;
 	}
 	options->keeper.uid = user->pw_uid;
@@ -267,7 +267,7 @@ int main(int argc, char **argv)
 			.node = "/dev/moat", .uid_first = MAIN_UID_FIRST, .uid_count = MAIN_UID_COUNT,
 			.health = MAIN_HEALTH,
 		},
-		.user = "moat", .group = "moat",
+		.user = "moatd", .group = "moat",
 	};
 	int err, listener, lock;
 
