@@ -20,6 +20,7 @@
 
 /* Choices; what they are called is in definition.c. */
 enum definition_format { FORMAT_RAW, FORMAT_QCOW2 };
+enum definition_firmware { FIRMWARE_NONE, FIRMWARE_BIOS, FIRMWARE_UEFI };
 enum definition_restart { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS };
 
 /* @path: absolute; else the name of a disk that moatd made */
@@ -43,7 +44,10 @@ struct definition_filesystem {
 	uint64_t writable;
 };
 
+/* With firmware, it is that which finds what to boot, on a disk or the CD, and there is no kernel here. */
 struct definition_boot {
+	uint64_t firmware;
+	char cdrom[DEFINITION_PATH];
 	char kernel[DEFINITION_PATH];
 	char initrd[DEFINITION_PATH];
 	char append[1024];

@@ -2,8 +2,12 @@
 #ifndef MOATD_LAUNCH_H
 #define MOATD_LAUNCH_H
 
+struct definition;
 struct keeper_options;
 struct keeper_start;
+
+/* The program that runs such a machine. */
+const char *launch_program(const struct definition *definition);
 
 /**
  * launch_start - start a machine's launcher, with its place, its cgroup, and all that it is made of
@@ -23,7 +27,7 @@ int launch_start(const struct keeper_options *options, const struct keeper_start
  */
 int launch_attach(const struct keeper_options *options, const struct keeper_start *start, char *why);
 
-/* Networks need not know the machine any more. */
+/* Networks need not know the machine any more, and what UEFI remembered goes. */
 void launch_forget(const struct keeper_options *options, const struct keeper_start *start);
 
 #endif /* MOATD_LAUNCH_H */
