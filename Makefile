@@ -104,6 +104,7 @@ demo: deps
 
 check:
 	@UNIT_TESTS='$(UNIT_TESTS)' LAB_TESTS='$(LAB_TESTS)' INTEL_TESTS='$(INTEL_TESTS)' \
+		LAB_TESTS_6_1='$(LAB_TESTS_6_1)' LAB_TESTS_6_12='$(LAB_TESTS_6_12)' \
 		MAKE='$(MAKE)' scripts/check
 
 abi-ready: modules-lab programs $(ABI_HELPERS) $(ABI_GUESTS)

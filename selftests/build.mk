@@ -9,8 +9,11 @@ include selftests/vhost/build.mk
 LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs state exits mmio interrupts lapic \
 	irqchip pit irqfd ioeventfd x2apic pv_eoi paravirt vapic cpuid_msr user_msr task_switch mce debug fpu_switch \
 	stress scale hostile window
-LAB_SH := module_reload vmctl_run vmctl_boot vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root \
-	vmctl_balloon vmctl_errors vmctl_user_net vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts package
+# What is of userspace runs on one kernel: there is time for no more.
+LAB_SH_6_1 := vmctl_run vmctl_boot vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root \
+	vmctl_balloon vmctl_errors vmctl_user_net
+LAB_SH_6_12 := vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts package
+LAB_SH := module_reload $(LAB_SH_6_1) $(LAB_SH_6_12)
 
 LAB_DIR := $(B)/selftests
 LAB_CFLAGS := -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none \
@@ -19,6 +22,8 @@ LAB_LDFLAGS := -static -no-pie -Wl,-z,noexecstack -pthread
 LAB_LIB := $(LAB_DIR)/lib/guest.o $(LAB_DIR)/lib/payload.o $(LAB_DIR)/lib/tap.o $(LAB_DIR)/lib/writer.o
 
 LAB_TESTS += $(addprefix $(LAB_DIR)/,$(LAB_C) $(LAB_SH))
+LAB_TESTS_6_1 := $(addprefix $(LAB_DIR)/,$(LAB_SH_6_1))
+LAB_TESTS_6_12 := $(addprefix $(LAB_DIR)/,$(LAB_SH_6_12))
 LAB_HELPERS := bench_boot bench_disk bench_exits bench_net bench_irqchip spin
 
 $(LAB_DIR)/%.o: selftests/%.c
@@ -59,7 +64,7 @@ LAB_TESTS += $(LAB_DIR)/node_fuzz.sh
 # races for some seconds is left to the other.
 INTEL_TESTS := $(addprefix $(LAB_DIR)/,$(filter-out dirty_log dirty_ring irqfd ioeventfd pv_eoi stress \
 	module_reload vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root vmctl_balloon \
-	vmctl_user_net vmctl_control vmctl_moatd moatd_network moatd_disk package,$(LAB_C) $(LAB_SH)))
+	vmctl_user_net $(LAB_SH_6_12),$(LAB_C) $(LAB_SH)))
 
 # Kernels to boot: a multiboot one, by ELF and by its own addresses; and the lab's as an ELF file.
 $(LAB_DIR)/multiboot_elf_0 $(LAB_DIR)/multiboot_elf_1: $(LAB_DIR)/multiboot_elf_%: selftests/boot/multiboot.S

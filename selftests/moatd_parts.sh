@@ -24,7 +24,7 @@ tap_ok $? "another one is made"
 tap_has "$(vmctl network list)" 'lonely     isolated 192.168.78.1/24    no' "it has an address that was free"
 [ -e /sys/class/net/moat-default ] && [ -e /sys/class/net/moat-lonely ]
 tap_ok $? "they are there" "$(ip link; vmctl network list)"
-refused 1 'at most 10 letters' 'a network of a name too long' vmctl network create abcdefghijk
+refused 1 "at most 10 letters" 'a network of a name too long' vmctl network create abcdefghijk
 refused 1 'there is no such network' 'a network that is none' vmctl network delete nonesuch
 
 guest_create web --network default
@@ -94,7 +94,7 @@ vmctl kill cow
 vmctl disk create extra --size 16M
 vmctl attach-disk web extra
 tap_ok $? "a disk comes to a running machine" "$(vmctl log web)"
-console_run web 'head -c 1000000 /dev/zero | tr "\\0" x >/dev/vda; sync; sum /dev/vda' '^[0-9].* /dev/vda'
+console_run web 'head -c 1000000 /dev/zero | tr "\\0" x >/dev/vda; sync; wc -c </dev/vda' '^16777216'
 tap_ok $? "its guest uses it"
 tap_has "$(vmctl info web)" 'disk: extra' "it is in the definition"
 vmctl detach-disk web extra
@@ -110,6 +110,17 @@ moatd_kill KILL; moatd_start
 vmctl detach-net web "$mac"
 tap_ok $? "it goes, by another moatd"
 vmctl destroy disky other cow 2>/dev/null
+
+# A directory of the host's
+
+mkdir -p "$WORK/tree" && echo from the host >"$WORK/tree/file"
+guest_create filed --fs "$WORK/tree,tag=tree,rw" && vmctl start filed && console_has filed 'guest is up'
+tap_ok $? "a machine with a directory" "$(vmctl log filed)"
+console_run filed 'mkdir /mnt; mount -t virtiofs tree /mnt; cat /mnt/file; cp /mnt/file /mnt/copy; echo end' '^from the host'
+tap_ok $? "its guest reads it"
+tap_is "$(cat "$WORK/tree/copy")" 'from the host' "and writes there"
+tap_has "$(vmctl info filed)" 'isolation: grant' "info tells what devices see of the guest"
+vmctl destroy filed
 
 # Users
 
@@ -152,7 +163,7 @@ tap_ok $? "all are destroyed"
 vmctl network delete default lonely
 tap_ok $? "so are the networks"
 tap_is "$(ls /sys/class/net | grep -v -e '^lo$' -e '^eth' -e '^sit' -e '^ip6')" '' "no interface is left"
-tap_is "$(pgrep -l 'dnsmasq|moat-|qemu-s')" '' "no process is left"
+tap_is "$(pgrep -l 'dnsmasq|moat-|qemu')" '' "no process is left"
 vmctl disk delete data copy hers extra
 tap_is "$(ls "$MOATD_DIR/state/disks")" '' "no disk is left"
 sed 's/^/# /' "$WORK/moatd.err"

@@ -26,16 +26,20 @@ moatd_kill() {
 	wait "$MOATD" 2>/dev/null
 }
 
-# Drivers that are modules, in the order that they take.
-GUEST_MODULES='virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net virtio_blk af_packet
-	button evdev'
+# Drivers that are modules, where they are.
+GUEST_DRIVERS='virtio_pci virtio_net virtio_blk af_packet fuse virtiofs button evdev'
 
-# guest_modules DIR
+# guest_modules DIR: with what each takes; "order" is how they are to be loaded.
 guest_modules() {
 	local name file
-	for name in $GUEST_MODULES; do
-		file=$(find "$MOAT_MODULES" -name "$name.ko*" | head -n 1)
-		[ -z "$file" ] || cp "$file" "$1/"
+	for name in $GUEST_DRIVERS; do
+		modprobe -d "${MOAT_MODULES%/lib/modules/*}" -S "${MOAT_MODULES##*/}" --show-depends "$name" 2>/dev/null |
+			while read -r _ file _; do
+				[ -f "$file" ] || continue
+				name=${file##*/}; name=${name%%.ko*}
+				case $file in *.xz) xz -dc "$file" ;; *.zst) zstd -dc "$file" ;; *) cat "$file" ;; esac >"$1/$name.ko"
+				grep -qx "$name" "$1/order" 2>/dev/null || echo "$name" >>"$1/order"
+			done
 	done
 }
 
@@ -56,7 +60,7 @@ mount -t proc none /proc
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 stty -echo
 mount -t sysfs none /sys
-for m in MODULES; do insmod /modules/$m.ko 2>/dev/null; done
+for m in $(cat /modules/order); do insmod /modules/$m.ko 2>/dev/null; done
 cat >/script <<'SCRIPT'
 #!/bin/busybox sh
 [ "$1" = bound ] || exit 0
@@ -89,7 +93,6 @@ while read -r word rest; do
 done
 sleep 100000
 INIT
-	sed -i "s/MODULES/$(echo $GUEST_MODULES)/" "$tree/init"
 	chmod +x "$tree/init"
 	(cd "$tree" && find . | cpio -o -H newc --quiet) >"$WORK/initrd"
 }

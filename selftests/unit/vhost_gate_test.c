@@ -494,6 +494,27 @@ static void test_quarantine(void)
 	close_gate();
 }
 
+/* Buffers that wait to be filled, while others' requests crash whoever takes them: all are there, and none is failed. */
+static void test_buffers(void)
+{
+	int head[3];
+
+	open_gate();
+	for (unsigned int i = 0; i < 3; i++) {
+		piece(i, DATA + 0xd0000 + i * PAGE, 512, VRING_DESC_F_WRITE);
+		make_available(i);
+	}
+	for (unsigned int i = 0; i < 5; i++) {
+		for (unsigned int j = 0; j < 3; j++)
+			EXPECT((head[j] = device_take()) >= 0);
+		replace(true);
+	}
+	for (unsigned int j = 0; j < 3; j++)
+		device_give(head[j] = device_take(), 512);
+	EXPECT(is_used(3, 2) && !lost);
+	close_gate();
+}
+
 /* Ten times: killed from without, which is nobody's fault. */
 static void test_blameless(void)
 {
@@ -750,6 +771,7 @@ static const struct unit_test tests[] = {
 	{ "a back end that knows no indirect tables", test_chains },
 	{ "the successor gets what is in flight, in order", test_successor },
 	{ "a request that crashes three is failed, and no other", test_quarantine },
+	{ "buffers that are only to be filled are not suspected", test_buffers },
 	{ "a request is not blamed for what was killed", test_blameless },
 	{ "back ends that break the rules", test_hostile },
 	{ "one that gives back twice", test_twice },

@@ -169,6 +169,10 @@ void api_attach_network(struct call *call)
 	if (!change)
 		return;
 	network = &change->definition.network[change->definition.network_count];
+	if (!strcmp(name, DEFINITION_USER_NETWORK)) {
+		change_fail(change, "the network of a user can be there from the start only");
+		return;
+	}
 	if (change->definition.network_count == DEFINITION_NETWORKS ||
 	    strlen(name) >= sizeof(network->network) || (mac && strlen(mac) >= sizeof(network->mac))) {
 		change_fail(change, "too many networks, or a name too long");

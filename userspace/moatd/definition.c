@@ -115,6 +115,7 @@ static const char *host_wrong(const char *text)
 
 static const char *const formats[] = { "raw", "qcow2", NULL };
 static const char *const firmwares[] = { "none", "bios", "uefi", NULL };
+static const char *const isolations[] = { "grant", "shared", NULL };
 static const char *const restarts[] = { "no", "on-failure", "always", NULL };
 
 static const struct schema boot_rows[] = {
@@ -131,6 +132,7 @@ static const struct schema disk_rows[] = {
 	CHOICE("format", struct definition_disk, format, formats),
 	FLAG("read-only", struct definition_disk, read_only, 0),
 	FLAG("direct", struct definition_disk, direct, 0),
+	CHOICE("isolation", struct definition_disk, isolation, isolations),
 	{ 0 },
 };
 
@@ -138,6 +140,7 @@ static const struct schema network_rows[] = {
 	TEXT("network", struct definition_network, network, network_wrong),
 	TEXT("mac", struct definition_network, mac, mac_wrong),
 	TEXT("address", struct definition_network, address, address_wrong),
+	CHOICE("isolation", struct definition_network, isolation, isolations),
 	{ 0 },
 };
 
@@ -145,6 +148,7 @@ static const struct schema filesystem_rows[] = {
 	TEXT("directory", struct definition_filesystem, path, path_wrong),
 	TEXT("tag", struct definition_filesystem, tag, tag_wrong),
 	FLAG("writable", struct definition_filesystem, writable, 0),
+	CHOICE("isolation", struct definition_filesystem, isolation, isolations),
 	{ 0 },
 };
 
@@ -230,6 +234,9 @@ static int boot_check(const struct definition *definition, struct definition_err
 		return whole_wrong(error, "boot: with firmware, kernel, initrd and append are on the disk or the cdrom");
 	if (definition->filesystem_count)
 		return whole_wrong(error, "filesystems: a machine with firmware has none");
+	for (uint64_t i = 0; i < definition->network_count; i++)
+		if (definition_network_is_user(&definition->network[i]))
+			return whole_wrong(error, "networks: a machine with firmware has none of a user's");
 	return 0;
 }
 
@@ -298,6 +305,11 @@ int definition_complete(struct definition *definition)
 		if (!*definition->network[i].mac)
 			err = mac_make(definition->network[i].mac);
 	return err;
+}
+
+bool definition_network_is_user(const struct definition_network *network)
+{
+	return !strcmp(network->network, DEFINITION_USER_NETWORK);
 }
 
 void definition_disk_device(const struct definition_disk *disk, char *ret)

@@ -21,6 +21,7 @@
 /* Choices; what they are called is in definition.c. */
 enum definition_format { FORMAT_RAW, FORMAT_QCOW2 };
 enum definition_firmware { FIRMWARE_NONE, FIRMWARE_BIOS, FIRMWARE_UEFI };
+enum definition_isolation { ISOLATION_GRANT, ISOLATION_SHARED };
 enum definition_restart { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS };
 
 /* @path: absolute; else the name of a disk that moatd made */
@@ -29,19 +30,25 @@ struct definition_disk {
 	uint64_t format;
 	uint64_t read_only;
 	uint64_t direct;
+	uint64_t isolation;
 };
+
+/* That of a user without rights, by passt, in place of a network's name. */
+#define DEFINITION_USER_NETWORK	"user"
 
 /* @address: that it has by DHCP; empty: moatd chooses one at the start, and keeps it */
 struct definition_network {
 	char network[16];
 	char mac[18];
 	char address[16];
+	uint64_t isolation;
 };
 
 struct definition_filesystem {
 	char path[DEFINITION_PATH];
 	char tag[36];
 	uint64_t writable;
+	uint64_t isolation;
 };
 
 /* With firmware, it is that which finds what to boot, on a disk or the CD, and there is no kernel here. */
@@ -138,6 +145,9 @@ int definition_complete(struct definition *definition);
 
 /* Its text, to be freed; NULL: no memory. What has its default is left out. */
 char *definition_write(const struct definition *definition);
+
+/* Is that entry one of no network of moatd's, but DEFINITION_USER_NETWORK? */
+bool definition_network_is_user(const struct definition_network *network);
 
 /* What a disk is called as a device of its machine: @ret of 64 bytes. */
 void definition_disk_device(const struct definition_disk *disk, char *ret);

@@ -37,7 +37,7 @@
 #include "userspace/moatd/serve.h"
 #include "userspace/moatd/why.h"
 
-#define LAUNCH_DESCRIPTORS	48
+#define LAUNCH_DESCRIPTORS	48	/* of all devices that a definition can have, and some */
 #define LAUNCH_VARIABLES	"nvram"
 #define LAUNCH_ANSWER_MS	30000
 #define LAUNCH_LOG_MAX		(4 << 20)
@@ -104,6 +104,11 @@ const char *launch_program(const struct definition *definition)
 }
 
 /* What the guest is made of */
+
+static const char *isolation(uint64_t value)
+{
+	return value == ISOLATION_SHARED ? ",isolation=shared" : "";
+}
 
 static int add_file(struct launch *launch, const char *option, const char *path)
 {
@@ -199,9 +204,9 @@ static int add_disk(struct launch *launch, const struct definition_disk *disk)
 		return launch_fail(launch, fd, "disk %s", disk->path);
 	arguments_add(&launch->arguments, "--disk");
 	definition_disk_device(disk, device);
-	arguments_add(&launch->arguments, "/proc/self/fd/%d%s%s%s,name=%s", fd,
+	arguments_add(&launch->arguments, "/proc/self/fd/%d%s%s%s%s,name=%s", fd,
 		      format == DISK_QCOW2 ? ",format=qcow2" : "", disk->read_only ? ",ro" : "",
-		      disk->direct ? ",direct" : "", device);
+		      disk->direct ? ",direct" : "", isolation(disk->isolation), device);
 	return 0;
 }
 
@@ -238,6 +243,30 @@ static int add_seed(struct launch *launch)
 	arguments_add(&launch->arguments, "--disk");
 	arguments_add(&launch->arguments, "/proc/self/fd/%d,ro", fd);
 	return 0;
+}
+
+/* Directories are served with their owner's rights, who may have others' there not see them. */
+static int add_filesystem(struct launch *launch, const struct definition_filesystem *from)
+{
+	const uid_t owner = launch->definition->owner;
+	int fd = launch_keep(launch, owner_open(owner, from->path, O_RDONLY | O_DIRECTORY));
+
+	if (fd < 0)
+		return launch_fail(launch, fd, "filesystem %s", from->path);
+	arguments_add(&launch->arguments, "--fs");
+	arguments_add(&launch->arguments, "/proc/self/fd/%d,tag=%s%s,owner=%u:%u%s,name=fs-%s", fd,
+		      from->tag, from->writable ? ",rw" : "", owner, owner_group(owner),
+		      isolation(from->isolation), from->tag);
+	return 0;
+}
+
+static int add_filesystems(struct launch *launch)
+{
+	int err = 0;
+
+	for (uint64_t i = 0; i < launch->definition->filesystem_count && !err; i++)
+		err = add_filesystem(launch, &launch->definition->filesystem[i]);
+	return err;
 }
 
 /* Networks */
@@ -291,8 +320,16 @@ static int network_join(struct launch *launch, uint64_t i, int *ret_fd)
 
 static int add_network(struct launch *launch, uint64_t i)
 {
-	int err, fd, lock = network_lock(launch->options);
+	const struct definition_network *entry = &launch->definition->network[i];
+	int err, fd, lock;
 
+	if (definition_network_is_user(entry)) {
+		arguments_add(&launch->arguments, "--net");
+		arguments_add(&launch->arguments, "user,mac=%s%s,name=%s", entry->mac,
+			      isolation(entry->isolation), entry->mac);
+		return 0;
+	}
+	lock = network_lock(launch->options);
 	if (lock < 0)
 		return launch_fail(launch, lock, "networks");
 	err = network_join(launch, i, &fd);
@@ -302,8 +339,8 @@ static int add_network(struct launch *launch, uint64_t i)
 	if (err < 0)
 		return err;
 	arguments_add(&launch->arguments, "--net");
-	arguments_add(&launch->arguments, "/proc/self/fd/%d,mac=%s,name=%s", fd,
-		      launch->definition->network[i].mac, launch->definition->network[i].mac);
+	arguments_add(&launch->arguments, "/proc/self/fd/%d,mac=%s%s,name=%s", fd, entry->mac,
+		      isolation(entry->isolation), entry->mac);
 	return 0;
 }
 
@@ -325,7 +362,8 @@ void launch_forget(const struct keeper_options *options, const struct keeper_sta
 	variables_path(options, start->definition.name, path);
 	unlink(path);
 	for (uint64_t i = 0; i < start->definition.network_count; i++) {
-		if (start->network[i].mode == NETWORK_BRIDGE)
+		if (start->network[i].mode == NETWORK_BRIDGE ||
+		    definition_network_is_user(&start->definition.network[i]))
 			continue;
 		network_mac(start->definition.network[i].mac, mac);
 		network_host_remove(&start->network[i], mac, why);
@@ -505,6 +543,8 @@ static int launch_in_place(struct launch *launch)
 		err = add_disks(launch);
 	if (!err)
 		err = add_seed(launch);
+	if (!err)
+		err = add_filesystems(launch);
 	if (!err)
 		err = add_networks(launch);
 	if (!err)

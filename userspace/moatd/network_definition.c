@@ -54,7 +54,8 @@ static bool range_read(const char *text, uint32_t *ret_first, uint32_t *ret_last
 
 static const char *name_wrong(const char *text)
 {
-	return network_name_valid(text) ? NULL : "at most 10 letters, digits and '-', a letter first";
+	return network_name_valid(text) && strcmp(text, DEFINITION_USER_NETWORK) ? NULL :
+	       "not \"user\"; at most 10 letters, digits and '-', a letter first";
 }
 
 static const char *machine_wrong(const char *text)

@@ -223,6 +223,8 @@ int networks_of(struct definition *definition, struct keeper_start *ret, bool *r
 		struct definition_network *entry = &definition->network[i];
 		const struct network *network = network_find(entry->network);
 
+		if (definition_network_is_user(entry))
+			continue;
 		if (!network || network->broken || (definition->owner && !network->definition.open)) {
 			snprintf(why, KEEPER_WHY, "network %s: %s", entry->network,
 				 !network ? "there is no such network" : network->broken ?

@@ -43,7 +43,8 @@ static int start_check(const struct keeper_start *start, struct definition_error
 	int err = definition_check(&start->definition, error);
 
 	for (uint64_t i = 0; !err && i < start->definition.network_count; i++)
-		err = network_check(&start->network[i], error->text);
+		if (!definition_network_is_user(&start->definition.network[i]))
+			err = network_check(&start->network[i], error->text);
 	return err;
 }
 

@@ -12,3 +12,10 @@ $(B)/bin/moat-qemu: $(QEMU_LAUNCHER_OBJS) $(QEMU_LAUNCHER_SHARED) $(LIB_OBJS) $(
 	$(CC) $(CFLAGS) -o $@ $^ -pthread -ljson-c $(SANDBOX_LIBS)
 
 -include $(QEMU_LAUNCHER_OBJS:.o=.d)
+
+UNIT_TESTS += $(B)/unit/qmp_test
+
+$(B)/unit/qmp_test: selftests/unit/qmp_test.c userspace/qemu_launcher/qmp.c $(LIB_SRCS) \
+		$(wildcard userspace/qemu_launcher/*.h userspace/lib/*.h) selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -o $@ $(filter %.c,$^) -pthread -ljson-c

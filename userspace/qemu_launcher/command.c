@@ -20,7 +20,7 @@
 
 #define PORTS_SLOT	2	/* ports are functions of the slots from here on */
 #define PORTS_EACH	8
-#define FIRST_BUS	1	/* what is booted: disks in their order, then CDs */
+#define FIRST_BOOT	1	/* disks in their order, then CDs */
 
 static const char *const command_plain[] = {
 	"-nodefaults", "-no-user-config", "-S", "-display", "none", "-vga", "none",
@@ -65,7 +65,7 @@ char *command_device(unsigned int i, const struct parts_device *device)
 
 	if (!what->network)
 		len = asprintf(&text, "{\"driver\":\"virtio-blk-pci\",\"id\":\"dev%u\",\"bus\":\"port%u\","
-			       "\"drive\":\"disk%u\",\"bootindex\":%u}", i, i, i, FIRST_BUS + i);
+			       "\"drive\":\"disk%u\",\"bootindex\":%u}", i, i, i, FIRST_BOOT + i);
 	else
 		len = asprintf(&text, "{\"driver\":\"virtio-net-pci\",\"id\":\"dev%u\",\"bus\":\"port%u\","
 			       "\"netdev\":\"net%u\",\"romfile\":\"\"%s%s%s}", i, i, i,
@@ -116,7 +116,7 @@ static void add_cdrom(struct arguments *arguments, unsigned int i, int fd)
 		      "\"read-only\":true}", i, SET_CDROMS + i);
 	arguments_add(arguments, "-device");
 	arguments_add(arguments, "ide-cd,drive=cd%u,bus=ide.%u,bootindex=%u", i, i,
-		      FIRST_BUS + PARTS_DEVICES + i);
+		      FIRST_BOOT + PARTS_DEVICES + i);
 }
 
 /* What firmware says goes to the serial port, as there is no screen. */

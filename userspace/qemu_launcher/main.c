@@ -75,7 +75,7 @@ static int launcher_greet(struct launcher *launcher)
 	return 0;
 }
 
-/* QEMU has all that it needs, and its descriptors are kept only for those that have to be told apart from new ones. */
+/* From here on the node is QEMU's alone. Descriptors of disks are kept for their locks. */
 static int launcher_begin(struct launcher *launcher)
 {
 	int err = launcher_greet(launcher);

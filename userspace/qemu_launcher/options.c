@@ -31,7 +31,8 @@ static const char options_help[] =
 "  --disk PATH[,format=raw|qcow2][,ro][,direct][,name=NAME]\n"
 "                         a virtio disk, which QEMU itself serves\n"
 "  --net /proc/self/fd/N[,mac=MAC][,name=NAME]\n"
-"                         a virtio network device, on a tap that was handed over\n"
+"                         a virtio network device, on a tap that was handed over. Either may have isolation=shared\n"
+"                         behind it, which is so anyway: devices are QEMU's, and see all of the guest's memory\n"
 "  --mem SIZE             memory, with a suffix K, M or G; 512M by default\n"
 "  --cpus N               virtual CPUs, 1 by default\n"
 "  --rng                  a virtio entropy source\n"
@@ -187,6 +188,8 @@ static bool device_take(struct options_device *device, const char *word)
 		device->mac = word + 4;
 		return device->network && ether_aton(device->mac);
 	}
+	if (!strcmp(word, "isolation=shared"))
+		return true;
 	if (!strcmp(word, "ro"))
 		device->read_only = true;
 	else if (!strcmp(word, "direct"))

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -205,6 +206,17 @@ static int process_adopt(struct process *process)
 	return err;
 }
 
+static int process_find(const char *tree)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s" COMMAND_QEMU, tree);
+	if (!access(path, X_OK))
+		return 0;
+	log_error("%s: %s: install it (Debian: qemu-system-x86)", path, strerror(errno));
+	return -ENOENT;
+}
+
 int process_start(struct process *process, const struct options *options, const struct parts *parts)
 {
 	struct child child = {
@@ -213,6 +225,9 @@ int process_start(struct process *process, const struct options *options, const 
 	int err;
 
 	*process = (struct process){ .pidfd = -1, .output = -1, .listener = -1, .qmp = -1, .line = -1 };
+	err = process_find(options->tree);
+	if (err)
+		return err;
 	err = process_connect(process, &child);
 	if (!err) {
 		process->pid = process_fork();

@@ -176,18 +176,24 @@ static int verb_console(struct control_call *call)
 	return err;
 }
 
+/* QEMU writes from begin to end, so it may be a stream, too. */
+static bool dump_fits(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISFIFO(st.st_mode));
+}
+
 /* QEMU stops the guest for it, and lets it go on if it did before. */
 static int verb_dump(struct control_call *call)
 {
 	struct launcher *launcher = call->owner;
-	struct json_object *arguments = json_object_new_object();
-	struct stat st;
+	struct json_object *arguments;
 	int err;
 
-	if (launcher->dumping || fstat(call->descriptor, &st) || !S_ISREG(st.st_mode)) {
-		json_object_put(arguments);
+	if (launcher->dumping || !dump_fits(call->descriptor))
 		return launcher->dumping ? -EBUSY : -ESPIPE;
-	}
+	arguments = json_object_new_object();
 	json_object_object_add(arguments, "fdname", json_object_new_string("dump"));
 	err = qmp_call(&launcher->qmp, "getfd", arguments, call->descriptor, NULL);
 	if (err)

@@ -132,6 +132,24 @@ static int make_network(struct definition *definition, char *value)
 	return make_text("network", value, network->network, sizeof(network->network));
 }
 
+/* "DIRECTORY[,tag=TAG][,rw]" */
+static int make_filesystem(struct definition *definition, char *value)
+{
+	struct definition_filesystem *filesystem = &definition->filesystem[definition->filesystem_count];
+	char *tag;
+
+	if (definition->filesystem_count == DEFINITION_FILESYSTEMS)
+		return make_bad("fs", value, "8 are the most");
+	definition->filesystem_count++;
+	filesystem->writable = take_word(value, "rw");
+	tag = strstr(value, ",tag=");
+	if (tag)
+		*tag = '\0';
+	if (make_text("fs", tag ? tag + strlen(",tag=") : "host", filesystem->tag, sizeof(filesystem->tag)))
+		return -EINVAL;
+	return make_path("fs", value, filesystem->path, sizeof(filesystem->path));
+}
+
 static int make_key(struct definition *definition, const char *path)
 {
 	struct definition_seed *seed = &definition->seed;
@@ -157,7 +175,7 @@ static int make_key(struct definition *definition, const char *path)
 enum {
 	MAKE_CPUS = 1, MAKE_MEMORY, MAKE_DISK, MAKE_NETWORK, MAKE_KERNEL, MAKE_INITRD, MAKE_APPEND,
 	MAKE_AUTOSTART, MAKE_RESTART, MAKE_HOSTNAME, MAKE_USER, MAKE_KEY, MAKE_WEIGHT, MAKE_CAP,
-	MAKE_PIN, MAKE_LIMIT, MAKE_IO, MAKE_STOP, MAKE_FILE, MAKE_FIRMWARE, MAKE_CDROM,
+	MAKE_PIN, MAKE_LIMIT, MAKE_IO, MAKE_STOP, MAKE_FS, MAKE_FILE, MAKE_FIRMWARE, MAKE_CDROM,
 };
 
 static const struct option make_options[] = {
@@ -170,8 +188,8 @@ static const struct option make_options[] = {
 	{ "cpu-weight", 1, NULL, MAKE_WEIGHT }, { "cpu-cap", 1, NULL, MAKE_CAP },
 	{ "pin", 1, NULL, MAKE_PIN }, { "memory-limit", 1, NULL, MAKE_LIMIT },
 	{ "io-weight", 1, NULL, MAKE_IO }, { "stop-timeout", 1, NULL, MAKE_STOP },
-	{ "file", 1, NULL, MAKE_FILE }, { "firmware", 1, NULL, MAKE_FIRMWARE },
-	{ "cdrom", 1, NULL, MAKE_CDROM }, { 0 },
+	{ "fs", 1, NULL, MAKE_FS }, { "file", 1, NULL, MAKE_FILE },
+	{ "firmware", 1, NULL, MAKE_FIRMWARE }, { "cdrom", 1, NULL, MAKE_CDROM }, { 0 },
 };
 
 static int make_choice(const char *option, const char *value, const char *const names[3], uint64_t *ret)
@@ -197,6 +215,7 @@ static int make_option(struct definition *d, int option, char *value)
 	case MAKE_MEMORY: return make_size("memory", value, &d->memory);
 	case MAKE_DISK: return make_disk(d, value);
 	case MAKE_NETWORK: return make_network(d, value);
+	case MAKE_FS: return make_filesystem(d, value);
 	case MAKE_KERNEL: return make_path("kernel", value, d->boot.kernel, sizeof(d->boot.kernel));
 	case MAKE_INITRD: return make_path("initrd", value, d->boot.initrd, sizeof(d->boot.initrd));
 	case MAKE_APPEND: return make_text("append", value, d->boot.append, sizeof(d->boot.append));
@@ -533,7 +552,7 @@ static int net_main(int argc, char **argv)
 const struct command machine_commands[] = {
 	{ "create", "make a machine", "NAME [--cpus N] [--memory SIZE] [--disk DISK[,format=qcow2][,ro]"
 	  "[,direct]]...\n"
-	  "  [--network NAME[,mac=MAC]]... [--kernel FILE] [--initrd FILE] [--append TEXT]\n"
+	  "  [--network NAME[,mac=MAC]]... [--fs DIRECTORY[,tag=TAG][,rw]]... [--kernel FILE] [--initrd FILE] [--append TEXT]\n"
 	  "  [--firmware bios|uefi [--cdrom FILE]]\n"
 	  "  [--autostart] [--restart no|on-failure|always] [--stop-timeout SECONDS]\n"
 	  "  [--hostname NAME] [--user NAME] [--ssh-key FILE]... [--cpu-weight N] [--cpu-cap PERCENT]\n"

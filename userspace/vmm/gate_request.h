@@ -80,6 +80,12 @@ struct gate_request {
 	struct gate_segment *segment;
 };
 
+/* Is there something in it for the device to read? */
+static inline bool gate_request_speaks(const struct gate_request *request)
+{
+	return request->bytes > request->writable;
+}
+
 /* Take over the chain's pieces. Return: 0 or -ENOMEM. */
 int gate_request_init(struct gate_request *request, const struct virtq_chain *chain);
 

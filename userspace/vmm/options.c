@@ -41,9 +41,10 @@ static const char options_help[] =
 "  --net TAP|user[,mac=MAC][,isolation=grant|shared]\n"
 "                         a virtio network device on a tap, by its name, that moat-net serves; user:\n"
 "                         connections of the guest's become this user's, by passt\n"
-"  --fs DIRECTORY[,tag=TAG][,rw][,isolation=grant|shared]\n"
+"  --fs DIRECTORY[,tag=TAG][,rw][,owner=UID:GID][,isolation=grant|shared]\n"
 "                         a directory of the host's as a virtio file system, \"host\" or another tag,\n"
-"                         that moat-fs serves; it can only be read, unless rw is there\n"
+"                         that moat-fs serves, with the rights of owner, or else of --uid; it can only be\n"
+"                         read, unless rw is there\n"
 "  --device-socket TYPE,PATH[,isolation=grant|shared]\n"
 "                         a virtio device that the vhost-user back end listening there serves.\n"
 "                         TYPE: blk, net, rng, console, fs, vsock\n"
@@ -297,6 +298,26 @@ static bool take_isolation(struct options_device *device, const char *value)
 	return false;
 }
 
+/* "UID:GID" */
+static bool take_owner(struct options_device *device, const char *value)
+{
+	const char *colon = strchr(value, ':');
+	char uid[12];
+	uint64_t number[2];
+
+	if (!colon || (size_t)(colon - value) >= sizeof(uid))
+		return false;
+	memcpy(uid, value, colon - value);
+	uid[colon - value] = '\0';
+	if (parse_uint(uid, 0, UINT32_MAX - 1, &number[0]) ||
+	    parse_uint(colon + 1, 0, UINT32_MAX - 1, &number[1]))
+		return false;
+	device->owned = true;
+	device->uid = number[0];
+	device->gid = number[1];
+	return true;
+}
+
 /* A word; or, with an = at its end, a name that has a value behind it. */
 struct suffix {
 	const char *name;
@@ -313,8 +334,8 @@ static const struct suffix net_suffixes[] = {
 };
 
 static const struct suffix fs_suffixes[] = {
-	{ "tag=", take_tag }, { "rw", take_rw }, { "isolation=", take_isolation },
-	{ "name=", take_name }, { 0 },
+	{ "tag=", take_tag }, { "rw", take_rw }, { "owner=", take_owner },
+	{ "isolation=", take_isolation }, { "name=", take_name }, { 0 },
 };
 
 static const struct suffix socket_suffixes[] = {
@@ -399,7 +420,7 @@ static int set_fs(struct options *options, char *value)
 		return -EINVAL;
 	if (take_suffixes(device, value, fs_suffixes))
 		return options_bad("fs", value,
-				   "give DIRECTORY[,tag=TAG][,rw][,isolation=grant or shared]");
+				   "give DIRECTORY[,tag=TAG][,rw][,owner=UID:GID][,isolation=grant or shared]");
 	return 0;
 }
 

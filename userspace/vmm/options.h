@@ -20,6 +20,7 @@ struct vhost_isolation_ops;
  * @format: of a disk; NULL: raw
  * @name: for who controls the machine; NULL: one is made up
  * @tag: what the guest mounts a directory by
+ * @owned: its process runs as @uid and @gid, and not as the launcher does
  * @isolation: what of the guest's memory it gets to see
  */
 struct options_device {
@@ -30,6 +31,9 @@ struct options_device {
 	const char *name;
 	const char *tag;
 	const struct vhost_isolation_ops *isolation;
+	bool owned;
+	uid_t uid;
+	gid_t gid;
 	bool listens;
 	bool read_only;
 	bool writable;

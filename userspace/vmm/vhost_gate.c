@@ -14,9 +14,9 @@
  *
  * Which requests are in flight is known here. Each back end gets memory, a window and eventfds that
  * no other had; so the one before it may live on and do what it likes. Its successor is handed the
- * requests in their order. One that is in flight when back ends crash is suspected after the second
+ * requests in their order. One that says something, and is in flight when back ends crash is suspected after the second
  * time: those are handed out one at a time, until the third time shows which it is. That one is failed,
- * and the rest goes on.
+ * and the rest goes on. Buffers that are only to be filled are not to blame, and may wait for ever.
  *
  * A driver that breaks its ring has to reset the device, as has one whose request has no room in the
  * gate, 8 MiB. A back end that breaks a rule is dropped.
@@ -109,7 +109,7 @@ struct gate_queue {
  * @fd: of it
  * @window: its control descriptor is -1 where the node has no windows
  * @progressed: the back end has given something back
- * @inflight: requests that the back end has
+ * @inflight: requests that the back end has, and reads something of
  * @lost: requests that the last back end had when it was lost
  * @suspects: requests that too many back ends have died with
  * @grant: from how many pages on; ~0: never
@@ -231,7 +231,7 @@ static int turn_reap(struct gate_queue *queue, struct gate_turn *turn)
 		gate_count(gate, request, written);
 		turn->done[turn->done_count].head = request->head;
 		turn->done[turn->done_count++].written = written;
-		gate->inflight--;
+		gate->inflight -= gate_request_speaks(request);
 		request_free(queue, request);
 	}
 	return some < 0 ? some : 0;
@@ -286,7 +286,7 @@ static int turn_place(struct gate_queue *queue, struct gate_turn *turn, struct g
 	turn->fresh[turn->fresh_count++] = request;
 	request->state = GATE_INFLIGHT;
 	queue->waiting--;
-	queue->gate->inflight++;
+	queue->gate->inflight += gate_request_speaks(request);
 	return 0;
 }
 
@@ -336,7 +336,7 @@ static void turn_copy_all(struct gate_queue *queue, struct gate_turn *turn)
 		gate_request_leave(request, &queue->area);
 		request->state = GATE_WAITING;
 		queue->waiting++;
-		queue->gate->inflight--;
+		queue->gate->inflight -= gate_request_speaks(request);
 		if (turn_place(queue, turn, request) == -E2BIG)
 			queue_break(queue);
 	}
@@ -716,6 +716,8 @@ static void request_blame(struct gate_queue *queue, struct gate_request *request
 	struct gate *gate = queue->gate;
 
 	request->lost = false;
+	if (!gate_request_speaks(request))
+		return;
 	if (++request->deaths == GATE_SUSPECT)
 		gate->suspects++;
 	if (gate->lost > 1 || request->deaths < GATE_GUILTY)

@@ -150,16 +150,18 @@ static void ward_drop(struct ward *ward)
 static void ward_arguments(const struct wards *wards, const struct ward *ward,
 			   struct arguments *arguments)
 {
+	const uid_t uid = ward->device->owned ? ward->device->uid : wards->options->uid;
+
 	arguments_add(arguments, "%s", ward->program->name);
 	ward->program->add(arguments, ward->device, ward->handed < 0 ? -1 : WARD_HANDED);
 	arguments_add(arguments, "--fd");
 	arguments_add(arguments, "%d", WARD_CONNECTION);
-	if (wards->options->uid == (uid_t)-1)
+	if (uid == (uid_t)-1)
 		return;
 	arguments_add(arguments, "--uid");
-	arguments_add(arguments, "%u", wards->options->uid);
+	arguments_add(arguments, "%u", uid);
 	arguments_add(arguments, "--gid");
-	arguments_add(arguments, "%u", wards->options->gid);
+	arguments_add(arguments, "%u", ward->device->owned ? ward->device->gid : wards->options->gid);
 }
 
 /* Its descriptors: these two, and what it has to say goes where ours does. */
