@@ -18,7 +18,7 @@ FAT_AT=1048576
 DISK_MIB=65
 PARTS=(refused bios network uefi cdrom debian)
 LINE='console=ttyS0 panic=-1 quiet'
-BOOT_SECONDS=300
+BOOT_SECONDS=600
 
 # files_make DIR: the small guest, and what boots it: syslinux, and systemd-boot.
 files_make() {
