@@ -34,16 +34,8 @@ vmctl start web
 tap_ok $? "it is started" "$(vmctl log web)"
 console_has web '^address 192.168.77'
 tap_ok $? "its guest has an address"
-address=$(vmctl info web --json | grep -o '"address":"[0-9.]*"' | cut -d'"' -f4)
-mac=$(vmctl info web --json | grep -o '"mac":"[0-9a-f:]*"' | cut -d'"' -f4)
-# get ADDRESS PORT: what the guest serves; fetch: until it does.
-get() {
-	exec 9<>"/dev/tcp/$1/$2" || return
-	printf 'GET /name HTTP/1.0\r\n\r\n' >&9
-	timeout 3 cat <&9 | tail -n 1
-	exec 9<&-
-} 2>/dev/null
-fetch() { for _ in $(seq 50); do get "$@" | grep . && return; sleep 0.3; done; return 1; }
+address=$(info_of web address)
+mac=$(info_of web mac)
 tap_is "$(fetch "$address" 80)" "$mac" "the host reaches it at $address"
 tap_has "$(busybox nslookup web 192.168.77.1 2>&1)" "$address" "its name is known there"
 vmctl network forward default 8080 web:80

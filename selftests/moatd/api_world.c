@@ -261,7 +261,7 @@ static _Noreturn void front_loop(const char *dir, int listener, int link)
 	front_listener = listener;
 	if (sd_event_new(&front_event) < 0 || keep_init(front_event, link) < 0 ||
 	    networks_init(front_event, front_directory(dir, "networks")) < 0 ||
-	    machines_init(front_event, front_directory(dir, "machines"), true, front_ready) < 0)
+	    machines_init(front_event, front_directory(dir, "machines"), true, 60, front_ready) < 0)
 		abort();
 	/* The keeper's end ends it: then it is looked for leaks. */
 	exit(sd_event_loop(front_event) == 1 ? 0 : 2);

@@ -247,7 +247,7 @@ static void forget(const char *name)
 static void begin(bool first)
 {
 	ready = false;
-	EXPECT(!machines_init(event, dir, first, is_ready));
+	EXPECT(!machines_init(event, dir, first, 60, is_ready));
 	EXPECT(wants(KEEPER_LIST) && !ready);
 }
 

@@ -128,6 +128,7 @@ static struct json_object *usage_json(const struct keeper_usage *usage)
 struct look {
 	struct call *call;
 	uint64_t machine;
+	const char *program;
 	struct json_object *reply;
 	uint32_t what;
 };
@@ -152,10 +153,11 @@ static void stats_add(struct json_object *object, const struct control_stats *st
 	add_number(object, "restarts", stats->restarts);
 }
 
-static struct json_object *info_json(const struct control_info *info)
+static struct json_object *info_json(const struct control_info *info, const char *program)
 {
 	struct json_object *object = json_object_new_object();
 
+	add_text(object, "program", program);
 	add_number(object, "pid", info->pid);
 	add_number(object, "devices", info->devices);
 	add_number(object, "memory", info->memory);
@@ -170,7 +172,7 @@ static void look_answered(void *arg, const struct control_answer *answer)
 	struct json_object *stats;
 
 	if (answer && !answer->error && look->what == CONTROL_INFO)
-		json_object_object_add(look->reply, "launcher", info_json(&answer->info));
+		json_object_object_add(look->reply, "launcher", info_json(&answer->info, look->program));
 	if (answer && !answer->error && look->what == CONTROL_STATS) {
 		stats = json_object_object_get(look->reply, "stats");
 		stats_add(stats, &answer->stats);
@@ -205,6 +207,7 @@ static void look_start(struct call *call, const struct machine *machine, uint32_
 	}
 	*look = (struct look){
 		.call = call, .machine = machine->serial, .reply = reply, .what = what,
+		.program = definition_launcher(&machine->definition),
 	};
 	keep_ask_name(KEEPER_USAGE, machine->definition.name, look_used, look);
 }

@@ -122,7 +122,7 @@ static int front_serve(const struct keeper_options *options, int link)
 	if (err >= 0)
 		err = networks_init(front_event, networks);
 	if (err >= 0)
-		err = machines_init(front_event, machines, options->first, front_ready);
+		err = machines_init(front_event, machines, options->first, options->health, front_ready);
 	return err < 0 ? err : sd_event_loop(front_event);
 }
 

@@ -145,6 +145,7 @@ struct keeper_answer {
  * @uid_first, @uid_count: users that machines run as
  * @cgroup: where machines have theirs; a directory of cgroup v2
  * @first: nothing has been started since the host was
+ * @health: seconds in which a launcher has to answer
  */
 struct keeper_options {
 	const char *state;
@@ -157,6 +158,7 @@ struct keeper_options {
 	uint32_t uid_first;
 	uint32_t uid_count;
 	bool first;
+	uint64_t health;
 };
 
 /*

@@ -27,7 +27,7 @@
 #define MACHINE_SOON_MS		10000	/* who ends before that has failed */
 #define MACHINE_PAUSE_MS	1000	/* doubles with each failure */
 #define MACHINE_PAUSE_DOUBLINGS	6
-#define MACHINE_HEALTH_MS	60000
+#define MACHINE_STARTS_MAX	8	/* at once: each is to be whole before the keeper gives it up */
 #define MACHINE_DETACH_US	(30 * 1000000ULL)
 #define MACHINE_AGAIN_MS	1000	/* what has to come about, and did not */
 #define MACHINES_LOOK_US	(5 * 1000000ULL)
@@ -66,6 +66,8 @@ static uint64_t machines_serial;
 static bool machines_first;
 static bool machines_begun;
 static sd_event_source *machines_timer;	/* until then it is waited for that all is known */
+static uint64_t machines_health_ms;
+static unsigned int machines_starting;
 
 static const char *const state_names[MACHINE_STATES] = {
 	[MACHINE_OFF] = "off", [MACHINE_BROKEN] = "broken", [MACHINE_STARTING] = "starting",
@@ -88,6 +90,7 @@ static const char *const end_names[] = {
 static int definition_save(const struct definition *definition);
 static void detaches_end(const struct machine *machine, const char *device, int error);
 static void machine_start(struct machine *machine);
+static void machines_start_queued(void);
 static void machine_happen(struct machine *machine, enum machine_event event);
 
 const char *machine_state_name(const struct machine *machine)
@@ -302,7 +305,7 @@ static void machine_enter(struct machine *machine, enum machine_state state)
 	machine->since = time(NULL);
 	machine->silent = false;
 	if (state == MACHINE_RUNNING || state == MACHINE_PAUSED)
-		machine_set_timer(machine, MACHINE_HEALTH_MS);
+		machine_set_timer(machine, machines_health_ms);
 	machine_serve_waits(machine);
 }
 
@@ -315,7 +318,7 @@ static void machine_forget(struct machine *machine)
 	bool changed;
 	int err;
 
-	if (machine->definition.network_count &&
+	if ((machine->definition.network_count || machine->definition.boot.firmware == FIRMWARE_UEFI) &&
 	    !networks_of(&machine->definition, &start, &changed, machine->why))
 		keep_ask(KEEPER_FORGET, &start, sizeof(start), NULL, NULL);
 	err = store_remove(machine_dir, machine->definition.name);
@@ -538,6 +541,8 @@ static void machine_started(void *arg, const struct keeper_answer *answer, int f
 {
 	struct machine *machine = arg;
 
+	machines_starting--;
+	machines_start_queued();
 	if (!answer->error)
 		machine_connect(machine, fd);
 	if (!answer->error && !machine->control) {
@@ -572,19 +577,40 @@ static bool machine_prepare(struct machine *machine, struct keeper_start *start)
 	return true;
 }
 
-static void machine_start(struct machine *machine)
+static void machine_launch(struct machine *machine)
 {
 	static struct keeper_start start;
 
+	machine->queued = false;
 	machine->began = clock_ms();
+	if (!machine_prepare(machine, &start)) {
+		machine_enter(machine, MACHINE_OFF);
+		return;
+	}
+	machines_starting++;
+	keep_ask(KEEPER_START, &start, sizeof(start), machine_started, machine);
+}
+
+/* As many as may be at once. */
+static void machines_start_queued(void)
+{
+	struct machine *next;
+
+	for (struct machine *at = machines; at && machines_starting < MACHINE_STARTS_MAX; at = next) {
+		next = at->next;
+		if (at->queued)
+			machine_launch(at);
+	}
+}
+
+static void machine_start(struct machine *machine)
+{
 	machine->again = false;
 	machine->asked = false;
 	*machine->why = '\0';
 	machine_enter(machine, MACHINE_STARTING);
-	if (machine_prepare(machine, &start))
-		keep_ask(KEEPER_START, &start, sizeof(start), machine_started, machine);
-	else
-		machine_enter(machine, MACHINE_OFF);
+	machine->queued = true;
+	machines_start_queued();
 }
 
 /* Actions: what the table names. */
@@ -737,7 +763,7 @@ static void do_look(struct machine *machine)
 		return;
 	}
 	machine->silent = true;
-	machine_set_timer(machine, MACHINE_HEALTH_MS);
+	machine_set_timer(machine, machines_health_ms);
 }
 
 /* The table. What is not in it is refused where somebody asked for it, and else means nothing. */
@@ -1040,7 +1066,7 @@ static void machine_listed(void *arg, const struct keeper_answer *answer, int fd
 	machine_find_launcher(machine);
 }
 
-int machines_init(sd_event *event, int dir, bool first, void (*ready)(void))
+int machines_init(sd_event *event, int dir, bool first, uint64_t health, void (*ready)(void))
 {
 	int err;
 
@@ -1048,6 +1074,7 @@ int machines_init(sd_event *event, int dir, bool first, void (*ready)(void))
 	machine_dir = dir;
 	machines_first = first;
 	machines_begun = false;
+	machines_health_ms = health * 1000;
 	machines_ready = ready;
 	err = store_list(dir, machine_load, NULL);
 	if (err)

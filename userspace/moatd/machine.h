@@ -62,6 +62,7 @@ struct machine_wait;
  * @booting: it is one of those that start with the host, and has not come to anything yet
  * @silent: the launcher has been asked how it is, and has not answered
  * @destroy: it is to be forgotten then
+ * @queued: it is to be started when fewer others are
  * @why: what a person is told where it could not be started
  */
 struct machine {
@@ -84,6 +85,7 @@ struct machine {
 	const struct definition *changing;
 	bool silent;
 	bool destroy;
+	bool queued;
 	char why[256];
 	sd_event_source *timer;
 	struct machine_wait *waits;
@@ -95,9 +97,10 @@ extern struct machine *machines;
  * machines_init - find all that there are, running ones too
  * @dir: of definitions
  * @first: those that are to be are started by themselves
+ * @health: seconds; a launcher that does not answer for that long is ended
  * @ready: called when all is known
  */
-int machines_init(sd_event *event, int dir, bool first, void (*ready)(void));
+int machines_init(sd_event *event, int dir, bool first, uint64_t health, void (*ready)(void));
 
 struct machine *machine_find(const char *name);
 

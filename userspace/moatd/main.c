@@ -23,6 +23,7 @@
 #define MAIN_BACKLOG	128
 #define MAIN_UID_FIRST	1000000000	/* far from those of people, and of containers */
 #define MAIN_UID_COUNT	10000
+#define MAIN_HEALTH	60
 
 static const char main_help[] =
 "Usage: moatd [OPTION]...\n"
@@ -32,10 +33,12 @@ static const char main_help[] =
 "  --run DIR      what goes with the host's run, and the socket, DIR/control; /run/moat by default\n"
 "  --log DIR      what launchers and devices say; /var/log/moat by default\n"
 "  --device NODE  /dev/moat by default\n"
-"  --user NAME    whom the half that talks to others runs as; moat by default\n"
+"  --user NAME    whom the half that talks to others runs as; moatd by default\n"
 "  --group NAME   who may connect, beside root; moat by default\n"
 "  --uids FIRST,COUNT\n"
 "                 users that machines run as, each as its own; 1000000000,10000 by default\n"
+"  --health SECONDS\n"
+"                 a launcher that does not answer for that long is ended; 60 by default\n"
 "  --help         this text\n"
 "\n"
 "It runs in the foreground. Machines go on when it ends, or is killed, and are found again.\n";
@@ -63,13 +66,21 @@ static int main_uids(struct keeper_options *keeper, char *value)
 	return 0;
 }
 
+static int main_health(struct keeper_options *keeper, const char *value)
+{
+	if (!parse_uint(value, 1, 3600, &keeper->health))
+		return 0;
+	log_error("--health: give seconds, from 1 to 3600");
+	return -EINVAL;
+}
+
 /* 1: help was asked for. */
 static int main_parse(struct main_options *options, int argc, char **argv)
 {
 	static const struct option known[] = {
 		{ "state", 1, NULL, 's' }, { "run", 1, NULL, 'r' }, { "log", 1, NULL, 'l' },
 		{ "device", 1, NULL, 'd' }, { "user", 1, NULL, 'u' }, { "group", 1, NULL, 'g' },
-		{ "uids", 1, NULL, 'i' }, { "help", 0, NULL, 'h' }, { 0 },
+		{ "uids", 1, NULL, 'i' }, { "health", 1, NULL, 't' }, { "help", 0, NULL, 'h' }, { 0 },
 	};
 	int c;
 
@@ -83,6 +94,10 @@ static int main_parse(struct main_options *options, int argc, char **argv)
 		case 'g': options->group = optarg; break;
 		case 'i':
 			if (main_uids(&options->keeper, optarg))
+				return -EINVAL;
+			break;
+		case 't':
+			if (main_health(&options->keeper, optarg))
 				return -EINVAL;
 			break;
 		case 'h':
@@ -104,7 +119,7 @@ static int main_user(struct main_options *options)
 
 	if (!user || !user->pw_uid) {
 		log_error("--user %s: %s", options->user, user ? "not root" :
-			  "there is no such user; the package makes one called moat");
+			  "there is no such user; the package makes one called moatd");
 		return -EINVAL;
 	}
 	options->keeper.uid = user->pw_uid;
@@ -250,8 +265,9 @@ int main(int argc, char **argv)
 		.keeper = {
 			.state = "/var/lib/moat", .run = "/run/moat", .log = "/var/log/moat",
 			.node = "/dev/moat", .uid_first = MAIN_UID_FIRST, .uid_count = MAIN_UID_COUNT,
+			.health = MAIN_HEALTH,
 		},
-		.user = "moat", .group = "moat",
+		.user = "moatd", .group = "moat",
 	};
 	int err, listener, lock;
 
