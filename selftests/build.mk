@@ -12,7 +12,7 @@ LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs stat
 # What is of userspace runs on one kernel: there is time for no more.
 LAB_SH_6_1 := vmctl_run vmctl_boot vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root \
 	vmctl_balloon vmctl_errors vmctl_user_net
-LAB_SH_6_12 := vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts \
+LAB_SH_6_12 := vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts moatd_kills \
 	moatd_guests moatd_limits moatd_life package
 LAB_SH := module_reload $(LAB_SH_6_1) $(LAB_SH_6_12)
 

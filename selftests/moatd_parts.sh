@@ -134,6 +134,10 @@ for verb in start stop kill reset pause resume destroy info stats console log ed
 	case $verb in *' '*) set -- $verb ;; *) set -- "$verb" hers ;; esac
 	refused 1 "another user's machine" "another's $1" as ben "$VMCTL" "$@"
 done
+echo secret >>"$MOATD_DIR/log/hers.log"
+tap_has "$(as anna "$VMCTL" log hers)" secret "she reads its log"
+as anna "$VMCTL" destroy hers && as ben "$VMCTL" create hers --memory 96M --kernel "$MOAT_KERNEL"
+refused 1 'it has no log yet' "the log of another's machine that had that name" as ben "$VMCTL" log hers
 refused 1 'it is for root to do' "a user's network" as anna "$VMCTL" network create mine
 as anna "$VMCTL" create shadow --memory 96M --kernel /etc/shadow
 refused 1 'Permission denied' "a user's file that she cannot read" as anna "$VMCTL" start shadow
@@ -155,7 +159,7 @@ tap_ok $? "all are destroyed"
 vmctl network delete default lonely
 tap_ok $? "so are the networks"
 tap_is "$(ls /sys/class/net | grep -v -e '^lo$' -e '^eth' -e '^sit' -e '^ip6')" '' "no interface is left"
-tap_is "$(pgrep -l 'dnsmasq|moat-|qemu')" '' "no process is left"
+tap_is "$(pgrep -l 'dnsmasq|moat-'; pgrep -l qemu)" '' "no process is left"
 vmctl disk delete data copy hers extra
 tap_is "$(ls "$MOATD_DIR/state/disks")" '' "no disk is left"
 sed 's/^/# /' "$WORK/moatd.err"

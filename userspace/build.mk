@@ -49,3 +49,4 @@ $(VMM_TESTS:%=$(B)/unit/%_test): $(B)/unit/%_test: userspace/vmm/%_test.c $(LIB_
 -include userspace/moatd/build.mk
 -include userspace/moatd/network.mk
 -include userspace/moatd/disk.mk
+-include userspace/qemu_launcher/build.mk

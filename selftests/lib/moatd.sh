@@ -6,7 +6,8 @@ export MOAT_SOCKET=$MOATD_DIR/run/control
 
 moatd_prepare() {
 	if ! mountpoint -q /sys/fs/cgroup; then mount -t cgroup2 none /sys/fs/cgroup || return; fi
-	getent passwd moat >/dev/null || useradd --system --user-group --no-create-home moat || return
+	getent passwd moatd >/dev/null || useradd --system --user-group --no-create-home moatd || return
+	getent group moat >/dev/null || groupadd --system moat || return
 	mkdir -p "$MOATD_DIR" && chmod 755 "$WORK" "$MOATD_DIR"
 }
 

@@ -2,7 +2,7 @@
 #ifndef LIB_ARGUMENTS_H
 #define LIB_ARGUMENTS_H
 
-#define ARGUMENTS_MAX	160
+#define ARGUMENTS_MAX	400
 
 /**
  * struct arguments - a command line that is put together, all zeroes at first

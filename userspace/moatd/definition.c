@@ -114,10 +114,13 @@ static const char *host_wrong(const char *text)
 /* The tables */
 
 static const char *const formats[] = { "raw", "qcow2", NULL };
+static const char *const firmwares[] = { "none", "bios", "uefi", NULL };
 static const char *const isolations[] = { "grant", "shared", NULL };
 static const char *const restarts[] = { "no", "on-failure", "always", NULL };
 
 static const struct schema boot_rows[] = {
+	CHOICE("firmware", struct definition_boot, firmware, firmwares),
+	TEXT("cdrom", struct definition_boot, cdrom, path_wrong),
 	TEXT("kernel", struct definition_boot, kernel, path_wrong),
 	TEXT("initrd", struct definition_boot, initrd, path_wrong),
 	TEXT("append", struct definition_boot, append, NULL),
@@ -217,6 +220,26 @@ static int lists_check(const struct definition *definition, struct definition_er
 	return 0;
 }
 
+/* A kernel that is booted without firmware, or firmware. */
+static int boot_check(const struct definition *definition, struct definition_error *error)
+{
+	const struct definition_boot *boot = &definition->boot;
+
+	if (boot->firmware == FIRMWARE_NONE) {
+		if (*boot->cdrom)
+			return whole_wrong(error, "boot: a cdrom is for firmware to boot: bios or uefi");
+		return *boot->kernel ? 0 : whole_wrong(error, "boot: there is no kernel, and no firmware");
+	}
+	if (*boot->kernel || *boot->initrd || *boot->append)
+		return whole_wrong(error, "boot: with firmware, kernel, initrd and append are on the disk or the cdrom");
+	if (definition->filesystem_count)
+		return whole_wrong(error, "filesystems: a machine with firmware has none");
+	for (uint64_t i = 0; i < definition->network_count; i++)
+		if (definition_network_is_user(&definition->network[i]))
+			return whole_wrong(error, "networks: a machine with firmware has none of a user's");
+	return 0;
+}
+
 int definition_check(const struct definition *definition, struct definition_error *error)
 {
 	int err;
@@ -227,9 +250,8 @@ int definition_check(const struct definition *definition, struct definition_erro
 		return err;
 	if (definition->memory % PAGE)
 		return whole_wrong(error, "memory: whole pages of 4K");
-	if (!*definition->boot.kernel)
-		return whole_wrong(error, "boot: there is no kernel");
-	return lists_check(definition, error);
+	err = boot_check(definition, error);
+	return err ? err : lists_check(definition, error);
 }
 
 void definition_init(struct definition *definition)
@@ -283,6 +305,11 @@ int definition_complete(struct definition *definition)
 		if (!*definition->network[i].mac)
 			err = mac_make(definition->network[i].mac);
 	return err;
+}
+
+const char *definition_launcher(const struct definition *definition)
+{
+	return definition->boot.firmware == FIRMWARE_NONE ? "moat-vmm" : "moat-qemu";
 }
 
 bool definition_network_is_user(const struct definition_network *network)

@@ -20,6 +20,7 @@
 
 /* Choices; what they are called is in definition.c. */
 enum definition_format { FORMAT_RAW, FORMAT_QCOW2 };
+enum definition_firmware { FIRMWARE_NONE, FIRMWARE_BIOS, FIRMWARE_UEFI };
 enum definition_isolation { ISOLATION_GRANT, ISOLATION_SHARED };
 enum definition_restart { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS };
 
@@ -50,7 +51,10 @@ struct definition_filesystem {
 	uint64_t isolation;
 };
 
+/* With firmware, it is that which finds what to boot, on a disk or the CD, and there is no kernel here. */
 struct definition_boot {
+	uint64_t firmware;
+	char cdrom[DEFINITION_PATH];
 	char kernel[DEFINITION_PATH];
 	char initrd[DEFINITION_PATH];
 	char append[1024];
@@ -141,6 +145,9 @@ int definition_complete(struct definition *definition);
 
 /* Its text, to be freed; NULL: no memory. What has its default is left out. */
 char *definition_write(const struct definition *definition);
+
+/* The program that is its launcher: Moat's own, or the one that has QEMU do it. */
+const char *definition_launcher(const struct definition *definition);
 
 /* Is that entry one of no network of moatd's, but DEFINITION_USER_NETWORK? */
 bool definition_network_is_user(const struct definition_network *network);

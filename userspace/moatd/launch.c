@@ -37,8 +37,8 @@
 #include "userspace/moatd/serve.h"
 #include "userspace/moatd/why.h"
 
-#define LAUNCH_PROGRAM		"moat-vmm"
 #define LAUNCH_DESCRIPTORS	48	/* of all devices that a definition can have, and some */
+#define LAUNCH_VARIABLES	"nvram"
 #define LAUNCH_ANSWER_MS	30000
 #define LAUNCH_LOG_MAX		(4 << 20)
 #define LAUNCH_FAILED		125
@@ -115,11 +115,49 @@ static int add_file(struct launch *launch, const char *option, const char *path)
 	return 0;
 }
 
+static void variables_path(const struct keeper_options *options, const char *name, char *ret)
+{
+	snprintf(ret, PATH_MAX, "%s/" LAUNCH_VARIABLES "/%s.fd", options->state, name);
+}
+
+/* What UEFI is to remember; the launcher fills in what an empty file is to have. */
+static int add_variables(struct launch *launch)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/" LAUNCH_VARIABLES, launch->options->state);
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return launch_fail(launch, -errno, "%s", path);
+	variables_path(launch->options, launch->definition->name, path);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	fd = launch_keep(launch, fd < 0 ? -errno : fd);
+	if (fd < 0)
+		return launch_fail(launch, fd, "%s", path);
+	launch_add_fd(launch, "--uefi-vars", fd);
+	return 0;
+}
+
+static int add_firmware(struct launch *launch)
+{
+	const struct definition_boot *boot = &launch->definition->boot;
+	const bool uefi = boot->firmware == FIRMWARE_UEFI;
+	int err = 0;
+
+	launch_add(launch, "--firmware", uefi ? "uefi" : "bios");
+	if (*boot->cdrom)
+		err = add_file(launch, "--cdrom", boot->cdrom);
+	return err || !uefi ? err : add_variables(launch);
+}
+
 static int add_boot(struct launch *launch)
 {
 	const struct definition_boot *boot = &launch->definition->boot;
-	int err = add_file(launch, "--kernel", boot->kernel);
+	int err;
 
+	if (boot->firmware != FIRMWARE_NONE)
+		return add_firmware(launch);
+	err = add_file(launch, "--kernel", boot->kernel);
 	if (!err && *boot->initrd)
 		err = add_file(launch, "--initrd", boot->initrd);
 	if (!err && *boot->append)
@@ -313,9 +351,11 @@ static int add_networks(struct launch *launch)
 void launch_forget(const struct keeper_options *options, const struct keeper_start *start)
 {
 	int lock = network_lock(options);
+	char why[WHY_SIZE], path[PATH_MAX];
 	uint8_t mac[ETH_ALEN];
-	char why[WHY_SIZE];
 
+	variables_path(options, start->definition.name, path);
+	unlink(path);
 	for (uint64_t i = 0; i < start->definition.network_count; i++) {
 		if (start->network[i].mode == NETWORK_BRIDGE ||
 		    definition_network_is_user(&start->definition.network[i]))
@@ -330,7 +370,7 @@ static void add_machine(struct launch *launch)
 {
 	const struct definition *definition = launch->definition;
 
-	arguments_add(&launch->arguments, LAUNCH_PROGRAM);
+	arguments_add(&launch->arguments, "%s", definition_launcher(definition));
 	launch_add(launch, "--name", definition->name);
 	launch_add(launch, "--device", launch->options->node);
 	arguments_add(&launch->arguments, "--cpus");
@@ -375,9 +415,10 @@ static int add_sockets(struct launch *launch)
 
 /* The process */
 
-/* What it says; of what it said before, not more than some. */
+/* What it says; of what it said before, not more than some, and nothing of another owner's machine of that name. */
 static int launch_open_log(const struct launch *launch)
 {
+	const uid_t owner = launch->definition->owner;
 	char path[PATH_MAX];
 	struct stat st;
 	int fd;
@@ -386,7 +427,8 @@ static int launch_open_log(const struct launch *launch)
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
-	if (!fstat(fd, &st) && st.st_size > LAUNCH_LOG_MAX && ftruncate(fd, 0)) {
+	if (!fstat(fd, &st) && (st.st_uid != owner || st.st_size > LAUNCH_LOG_MAX) &&
+	    (ftruncate(fd, 0) || fchown(fd, owner, -1))) {
 		close(fd);
 		return -EIO;
 	}
@@ -410,6 +452,7 @@ static int child_files(const struct launch *launch, int log)
 /* The cgroup comes first: from then on it is found there. */
 static _Noreturn void child_run(struct launch *launch, int cgroup, int log)
 {
+	const char *program = definition_launcher(launch->definition);
 	char path[PATH_MAX];
 	sigset_t none;
 
@@ -419,10 +462,10 @@ static _Noreturn void child_run(struct launch *launch, int cgroup, int log)
 	setsid();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (!beside_program(LAUNCH_PROGRAM, path))
+	if (!beside_program(program, path))
 		execv(path, launch->arguments.value);
-	execvp(LAUNCH_PROGRAM, launch->arguments.value);
-	dprintf(STDERR_FILENO, "cannot execute %s: %s\n", LAUNCH_PROGRAM, strerror(errno));
+	execvp(program, launch->arguments.value);
+	dprintf(STDERR_FILENO, "cannot execute %s: %s\n", program, strerror(errno));
 	_exit(LAUNCH_FAILED);
 }
 
@@ -506,13 +549,13 @@ static int launch_in_place(struct launch *launch)
 	return err ? err : launch_spawn(launch);
 }
 
+/* The place goes last: by it, what is left is found. */
 static void launch_undo(struct launch *launch)
 {
 	const char *name = launch->definition->name;
 
-	cgroup_kill(launch->options->cgroup, name);
-	cgroup_remove(launch->options->cgroup, name);
-	place_remove(launch->options, name);
+	if (!cgroup_kill(launch->options->cgroup, name) && !cgroup_remove(launch->options->cgroup, name))
+		place_remove(launch->options, name);
 }
 
 static void launch_finish(struct launch *launch)

@@ -23,7 +23,7 @@ int launch_start(const struct keeper_options *options, const struct keeper_start
  */
 int launch_attach(const struct keeper_options *options, const struct keeper_start *start, char *why);
 
-/* Networks need not know the machine any more. */
+/* Networks need not know the machine any more, and what UEFI remembered goes. */
 void launch_forget(const struct keeper_options *options, const struct keeper_start *start);
 
 #endif /* MOATD_LAUNCH_H */

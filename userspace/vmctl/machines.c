@@ -175,7 +175,7 @@ static int make_key(struct definition *definition, const char *path)
 enum {
 	MAKE_CPUS = 1, MAKE_MEMORY, MAKE_DISK, MAKE_NETWORK, MAKE_KERNEL, MAKE_INITRD, MAKE_APPEND,
 	MAKE_AUTOSTART, MAKE_RESTART, MAKE_HOSTNAME, MAKE_USER, MAKE_KEY, MAKE_WEIGHT, MAKE_CAP,
-	MAKE_PIN, MAKE_LIMIT, MAKE_IO, MAKE_STOP, MAKE_FS, MAKE_FILE,
+	MAKE_PIN, MAKE_LIMIT, MAKE_IO, MAKE_STOP, MAKE_FS, MAKE_FILE, MAKE_FIRMWARE, MAKE_CDROM,
 };
 
 static const struct option make_options[] = {
@@ -188,20 +188,25 @@ static const struct option make_options[] = {
 	{ "cpu-weight", 1, NULL, MAKE_WEIGHT }, { "cpu-cap", 1, NULL, MAKE_CAP },
 	{ "pin", 1, NULL, MAKE_PIN }, { "memory-limit", 1, NULL, MAKE_LIMIT },
 	{ "io-weight", 1, NULL, MAKE_IO }, { "stop-timeout", 1, NULL, MAKE_STOP },
-	{ "fs", 1, NULL, MAKE_FS }, { "file", 1, NULL, MAKE_FILE }, { 0 },
+	{ "fs", 1, NULL, MAKE_FS }, { "file", 1, NULL, MAKE_FILE },
+	{ "firmware", 1, NULL, MAKE_FIRMWARE }, { "cdrom", 1, NULL, MAKE_CDROM }, { 0 },
 };
 
-static int make_restart(struct definition *definition, const char *value)
+static int make_choice(const char *option, const char *value, const char *const names[3], uint64_t *ret)
 {
-	static const char *const names[] = { "no", "on-failure", "always" };
+	char wanted[64];
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+	for (size_t i = 0; i < 3; i++)
 		if (!strcmp(names[i], value)) {
-			definition->restart = i;
+			*ret = i;
 			return 0;
 		}
-	return make_bad("restart", value, "give no, on-failure or always");
+	snprintf(wanted, sizeof(wanted), "give %s, %s or %s", names[0], names[1], names[2]);
+	return make_bad(option, value, wanted);
 }
+
+static const char *const make_restarts[] = { "no", "on-failure", "always" };
+static const char *const make_firmwares[] = { "none", "bios", "uefi" };
 
 static int make_option(struct definition *d, int option, char *value)
 {
@@ -215,7 +220,9 @@ static int make_option(struct definition *d, int option, char *value)
 	case MAKE_INITRD: return make_path("initrd", value, d->boot.initrd, sizeof(d->boot.initrd));
 	case MAKE_APPEND: return make_text("append", value, d->boot.append, sizeof(d->boot.append));
 	case MAKE_AUTOSTART: d->autostart = true; return 0;
-	case MAKE_RESTART: return make_restart(d, value);
+	case MAKE_RESTART: return make_choice("restart", value, make_restarts, &d->restart);
+	case MAKE_FIRMWARE: return make_choice("firmware", value, make_firmwares, &d->boot.firmware);
+	case MAKE_CDROM: return make_path("cdrom", value, d->boot.cdrom, sizeof(d->boot.cdrom));
 	case MAKE_HOSTNAME: return make_text("hostname", value, d->seed.hostname, sizeof(d->seed.hostname));
 	case MAKE_USER: return make_text("user", value, d->seed.user, sizeof(d->seed.user));
 	case MAKE_KEY: return make_key(d, value);
@@ -229,13 +236,15 @@ static int make_option(struct definition *d, int option, char *value)
 	}
 }
 
-/* Without a kernel, the host's own, with its initial RAM disk. */
+/* Without a kernel, the host's own, with its initial RAM disk; with firmware, none. */
 static int make_kernel(struct definition *definition)
 {
 	struct definition_boot *boot = &definition->boot;
 	char initrd[PATH_MAX];
 	struct kernel kernel;
 
+	if (boot->firmware != FIRMWARE_NONE)
+		return 0;
 	if (!*boot->append)
 		strcpy(boot->append, definition->disk_count ? APPEND_DISK : APPEND_PLAIN);
 	if (*boot->kernel)
@@ -543,13 +552,16 @@ static int net_main(int argc, char **argv)
 const struct command machine_commands[] = {
 	{ "create", "make a machine", "NAME [--cpus N] [--memory SIZE] [--disk DISK[,format=qcow2][,ro]"
 	  "[,direct]]...\n"
-	  "  [--network NAME[,mac=MAC]]... [--fs DIRECTORY[,tag=TAG][,rw]]... [--kernel FILE] [--initrd FILE] [--append TEXT]\n"
+	  "  [--network NETWORK[,mac=MAC]]... [--fs DIRECTORY[,tag=TAG][,rw]]... [--kernel FILE]\n"
+	  "  [--initrd FILE] [--append TEXT]\n"
+	  "  [--firmware bios|uefi [--cdrom FILE]]\n"
 	  "  [--autostart] [--restart no|on-failure|always] [--stop-timeout SECONDS]\n"
 	  "  [--hostname NAME] [--user NAME] [--ssh-key FILE]... [--cpu-weight N] [--cpu-cap PERCENT]\n"
 	  "  [--pin CPUS] [--memory-limit SIZE] [--io-weight N]\n"
 	  "vmctl create --file DEFINITION.yaml (- is standard input)\n\n"
 	  "Without a kernel it is the host's own, with its initial RAM disk; the command line is then\n"
-	  "\"" APPEND_DISK "\", without a disk \"" APPEND_PLAIN "\".", create_main },
+	  "\"" APPEND_DISK "\", without a disk \"" APPEND_PLAIN "\".\n"
+	  "With firmware, it boots from its disks, or else from the cdrom, with QEMU as its launcher.", create_main },
 	{ "start", "start machines, and wait until they run", VERB_USAGE, verb_main },
 	{ "stop", "press their power buttons, and wait until they are off", VERB_USAGE, verb_main },
 	{ "kill", "end them at once", VERB_USAGE, verb_main },
