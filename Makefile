@@ -107,7 +107,7 @@ check:
 		LAB_TESTS_6_1='$(LAB_TESTS_6_1)' LAB_TESTS_6_12='$(LAB_TESTS_6_12)' \
 		MAKE='$(MAKE)' scripts/check
 
-abi-ready: modules-lab programs $(ABI_HELPERS) $(ABI_GUESTS)
+abi-ready: modules-lab programs $(ABI_HELPERS) $(ABI_GUESTS) $(B)/selftests/moatd_kills $(B)/unit/api_test
 
 check-abi:
 	@MAKE='$(MAKE)' scripts/check-abi

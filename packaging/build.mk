@@ -17,21 +17,27 @@ unitdir ?= $(prefix)/lib/systemd/system
 udevdir ?= $(prefix)/lib/udev/rules.d
 sysusersdir ?= $(prefix)/lib/sysusers.d
 tmpfilesdir ?= $(prefix)/lib/tmpfiles.d
+# Where zsh looks, of its own; Debian's has another one for packages.
+zshdir ?= $(datadir)/zsh/site-functions
 srcdir ?= $(prefix)/src
 
 # What goes where: MODE:FILE:PATH. The control domain's only where it is built.
 MOATD := $(filter $(B)/bin/moatd,$(PROGRAMS))
+# Those that other programs start, and nobody else.
+HELPERS := $(filter $(addprefix $(B)/bin/,moat-init moat-qcow2),$(PROGRAMS))
 INSTALLED := \
-	$(patsubst %,755:%:$(bindir)/,$(filter-out $(MOATD) $(B)/bin/moat-init,$(PROGRAMS))) \
-	755:$(B)/bin/moat-init:$(libexecdir)/moat/ \
+	$(patsubst %,755:%:$(bindir)/,$(filter-out $(MOATD) $(HELPERS),$(PROGRAMS))) \
+	$(patsubst %,755:%:$(libexecdir)/moat/,$(HELPERS)) \
 	644:include/uapi/moat.h:$(includedir)/moat/ \
 	$(patsubst %,644:%:$(mandir)/man1/,$(wildcard docs/man/*.1)) \
 	644:packaging/vmctl.bash:$(datadir)/bash-completion/completions/vmctl \
+	644:packaging/_vmctl:$(zshdir)/ \
 	644:packaging/60-moat.rules:$(udevdir)/ \
 	644:packaging/sysusers.conf:$(sysusersdir)/moat.conf
 ifneq ($(MOATD),)
 INSTALLED += \
 	755:$(MOATD):$(sbindir)/ \
+	644:docs/man/moat.yaml.5:$(mandir)/man5/ \
 	644:docs/man/moatd.8:$(mandir)/man8/ \
 	644:packaging/moatd.service:$(unitdir)/ \
 	644:packaging/moatd.socket:$(unitdir)/ \

@@ -12,7 +12,8 @@ LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs stat
 # What is of userspace runs on one kernel: there is time for no more.
 LAB_SH_6_1 := vmctl_run vmctl_boot vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root \
 	vmctl_balloon vmctl_errors vmctl_user_net
-LAB_SH_6_12 := vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts package
+LAB_SH_6_12 := vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts moatd_kills \
+	moatd_guests moatd_limits moatd_life package
 LAB_SH := module_reload $(LAB_SH_6_1) $(LAB_SH_6_12)
 
 LAB_DIR := $(B)/selftests
@@ -85,6 +86,7 @@ $(LAB_DIR)/vmlinux: selftests/boot/vmlinux.sh $(firstword $(wildcard $(B)/cache/
 
 # A script that runs another program of the tests has it built.
 $(LAB_DIR)/vmctl_boot: $(addprefix $(LAB_DIR)/,multiboot multiboot_flat vmlinux)
+$(LAB_DIR)/moatd_life: $(LAB_DIR)/multiboot
 $(LAB_DIR)/moatd_disk: $(LAB_DIR)/moatd/disk_tool $(B)/bin/moat-qcow2
 $(LAB_DIR)/vmctl_supervisor: $(LAB_DIR)/vhost/poison_device
 $(LAB_DIR)/vmctl_control: $(LAB_DIR)/multiboot $(LAB_DIR)/control/client $(B)/bin/moat-blk $(B)/bin/moat-fs $(B)/bin/moat-net

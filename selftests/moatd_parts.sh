@@ -34,16 +34,8 @@ vmctl start web
 tap_ok $? "it is started" "$(vmctl log web)"
 console_has web '^address 192.168.77'
 tap_ok $? "its guest has an address"
-address=$(vmctl info web --json | grep -o '"address":"[0-9.]*"' | cut -d'"' -f4)
-mac=$(vmctl info web --json | grep -o '"mac":"[0-9a-f:]*"' | cut -d'"' -f4)
-# get ADDRESS PORT: what the guest serves; fetch: until it does.
-get() {
-	exec 9<>"/dev/tcp/$1/$2" || return
-	printf 'GET /name HTTP/1.0\r\n\r\n' >&9
-	timeout 3 cat <&9 | tail -n 1
-	exec 9<&-
-} 2>/dev/null
-fetch() { for _ in $(seq 50); do get "$@" | grep . && return; sleep 0.3; done; return 1; }
+address=$(info_of web address)
+mac=$(info_of web mac)
 tap_is "$(fetch "$address" 80)" "$mac" "the host reaches it at $address"
 tap_has "$(busybox nslookup web 192.168.77.1 2>&1)" "$address" "its name is known there"
 vmctl network forward default 8080 web:80
@@ -142,6 +134,10 @@ for verb in start stop kill reset pause resume destroy info stats console log ed
 	case $verb in *' '*) set -- $verb ;; *) set -- "$verb" hers ;; esac
 	refused 1 "another user's machine" "another's $1" as ben "$VMCTL" "$@"
 done
+echo secret >>"$MOATD_DIR/log/hers.log"
+tap_has "$(as anna "$VMCTL" log hers)" secret "she reads its log"
+as anna "$VMCTL" destroy hers && as ben "$VMCTL" create hers --memory 96M --kernel "$MOAT_KERNEL"
+refused 1 'it has no log yet' "the log of another's machine that had that name" as ben "$VMCTL" log hers
 refused 1 'it is for root to do' "a user's network" as anna "$VMCTL" network create mine
 as anna "$VMCTL" create shadow --memory 96M --kernel /etc/shadow
 refused 1 'Permission denied' "a user's file that she cannot read" as anna "$VMCTL" start shadow
@@ -163,7 +159,7 @@ tap_ok $? "all are destroyed"
 vmctl network delete default lonely
 tap_ok $? "so are the networks"
 tap_is "$(ls /sys/class/net | grep -v -e '^lo$' -e '^eth' -e '^sit' -e '^ip6')" '' "no interface is left"
-tap_is "$(pgrep -l 'dnsmasq|moat-|qemu')" '' "no process is left"
+tap_is "$(pgrep -l 'dnsmasq|moat-'; pgrep -l qemu)" '' "no process is left"
 vmctl disk delete data copy hers extra
 tap_is "$(ls "$MOATD_DIR/state/disks")" '' "no disk is left"
 sed 's/^/# /' "$WORK/moatd.err"

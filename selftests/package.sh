@@ -9,9 +9,9 @@
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 DEBS=$(dirname "$0")/../deb
 MINE="/usr/bin/vmctl /usr/bin/moat-* /usr/libexec/moat /usr/include/moat /usr/src/moat-* /usr/share/man/man?/moat* \
-	/usr/share/man/man?/vmctl* /usr/share/doc/moat* /usr/share/bash-completion/completions/vmctl /usr/sbin/moatd \
+	/usr/share/man/man?/vmctl* /usr/share/doc/moat* /usr/share/bash-completion/completions/vmctl /usr/share/zsh/*/_vmctl /usr/sbin/moatd \
 	/lib/udev/rules.d/*moat* /lib/systemd/system/moat* /usr/lib/sysusers.d/moat* /usr/lib/tmpfiles.d/moat* \
-	/etc/modprobe.d/moat* /etc/systemd/system/*/moat* /var/lib/moat /var/lib/dkms/moat* /var/lib/systemd/*/*moat*"
+	/etc/modprobe.d/moat* /etc/systemd/system/*/moat* /var/lib/moat /var/log/moat /var/lib/dkms/moat* /var/lib/systemd/*/*moat*"
 
 ls "$DEBS"/moat_*.deb >/dev/null 2>&1 || {
 	tap_skip "package" "there are no packages: make deb"
@@ -45,14 +45,17 @@ installed() {
 	tap_is "$(dpkg -L moat moat-dkms | while read -r f; do [ ! -f "$f" ] || stat -c '%U:%G' "$f"; done | sort -u)" \
 		"root:root" "all of them root's"
 	tap_is "$(dpkg -L moat | grep -E '/s?bin/|/libexec/.*-init' | xargs stat -c %a | sort -u)" 755 "programs are for all"
-	tap_is "$(getent group moat | cut -d: -f1) $(getent passwd moat | cut -d: -f1,6,7)" "moat moat:/:/usr/sbin/nologin" \
-		"there are a user and a group"
+	tap_is "$(getent group moat | cut -d: -f1) $(getent passwd moatd | cut -d: -f1,6,7)" "moat moatd:/:/usr/sbin/nologin" \
+		"there are a group and a user"
+	tap_is "$(id -nG moatd)" moatd "who is no member"
 	for program in $(dpkg -L moat | sed -nE 's,^/usr/s?bin/,,p'); do
 		section=1
 		[ "$program" != moatd ] || section=8
 		tap_is "$(man -w "$section" "$program" 2>&1)" "/usr/share/man/man$section/$program.$section.gz" \
 			"$program has a man page"
 	done
+	tap_is "$(man -w 5 moat.yaml 2>&1)" "/usr/share/man/man5/moat.yaml.5.gz" "definitions have a man page"
+	tap_is "$(man -l /usr/share/man/man[158]/{moat,vmctl}*.gz 2>&1 >"$WORK/man" | head)" "" "the pages are rendered"
 	tap_has "$(dkms status moat 2>&1)" "moat/$(version moat-dkms)" "dkms knows the module's source"
 }
 
@@ -68,6 +71,8 @@ node() {
 	sed 's/^/# /' "$WORK/err"
 	OUT=$(cd / && setpriv --reuid 12345 --regid 12345 --clear-groups vmctl run -- id -u 2>&1 </dev/null)
 	tap_has "$OUT" "/dev/moat: Permission denied" "who is none does not"
+	OUT=$(setpriv --reuid moatd --regid moatd --init-groups sh -c ': <>/dev/moat' 2>&1)
+	tap_has "$OUT" "Permission denied" "moatd's user is none"
 }
 
 used() {
@@ -79,19 +84,52 @@ used() {
 	sed 's/^/# /' "$WORK/err"
 }
 
-# completes NAME WANTED WORD...: what is offered for the last word.
+# completes NAME WANTED WORD...: what is offered for the last word, by bash and by zsh.
 completes() {
 	local name=$1 wanted=$2
 	shift 2
+	# shellcheck disable=SC2016
 	tap_is "$(bash -c '. /usr/share/bash-completion/completions/vmctl
-		COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _vmctl; echo "${COMPREPLY[*]}"' bash "$@")" "$wanted" "$name"
+		COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _vmctl; echo "${COMPREPLY[*]}"' bash "$@")" "$wanted" "bash: $name"
+	# shellcheck disable=SC2016
+	tap_is "$(zsh -fc 'compadd() { shift; print -r -- "$@" }; _files() { print }; _command_names() { print dpkg-deb }
+		words=("$@") CURRENT=$#; . /usr/share/zsh/vendor-completions/_vmctl' zsh "$@")" "$wanted" "zsh: $name"
 }
 
 completion() {
-	completes "completion of a command" "version" vmctl ver
-	completes "of a command's option" "--tmpfs" vmctl run --root --tm
-	completes "of nothing that there is not" "" vmctl run --nonsense
-	completes "of a program behind --" "dpkg-deb" vmctl run -- dpkg-de
+	completes "a command" "version" vmctl ver
+	completes "a command of a command's" "snapshot snapshots snapshot-delete" vmctl disk snap
+	completes "an option" "--tmpfs" vmctl run --root --tm
+	completes "what an option can be" "on-failure" vmctl create one --restart on
+	completes "nothing that there is not" "" vmctl run --nonsense
+	completes "a program behind --" "dpkg-deb" vmctl run -- dpkg-de
+	# shellcheck disable=SC2016
+	tap_is "$(zsh -fc 'autoload -Uz compinit; compinit -u -D; print $_comps[vmctl]')" _vmctl "zsh finds it"
+}
+
+# moatd as its unit starts it, since systemd is not process 1 here.
+names() {
+	local command
+	[ -x /usr/sbin/moatd ] || { tap_skip "moatd" "it is not there"; return; }
+	mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup
+	modprobe -a tun bridge nf_tables nft_masq nft_chain_nat nft_reject_inet 2>/dev/null
+	command=$(sed -n 's/^ExecStart=//p' /lib/systemd/system/moatd.service)
+	$command 2>"$WORK/moatd" &
+	for _ in $(seq 100); do [ ! -S /run/moat/control ] || break; sleep 0.1; done
+	vmctl disk create stuff --size 1M && vmctl disk snapshot stuff early && vmctl create stays --kernel "$MOAT_KERNEL" --disk stuff
+	tap_ok $? "moatd, as its unit starts it, makes a machine" "$(cat "$WORK/moatd")"
+	tap_is "$(stat -c '%U:%G %a' /run/moat/control)" "root:moat 660" "its socket is the group's"
+	tap_is "$(ps -o user= -C moatd-front)" moatd "its half that talks to others is the user moatd"
+	completes "a machine's name" stays vmctl start st
+	completes "another one's" stays vmctl start stays s
+	completes "a network's name" default vmctl create two --network de
+	completes "another way" default vmctl network info d
+	completes "a disk's name" stuff vmctl attach-disk stays st
+	completes "a snapshot's name" early vmctl disk revert stuff ""
+	vmctl destroy stays && vmctl disk delete stuff && vmctl network delete default
+	tap_ok $? "all goes again" "$(cat "$WORK/moatd")"
+	kill %% && wait %%
+	tap_is $? 0 "moatd ends when it is told to"
 }
 
 # systemd has them to its liking where they are, with the programs that they start.
@@ -104,7 +142,7 @@ units() {
 
 leave() {
 	package "dpkg --remove" --remove moat moat-dkms
-	tap_is "$(mine | grep -v '^/etc/\|/deb-systemd-helper')" "" "removed, only configuration is left"
+	tap_is "$(mine | grep -v '^/etc/\|/deb-systemd-helper\|^/var/l[io][bg]/moat$')" "" "removed, only configuration and state are left"
 	tap_is "$(ls /etc/modprobe.d/moat.conf)" "/etc/modprobe.d/moat.conf" "and that is"
 	mkdir -p /var/lib/moat/machines && touch /var/lib/moat/machines/one
 	package "dpkg --purge" --purge moat moat-dkms
@@ -119,6 +157,7 @@ installed
 used
 node
 completion
+names
 units
 leave
 package "dpkg --install, once more" --install "$DEBS"/moat*.deb

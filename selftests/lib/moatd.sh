@@ -6,13 +6,14 @@ export MOAT_SOCKET=$MOATD_DIR/run/control
 
 moatd_prepare() {
 	if ! mountpoint -q /sys/fs/cgroup; then mount -t cgroup2 none /sys/fs/cgroup || return; fi
-	getent passwd moat >/dev/null || useradd --system --user-group --no-create-home moat || return
+	getent passwd moatd >/dev/null || useradd --system --user-group --no-create-home moatd || return
+	getent group moat >/dev/null || groupadd --system moat || return
 	mkdir -p "$MOATD_DIR" && chmod 755 "$WORK" "$MOATD_DIR"
 }
 
-# moatd_start [PROGRAM]: and wait until it answers.
+# moatd_start [PROGRAM [OPTION...]]: and wait until it answers.
 moatd_start() {
-	${1:-moatd} --state "$MOATD_DIR/state" --run "$MOATD_DIR/run" --log "$MOATD_DIR/log" 2>>"$WORK/moatd.err" &
+	"${@:-moatd}" --state "$MOATD_DIR/state" --run "$MOATD_DIR/run" --log "$MOATD_DIR/log" 2>>"$WORK/moatd.err" &
 	MOATD=$!
 	for _ in $(seq 200); do
 		vmctl list >/dev/null 2>&1 && return
@@ -46,7 +47,7 @@ guest_modules() {
 # guest_make: an initial RAM disk at $WORK/initrd, whose guest says "guest is up", counts in "tick N" a second, and
 # does what it is told on its console, a line each: off, reset, crash, echo TEXT, run COMMAND. Its network is set up by
 # DHCP, where it has one: then it says "address A", serves the file /name by HTTP, and powers off when its
-# button is pressed.
+# button is pressed. With "ticks=no" on its kernel's command line it does not count, and is idle.
 guest_make() {
 	local tree=$WORK/tree
 	mkdir -p "$tree"/{bin,dev,proc,sys,modules}
@@ -80,7 +81,7 @@ for e in /dev/input/event*; do
 	[ -e "$e" ] && (head -c 24 $e >/dev/null; echo button pressed; poweroff -f) &
 done
 echo guest is up
-(n=0; while sleep 1; do n=$((n + 1)); echo tick $n; done) &
+[ "$ticks" = no ] || (n=0; while sleep 1; do n=$((n + 1)); echo tick $n; done) &
 while read -r word rest; do
 	case $word in
 	off) poweroff -f ;;
@@ -96,6 +97,21 @@ INIT
 	chmod +x "$tree/init"
 	(cd "$tree" && find . | cpio -o -H newc --quiet) >"$WORK/initrd"
 }
+
+# Kernels of a few bytes: kernel_make FILE CODE makes one that runs CODE, in 32 bits, without paging or interrupts. It
+# is a multiboot header, with the addresses of all and of the code, which is at 32, and the code.
+kernel_make() {
+	printf '%b' '\x02\xb0\xad\x1b\0\0\x01\0\xfe\x4f\x51\xe4' \
+		'\0\0\x10\0\0\0\x10\0\x40\0\x10\0\x40\0\x10\0\x20\0\x10\0' "$2" >"$1" && truncate -s 64 "$1"
+}
+
+# hlt, and back to it; back to itself; a byte in each page from 2 MiB on.
+CODE_IDLE='\xf4\xeb\xfd'
+CODE_SPIN='\xeb\xfe'
+CODE_EAT='\xb8\0\0\x20\0''\x89\0\x05\0\x10\0\0\xeb\xf7'
+
+# bare_create NAME FILE OPTION...: a machine with such a kernel.
+bare_create() { vmctl create "$1" --memory 16M --kernel "$2" "${@:3}"; }
 
 # guest_create NAME OPTION...
 guest_create() {
@@ -127,6 +143,21 @@ console_say() {
 	shift
 	{ echo "$*"; sleep 1; } | timeout 3 vmctl console "$name" >/dev/null
 }
+
+# info_of NAME KEY: the first text of that key that "info" has.
+info_of() { vmctl info "$1" --json | grep -o "\"$2\":\"[^\"]*\"" | head -n 1 | cut -d'"' -f4; }
+
+# launcher_of NAME: its process.
+launcher_of() { vmctl info "$1" --json | grep -o '"pid":[0-9]*' | cut -d: -f2; }
+
+# get ADDRESS PORT: what the guest serves; fetch ADDRESS PORT [TIMES]: until it does.
+get() {
+	exec 9<>"/dev/tcp/$1/$2" || return
+	printf 'GET /name HTTP/1.0\r\n\r\n' >&9
+	timeout 3 cat <&9 | tail -n 1
+	exec 9<&-
+} 2>/dev/null
+fetch() { for _ in $(seq "${3:-50}"); do get "$1" "$2" | grep . && return; sleep 0.3; done; return 1; }
 
 # refused STATUS TEXT NAME COMMAND...: it fails with that status, and says that text.
 refused() {

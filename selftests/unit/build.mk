@@ -169,10 +169,25 @@ $(B)/unit/control_test: selftests/unit/control_test.c userspace/vmm/control.c $(
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^)
 
+# moatd: definitions and their files; the life of machines, with a keeper that is the test; its interface, with clients
+# that are strangers.
+UNIT_TESTS += $(addprefix $(B)/unit/,definition_test keep_test machine_test varlink_test)
+DEFINITION_SRC := $(addprefix userspace/moatd/,definition.c network_check.c network_definition.c schema.c store.c why.c)
+DEFINITION_LIBS := -lyaml -ljson-c
+MOATD_HDR := $(wildcard userspace/moatd/*.h userspace/lib/*.h) include/moat/control.h
+
+$(B)/unit/definition_test: selftests/unit/definition_test.c $(DEFINITION_SRC)
+$(B)/unit/machine_test: selftests/unit/machine_test.c $(DEFINITION_SRC) $(addprefix userspace/moatd/,control.c machine.c)
+$(B)/unit/keep_test: selftests/unit/keep_test.c userspace/moatd/keep.c
+$(B)/unit/varlink_test: selftests/unit/varlink_test.c userspace/moatd/varlink.c
+$(addprefix $(B)/unit/,definition_test keep_test machine_test varlink_test): $(LIB_SRCS) $(MOATD_HDR) selftests/unit/unit.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(CFLAGS)) $(SAN) -pthread -o $@ $(filter %.c,$^) $(DEFINITION_LIBS) -lsystemd
+
 # Fuzzers, by clang's libFuzzer. Another NAME takes NAME_fuzz.c, NAME_corpus with inputs to begin with, and
 # here its name and FUZZ_NAME, what it is made of beside that. make check executes the inputs; make fuzz
 # goes on from there.
-FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate vsock fs boot qcow2
+FUZZERS := stage2 decode virtq_split virtq_packed vhost_user vhost_client gate vsock fs boot qcow2 definition varlink
 FUZZ_stage2 := $(addprefix selftests/unit/,stage2_model.c stage2_cpu.c stage2_look.c) module/stage2.c
 FUZZ_decode := selftests/unit/emulate_world.c $(EMULATE_SRC)
 FUZZ_virtq_split := $(VIRTQ_SRC)
@@ -182,19 +197,23 @@ FUZZ_vhost_client := userspace/vmm/vhost_user.c userspace/lib/fd.c userspace/lib
 FUZZ_gate := $(GATE_SRC) userspace/vmm/memory.c userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_boot := $(BOOT_SRC) userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_fs := $(FS_SRC)
+FUZZ_definition := $(filter-out %/store.c,$(DEFINITION_SRC)) userspace/lib/parse.c
+FUZZ_LIBS_definition := $(DEFINITION_LIBS)
+FUZZ_varlink := userspace/moatd/varlink.c
+FUZZ_LIBS_varlink := -ljson-c -lsystemd
 FUZZ_qcow2 := userspace/lib/qcow2.c userspace/lib/fd.c userspace/lib/parse.c
 FUZZ_vsock := $(addprefix devmodel/vsock/,conn.c greeting.c guest.c packet.c stream.c) $(VIRTQ_SRC) \
 	userspace/lib/fd.c userspace/lib/parse.c
 
 FUZZ_HDR := $(wildcard $(addsuffix .h,selftests/unit/* include/moat/* module/* module/x86/* devmodel/* devmodel/*/* \
-	userspace/lib/* userspace/vmm/*))
+	userspace/lib/* userspace/moatd/* userspace/vmm/*))
 FUZZ_BINS := $(FUZZERS:%=$(B)/fuzz/%)
 
 define fuzzer_rule
 $(B)/fuzz/$(1): selftests/unit/$(1)_fuzz.c $(FUZZ_$(1)) $(FUZZ_HDR)
 	@mkdir -p $$(@D)
 	clang $(filter-out -MMD -MP,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-		-o $$@ $$(filter %.c,$$^)
+		-o $$@ $$(filter %.c,$$^) $(FUZZ_LIBS_$(1))
 endef
 $(foreach f,$(FUZZERS),$(eval $(call fuzzer_rule,$(f))))
 

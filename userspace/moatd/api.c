@@ -12,16 +12,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "userspace/lib/text.h"
 #include "userspace/moatd/api.h"
 #include "userspace/moatd/control.h"
 #include "userspace/moatd/keep.h"
-#include "userspace/moatd/launch.h"
 #include "userspace/moatd/machine.h"
 #include "userspace/moatd/varlink.h"
 
 #include "org.moat.varlink.h"
 
 #define API_LOG_MAX	(64 << 10)
+#define API_MACHINES	256	/* of a user's; root may have any number */
 
 static struct machine *call_machine(const struct call *call)
 {
@@ -95,7 +96,7 @@ static struct json_object *machine_json(const struct machine *machine)
 	add_number(object, "cpus", definition->cpus);
 	add_number(object, "memory", definition->memory);
 	add_text(object, "ended", machine_end_name(machine));
-	add_text(object, "why", machine->state == MACHINE_BROKEN ? machine->error.text : machine->why);
+	add_text(object, "why", machine_is_broken(machine) ? machine->error.text : machine->why);
 	return object;
 }
 
@@ -126,7 +127,7 @@ static struct json_object *usage_json(const struct keeper_usage *usage)
 /* A question to the keeper and one to the launcher, for one call; machines are looked up again then. */
 struct look {
 	struct call *call;
-	char name[DEFINITION_NAME];
+	uint64_t machine;
 	const char *program;
 	struct json_object *reply;
 	uint32_t what;
@@ -182,7 +183,7 @@ static void look_answered(void *arg, const struct control_answer *answer)
 static void look_used(void *arg, const struct keeper_answer *answer, int fd)
 {
 	struct look *look = arg;
-	struct machine *machine = machine_find(look->name);
+	struct machine *machine = machine_find_serial(look->machine);
 	const struct control_request request = { .what = look->what };
 
 	(void)fd;
@@ -205,10 +206,10 @@ static void look_start(struct call *call, const struct machine *machine, uint32_
 		return;
 	}
 	*look = (struct look){
-		.call = call, .reply = reply, .what = what, .program = launch_program(&machine->definition),
+		.call = call, .machine = machine->serial, .reply = reply, .what = what,
+		.program = definition_launcher(&machine->definition),
 	};
-	snprintf(look->name, sizeof(look->name), "%s", machine->definition.name);
-	keep_ask_name(KEEPER_USAGE, look->name, look_used, look);
+	keep_ask_name(KEEPER_USAGE, machine->definition.name, look_used, look);
 }
 
 static void api_info(struct call *call)
@@ -253,6 +254,15 @@ static bool call_definition(struct call *call, struct definition *definition)
 	return false;
 }
 
+static unsigned int machines_of(uid_t owner)
+{
+	unsigned int count = 0;
+
+	for (const struct machine *machine = machines; machine; machine = machine->next)
+		count += machine->definition.owner == owner;
+	return count;
+}
+
 static void api_create(struct call *call)
 {
 	struct definition definition;
@@ -270,6 +280,10 @@ static void api_create(struct call *call)
 		reply_error(call, "MachineExists", "name", definition.name);
 		return;
 	}
+	if (call_uid(call) && machines_of(call_uid(call)) >= API_MACHINES) {
+		reply_failed(call, "a user cannot have more machines than these");
+		return;
+	}
 	if (call_uid(call))
 		definition.owner = call_uid(call);
 	err = definition_complete(&definition);
@@ -284,8 +298,8 @@ static void api_create(struct call *call)
 static void api_get_definition(struct call *call)
 {
 	const struct machine *machine = call_machine(call);
-	char *text = machine->state == MACHINE_BROKEN ? machine_text(machine) :
-							definition_write(&machine->definition);
+	char *text = machine_is_broken(machine) ? machine_text(machine) :
+						  definition_write(&machine->definition);
 
 	if (text)
 		reply_text(call, "definition", text);
@@ -411,14 +425,6 @@ static void api_dump(struct call *call)
 	hand_over(call, CONTROL_DUMP);
 }
 
-/* The log is what untrusted programs said: of what is no text, a dot is left. */
-static void log_clean(char *text, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if ((text[i] < ' ' && text[i] != '\n' && text[i] != '\t') || text[i] == 0x7f)
-			text[i] = '.';
-}
-
 static void log_reply(struct call *call, int fd)
 {
 	int64_t offset = call_number(call, "offset", -1);
@@ -427,8 +433,11 @@ static void log_reply(struct call *call, int fd)
 	ssize_t n = -1;
 	char *text;
 
-	if (fstat(fd, &st))
-		st.st_size = 0;
+	/* There may have been another's machine of that name. */
+	if (fstat(fd, &st) || (call_uid(call) && st.st_uid != call_uid(call))) {
+		reply_failed(call, "it has no log yet");
+		return;
+	}
 	if (offset < 0 || offset > st.st_size)
 		offset = st.st_size > API_LOG_MAX ? st.st_size - API_LOG_MAX : 0;
 	text = malloc(API_LOG_MAX);
@@ -439,7 +448,7 @@ static void log_reply(struct call *call, int fd)
 		reply_failed(call, "its log cannot be read");
 		return;
 	}
-	log_clean(text, n);
+	text_clean(text, n);
 	reply = json_object_new_object();
 	json_object_object_add(reply, "text", json_object_new_string_len(text, n));
 	add_number(reply, "offset", offset + n);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Disks and networks that come and go. A machine's definition has them and, where it runs, the guest: it is first
- * attached and then written down, and first detached and then struck out, so that what is written is there.
+ * Disks and networks that come and go. A machine's definition has them and, where it runs, the guest: what comes is first
+ * written down and then attached, what goes is first detached and then struck out. So whatever the guest has is
+ * written, wherever this is cut off, and what is written and is not there, can be detached.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,15 +16,24 @@
 
 /**
  * struct change - one that is under way
+ * @machine: its serial
  * @definition: what the machine's becomes
+ * @before: what it was
+ * @device: that comes
+ * @why: it is not to be, after all
  * @mac: what the reply has, of a network that was attached
  */
 struct change {
 	struct call *call;
+	uint64_t machine;
 	struct definition definition;
+	struct definition before;
+	char device[CONTROL_NAME];
 	char mac[18];
+	char why[KEEPER_WHY];
 };
 
+/* NULL: the call has been ended. */
 static struct change *change_create(struct call *call, struct machine *machine)
 {
 	struct change *change = machine->changing ? NULL : calloc(1, sizeof(*change));
@@ -34,18 +44,20 @@ static struct change *change_create(struct call *call, struct machine *machine)
 		return NULL;
 	}
 	change->call = call;
+	change->machine = machine->serial;
 	change->definition = machine->definition;
-	machine->changing = true;
+	change->before = machine->definition;
+	machine->changing = &change->definition;
 	return change;
 }
 
 /* Return: the machine, if it is still there. */
 static struct machine *change_end(const struct change *change)
 {
-	struct machine *machine = machine_find(change->definition.name);
+	struct machine *machine = machine_find_serial(change->machine);
 
 	if (machine)
-		machine->changing = false;
+		machine->changing = NULL;
 	return machine;
 }
 
@@ -86,21 +98,52 @@ static bool change_legal(struct change *change)
 	return false;
 }
 
-static void attached(void *arg, const struct keeper_answer *answer, int fd)
+/* It is as it was before. */
+static void change_undo(struct change *change)
+{
+	struct machine *machine = machine_find_serial(change->machine);
+
+	if (machine)
+		machine_change(machine, &change->before);
+	change_fail(change, change->why);
+}
+
+/* Where the guest does not let it go, it has it. */
+static void undone(void *arg, int error)
 {
 	struct change *change = arg;
 
-	(void)fd;
-	if (answer->error)
-		change_fail(change, answer->why);
+	if (error == -EBUSY)
+		change_fail(change, change->why);
 	else
+		change_undo(change);
+}
+
+/* Whoever was at it may have been cut off before it was there, or after that. */
+static void attached(void *arg, const struct keeper_answer *answer, int fd)
+{
+	struct change *change = arg;
+	struct machine *machine = machine_find_serial(change->machine);
+
+	(void)fd;
+	snprintf(change->why, sizeof(change->why), "%s", answer->why);
+	if (!answer->error)
 		change_done(change);
+	else if (answer->error != -EOWNERDEAD)
+		change_undo(change);
+	else if (!machine || !machine_runs(machine) ||
+		 machine_detach(machine, change->device, undone, change))
+		change_fail(change, change->why);
 }
 
 /* @start: that one part, for a machine that runs. */
-static void attach(struct change *change, const struct machine *machine, struct keeper_start *start)
+static void attach(struct change *change, struct machine *machine, struct keeper_start *start)
 {
-	if (machine_runs(machine))
+	int err = machine_runs(machine) ? machine_change(machine, &change->definition) : 0;
+
+	if (err)
+		change_fail(change, strerror(-err));
+	else if (machine_runs(machine))
 		keep_ask(KEEPER_ATTACH, start, sizeof(*start), attached, change);
 	else
 		change_done(change);
@@ -129,6 +172,30 @@ static int disk_find(const struct definition *definition, const char *path)
 	return -1;
 }
 
+/* Is there one already whose device would have the same name? */
+static bool disk_clashes(const struct definition *definition, const char *path)
+{
+	struct definition_disk disk = { 0 };
+	char wanted[CONTROL_NAME], device[CONTROL_NAME];
+
+	snprintf(disk.path, sizeof(disk.path), "%s", path);
+	definition_disk_device(&disk, wanted);
+	for (uint64_t i = 0; i < definition->disk_count; i++) {
+		definition_disk_device(&definition->disk[i], device);
+		if (!strcmp(device, wanted))
+			return true;
+	}
+	return false;
+}
+
+static bool network_clashes(const struct definition *definition, const char *mac)
+{
+	for (uint64_t i = 0; i < definition->network_count; i++)
+		if (!strcmp(definition->network[i].mac, mac))
+			return true;
+	return false;
+}
+
 void api_attach_disk(struct call *call)
 {
 	static struct keeper_start start;
@@ -139,9 +206,9 @@ void api_attach_disk(struct call *call)
 
 	if (!change)
 		return;
-	if (change->definition.disk_count == DEFINITION_DISKS || disk_find(&change->definition, path) >= 0 ||
+	if (change->definition.disk_count == DEFINITION_DISKS || disk_clashes(&change->definition, path) ||
 	    strlen(path) >= sizeof(disk->path)) {
-		change_fail(change, "it has that disk, or too many");
+		change_fail(change, "it has that disk, or one of that name, or too many");
 		return;
 	}
 	disk = &change->definition.disk[change->definition.disk_count++];
@@ -151,6 +218,7 @@ void api_attach_disk(struct call *call)
 	disk->read_only = call_flag(call, "read_only");
 	if (!change_legal(change))
 		return;
+	definition_disk_device(disk, change->device);
 	part_init(&start, &change->definition);
 	start.definition.disk[start.definition.disk_count++] = *disk;
 	attach(change, machine, &start);
@@ -163,7 +231,7 @@ void api_attach_network(struct call *call)
 	struct machine *machine = call_machine(call);
 	struct change *change = change_create(call, machine);
 	struct definition_network *network;
-	char why[KEEPER_WHY];
+	char why[KEEPER_WHY] = "no address can be made";
 	bool changed;
 
 	if (!change)
@@ -174,8 +242,9 @@ void api_attach_network(struct call *call)
 		return;
 	}
 	if (change->definition.network_count == DEFINITION_NETWORKS ||
-	    strlen(name) >= sizeof(network->network) || (mac && strlen(mac) >= sizeof(network->mac))) {
-		change_fail(change, "too many networks, or a name too long");
+	    strlen(name) >= sizeof(network->network) || (mac && strlen(mac) >= sizeof(network->mac)) ||
+	    (mac && network_clashes(&change->definition, mac))) {
+		change_fail(change, "too many networks, a name too long, or an address that it has");
 		return;
 	}
 	memset(network, 0, sizeof(*network));
@@ -191,6 +260,7 @@ void api_attach_network(struct call *call)
 		return;
 	}
 	strcpy(change->mac, network->mac);
+	strcpy(change->device, network->mac);
 	start.network[0] = start.network[change->definition.network_count - 1];
 	start.definition.disk_count = 0;
 	start.definition.filesystem_count = 0;
@@ -207,7 +277,7 @@ static void detached(void *arg, int error)
 		change_fail(change, "the guest does not let it go");
 	else if (error == -ECONNRESET)
 		change_fail(change, "the machine has ended");
-	else if (error)
+	else if (error && error != -ENOENT)
 		change_fail(change, strerror(-error));
 	else
 		change_done(change);
@@ -247,8 +317,8 @@ void api_detach_disk(struct call *call)
 void api_detach_network(struct call *call)
 {
 	struct machine *machine = call_machine(call);
-	struct change *change = change_create(call, machine);
 	const char *mac = call_text(call, "mac");
+	struct change *change = change_create(call, machine);
 	struct definition *definition;
 	uint64_t i = 0;
 

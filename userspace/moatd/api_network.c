@@ -88,11 +88,17 @@ void api_network_define(struct call *call)
 {
 	const char *text = call_text(call, "definition");
 	struct network_definition definition;
+	const struct network *network;
 	struct definition_error error;
 	int err;
 
 	if (network_definition_read(&definition, text, strlen(text), &error)) {
 		reply_definition_error(call, &error);
+		return;
+	}
+	network = network_find(definition.name);
+	if (network && network->going) {
+		reply_failed(call, "it is being deleted");
 		return;
 	}
 	err = network_define(&definition);
@@ -108,6 +114,10 @@ void api_network_delete(struct call *call)
 
 	if (!network)
 		return;
+	if (network->going) {
+		reply_failed(call, "it is being deleted");
+		return;
+	}
 	for (const struct machine *machine = machines; machine; machine = machine->next)
 		if (machine_is_on(machine, network->definition.name)) {
 			reply_error(call, "Failed", "message", "a machine's definition names it; see network info");

@@ -18,6 +18,9 @@
 #include "userspace/moatd/keeper.h"
 
 #define CGROUP_PERIOD_US	100000
+#define CGROUP_WEIGHT		100	/* what a group has by itself */
+#define CGROUP_WEIGHT_MAX	10000
+#define CGROUP_BFQ_MAX		1000
 #define CGROUP_POLL_MS		20
 #define CGROUP_KILL_MS		10000
 
@@ -129,6 +132,19 @@ static int limit_failed(char *why, const char *what, int err)
 	return err;
 }
 
+/* io.weight is of the cost model (iocost); where BFQ shares a disk it has a file of its own, up to 1000. */
+static int limit_io(const char *base, const char *name, uint64_t weight)
+{
+	const uint64_t low = weight < CGROUP_WEIGHT ? weight : CGROUP_WEIGHT;
+	const uint64_t bfq = low + (weight - low) * (CGROUP_BFQ_MAX - CGROUP_WEIGHT) /
+			     (CGROUP_WEIGHT_MAX - CGROUP_WEIGHT);
+	int err = limit_number(base, name, "io.weight", weight, "100");
+	int other = limit_number(base, name, "io.bfq.weight", bfq, "100");
+
+	/* One of them does. */
+	return err == -ENOENT ? other : other == -ENOENT ? err : err ? err : other;
+}
+
 int cgroup_limit(const char *base, const char *name, const struct definition_limits *limits,
 		 char *why)
 {
@@ -145,7 +161,7 @@ int cgroup_limit(const char *base, const char *name, const struct definition_lim
 	err = limit_number(base, name, "memory.max", limits->memory, "max");
 	if (err)
 		return limit_failed(why, "memory", err);
-	err = limit_number(base, name, "io.weight", limits->io_weight, "100");
+	err = limit_io(base, name, limits->io_weight);
 	return err ? limit_failed(why, "io-weight", err) : 0;
 }
 

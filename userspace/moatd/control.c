@@ -11,6 +11,9 @@
 #include "userspace/lib/fd.h"
 #include "userspace/moatd/control.h"
 
+#define CONTROL_INTERVAL_US	100000
+#define CONTROL_BURST		100
+
 struct control_wait {
 	struct control_wait *next;
 	uint32_t what;
@@ -45,8 +48,10 @@ static bool control_take(struct control *control, const struct control_answer *a
 {
 	struct control_wait *wait;
 
-	if (answer->what >= CONTROL_DETACHED) {
-		if (memchr(answer->name, 0, sizeof(answer->name)) && control->ops->event)
+	if (answer->what == CONTROL_DETACHED || answer->what == CONTROL_RESTARTED) {
+		if (!memchr(answer->name, 0, sizeof(answer->name)))
+			return false;
+		if (control->ops->event)
 			control->ops->event(control->arg, answer);
 		return true;
 	}
@@ -88,7 +93,10 @@ struct control *control_create(sd_event *event, int fd, const struct control_ops
 	control->ops = ops;
 	control->arg = arg;
 	control->last = &control->first;
-	if (sd_event_add_io(event, &control->source, fd, EPOLLIN, control_ready, control) < 0) {
+	/* A launcher that talks all the time keeps nobody else waiting. */
+	if (sd_event_add_io(event, &control->source, fd, EPOLLIN, control_ready, control) < 0 ||
+	    sd_event_source_set_ratelimit(control->source, CONTROL_INTERVAL_US, CONTROL_BURST) < 0) {
+		sd_event_source_disable_unref(control->source);
 		close(fd);
 		free(control);
 		return NULL;

@@ -307,6 +307,11 @@ int definition_complete(struct definition *definition)
 	return err;
 }
 
+const char *definition_launcher(const struct definition *definition)
+{
+	return definition->boot.firmware == FIRMWARE_NONE ? "moat-vmm" : "moat-qemu";
+}
+
 bool definition_network_is_user(const struct definition_network *network)
 {
 	return !strcmp(network->network, DEFINITION_USER_NETWORK);

@@ -146,6 +146,9 @@ int definition_complete(struct definition *definition);
 /* Its text, to be freed; NULL: no memory. What has its default is left out. */
 char *definition_write(const struct definition *definition);
 
+/* The program that is its launcher: Moat's own, or the one that has QEMU do it. */
+const char *definition_launcher(const struct definition *definition);
+
 /* Is that entry one of no network of moatd's, but DEFINITION_USER_NETWORK? */
 bool definition_network_is_user(const struct definition_network *network);
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -91,6 +92,17 @@ static void front_ready(void)
 	}
 }
 
+/* Each client has one, and each machine that runs. */
+static void front_raise_files(void)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 static int front_directory(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -110,18 +122,19 @@ static int front_serve(const struct keeper_options *options, int link)
 	if (err >= 0)
 		err = networks_init(front_event, networks);
 	if (err >= 0)
-		err = machines_init(front_event, machines, options->first, front_ready);
+		err = machines_init(front_event, machines, options->first, options->health, front_ready);
 	return err < 0 ? err : sd_event_loop(front_event);
 }
 
-int front_run(const struct keeper_options *options, int listener, int link)
+int front_run(const struct keeper_options *options, int listener, int link, int lock)
 {
-	const int keep[] = { STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, listener, link };
+	const int keep[] = { STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, listener, link, lock };
 	int err;
 
 	prctl(PR_SET_NAME, "moatd-front");
 	fd_close_but(0, keep, sizeof(keep) / sizeof(keep[0]));
 	front_listener = listener;
+	front_raise_files();
 	err = front_confine(options);
 	if (err)
 		return 1;

@@ -4,8 +4,8 @@
  * length of its kind, and what is in it is checked again. It never talks to a guest, a launcher's user or a
  * client; its own memory holds nothing that would be lost with it.
  *
- * A request is served in a child, which answers by itself. The children end with this process, and they
- * hold the lock on the directory of places: so the next moatd begins when all of them are gone.
+ * A request is served in a child, which answers by itself. The children end with this process, as the other half
+ * does, and all of them hold the lock on the directory of places: so the next moatd begins when they are gone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,8 +32,11 @@
 #include "userspace/moatd/place.h"
 #include "userspace/moatd/serve.h"
 
+#define KEEPER_LOCK_TRIES	500
+#define KEEPER_LOCK_MS		20
 #define KEEPER_WORKERS		256
 #define KEEPER_PAUSE_MS		1000
+#define KEEPER_PATIENCE_MS	5000	/* of the next other half, with what was done for the last */
 
 /**
  * struct keeper_kind - a kind of request
@@ -57,8 +60,10 @@ struct keeper {
 	pid_t pid;
 	int listener;
 	int signals;
+	int lock;
 	int link;		/* to the other half; -1: there is none */
 	pid_t front;		/* 0: there is none */
+	int64_t front_ended;	/* on the clock of clock_ms() */
 	bool ending;
 	unsigned int working;
 	struct keeper_worker worker[KEEPER_WORKERS];
@@ -139,7 +144,8 @@ static void keeper_refuse(struct keeper *keeper, const struct keeper_head *head,
 {
 	struct keeper_answer answer = { .what = head->what, .serial = head->serial, .error = err };
 
-	snprintf(answer.why, sizeof(answer.why), "moatd: %s", strerror(-err));
+	snprintf(answer.why, sizeof(answer.why), "moatd: %s", err == -EOWNERDEAD ?
+		 "the process at work on it was killed" : strerror(-err));
 	if (keeper->link >= 0)
 		answer_send(keeper->link, &answer, -1);
 }
@@ -205,7 +211,7 @@ static void keeper_start_front(struct keeper *keeper)
 	booted_path(keeper->options, booted);
 	keeper->options->first = access(booted, F_OK);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends)) {
 		log_error("cannot make a socket: %s", strerror(errno));
 		return;
 	}
@@ -213,7 +219,7 @@ static void keeper_start_front(struct keeper *keeper)
 	if (!keeper->front) {
 		close(ends[0]);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		_exit(front_run(keeper->options, keeper->listener, ends[1]));
+		_exit(front_run(keeper->options, keeper->listener, ends[1], keeper->lock));
 	}
 	close(ends[1]);
 	if (keeper->front < 0) {
@@ -228,6 +234,7 @@ static void keeper_start_front(struct keeper *keeper)
 static void keeper_front_ended(struct keeper *keeper, int status)
 {
 	keeper->front = 0;
+	keeper->front_ended = clock_ms();
 	fd_close(keeper->link);
 	keeper->link = -1;
 	if (keeper->ending)
@@ -249,7 +256,7 @@ static void keeper_worker_ended(struct keeper *keeper, pid_t pid, int status)
 		if (worker->pid != pid)
 			continue;
 		if (status)
-			keeper_refuse(keeper, &worker->head, -EIO);
+			keeper_refuse(keeper, &worker->head, -EOWNERDEAD);
 		worker->pid = 0;
 		keeper->working--;
 	}
@@ -281,23 +288,49 @@ static void keeper_signal(struct keeper *keeper)
 	keeper_reap(keeper);
 }
 
-/* Another one begins once nobody serves requests of the one before any more, and never at full speed. */
+static void keeper_kill_workers(struct keeper *keeper)
+{
+	for (unsigned int i = 0; i < KEEPER_WORKERS; i++)
+		if (keeper->worker[i].pid)
+			kill(keeper->worker[i].pid, SIGKILL);
+}
+
+/*
+ * Another one begins once nobody serves requests of the one before any more, and never at full speed. What takes
+ * long is cut off: it would be by the end of this process, too. Return: how long to wait for what happens; 0: it
+ * has begun.
+ */
+static int64_t keeper_renew(struct keeper *keeper)
+{
+	static int64_t started;
+	int64_t pause;
+
+	if (keeper->working) {
+		pause = keeper->front_ended + KEEPER_PATIENCE_MS - clock_ms();
+		if (pause > 0)
+			return pause;
+		keeper_kill_workers(keeper);
+		return KEEPER_PATIENCE_MS;
+	}
+	pause = started ? started + KEEPER_PAUSE_MS - clock_ms() : 0;
+	if (pause > 0)
+		return pause;
+	started = clock_ms();
+	keeper_start_front(keeper);
+	return 0;
+}
+
+/* Requests wait while all that can serve them are at work. */
 static void keeper_turn(struct keeper *keeper)
 {
+	const int64_t pause = keeper->front ? -1 : keeper_renew(keeper);
 	struct pollfd wait[] = {
-		{ .fd = keeper->signals, .events = POLLIN }, { .fd = keeper->link, .events = POLLIN },
+		{ .fd = keeper->signals, .events = POLLIN },
+		{ .fd = keeper->working < KEEPER_WORKERS ? keeper->link : -1, .events = POLLIN },
 	};
-	static int64_t started;
-	int64_t pause = -1;
 
-	if (!keeper->front && !keeper->working) {
-		pause = started ? started + KEEPER_PAUSE_MS - clock_ms() : 0;
-		if (pause <= 0) {
-			started = clock_ms();
-			keeper_start_front(keeper);
-			return;
-		}
-	}
+	if (!pause)
+		return;
 	if (poll(wait, ARRAY_SIZE(wait), pause) <= 0)
 		return;
 	if (wait[0].revents)
@@ -319,8 +352,7 @@ static int keeper_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Only one at a time, and none while children of an earlier one work. */
-static int keeper_lock(const struct keeper_options *options)
+int keeper_lock(const struct keeper_options *options)
 {
 	char path[PATH_MAX];
 	int fd;
@@ -329,29 +361,27 @@ static int keeper_lock(const struct keeper_options *options)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	for (unsigned int i = 0; i < 100; i++) {
+	for (unsigned int i = 0; i < KEEPER_LOCK_TRIES; i++) {
 		if (!flock(fd, LOCK_EX | LOCK_NB))
 			return fd;
-		poll(NULL, 0, 100);
+		poll(NULL, 0, KEEPER_LOCK_MS);
 	}
 	close(fd);
 	return -EBUSY;
 }
 
-int keeper_run(struct keeper_options *options, int listener)
+int keeper_run(struct keeper_options *options, int listener, int lock)
 {
 	static struct keeper keeper;
-	int err, lock;
+	int err = place_init(options);
 
-	keeper = (struct keeper){ .options = options, .pid = getpid(), .listener = listener,
-				 .link = -1 };
-	lock = keeper_lock(options);
-	err = lock < 0 ? lock : place_init(options);
 	if (err) {
-		log_error("%s: %s", options->run, err == -EBUSY ? "another moatd is at work there" :
-			  strerror(-err));
+		log_error("%s: %s", options->run, strerror(-err));
 		return 1;
 	}
+	keeper = (struct keeper){
+		.options = options, .pid = getpid(), .listener = listener, .lock = lock, .link = -1,
+	};
 	keeper.signals = keeper_signals();
 	while (!keeper.ending || keeper.front)
 		keeper_turn(&keeper);

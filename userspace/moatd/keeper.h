@@ -119,7 +119,7 @@ struct keeper_usage {
 
 /**
  * struct keeper_answer
- * @error: 0 or a negative errno
+ * @error: 0 or a negative errno; -EOWNERDEAD: who served it was killed, and may have done it, or a part of it
  * @more: 1: there will be another answer to the same request
  * @why: where there is an error, what a person is told
  */
@@ -145,6 +145,7 @@ struct keeper_answer {
  * @uid_first, @uid_count: users that machines run as
  * @cgroup: where machines have theirs; a directory of cgroup v2
  * @first: nothing has been started since the host was
+ * @health: seconds in which a launcher has to answer
  */
 struct keeper_options {
 	const char *state;
@@ -157,14 +158,22 @@ struct keeper_options {
 	uint32_t uid_first;
 	uint32_t uid_count;
 	bool first;
+	uint64_t health;
 };
+
+/*
+ * The lock of this moatd, and all that it forks: only one at a time. It is waited for, for some seconds. A descriptor or
+ * a negative errno, -EBUSY: another one has it.
+ */
+int keeper_lock(const struct keeper_options *options);
 
 /**
  * keeper_run - be the keeper
  * @listener: where clients of moatd connect to
+ * @lock: from keeper_lock()
  *
  * Makes the other half anew where it ends. Return: the exit status, once it was told to end.
  */
-int keeper_run(struct keeper_options *options, int listener);
+int keeper_run(struct keeper_options *options, int listener, int lock);
 
 #endif /* MOATD_KEEPER_H */

@@ -97,12 +97,6 @@ static void launch_add_fd(struct launch *launch, const char *option, int fd)
 	arguments_add(&launch->arguments, "%d", fd);
 }
 
-/* Moat's own, or the one that has QEMU do it. */
-const char *launch_program(const struct definition *definition)
-{
-	return definition->boot.firmware == FIRMWARE_NONE ? "moat-vmm" : "moat-qemu";
-}
-
 /* What the guest is made of */
 
 static const char *isolation(uint64_t value)
@@ -298,17 +292,18 @@ static int network_join(struct launch *launch, uint64_t i, int *ret_fd)
 	char tap[IFNAMSIZ], name[DEFINITION_NAME + 2];
 	uint8_t mac[ETH_ALEN];
 	uint32_t address = 0;
-	int err;
+	int err, server;
 
 	network_mac(entry->mac, mac);
 	network_address(entry->address, &address);
 	network_host_name(launch->definition->name, name, sizeof(name));
 	snprintf(tap, sizeof(tap), "mt%02x%02x%02x%02x%02x%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
 		 mac[5]);
-	err = network_start(spec, launch->why);
-	if (!err && spec->mode != NETWORK_BRIDGE)
+	err = network_watch(spec, &server, launch->why);
+	if (err >= 0 && spec->mode != NETWORK_BRIDGE)
 		err = network_host(spec, mac, name, address, launch->why);
-	if (!err)
+	fd_close(server);
+	if (err >= 0)
 		err = network_tap(spec, tap, -1, 1, ret_fd, launch->why);
 	if (!err && spec->mode != NETWORK_BRIDGE) {
 		err = network_guard(spec, tap, mac, address, launch->why);
@@ -375,7 +370,7 @@ static void add_machine(struct launch *launch)
 {
 	const struct definition *definition = launch->definition;
 
-	arguments_add(&launch->arguments, "%s", launch_program(definition));
+	arguments_add(&launch->arguments, "%s", definition_launcher(definition));
 	launch_add(launch, "--name", definition->name);
 	launch_add(launch, "--device", launch->options->node);
 	arguments_add(&launch->arguments, "--cpus");
@@ -420,9 +415,10 @@ static int add_sockets(struct launch *launch)
 
 /* The process */
 
-/* What it says; of what it said before, not more than some. */
+/* What it says; of what it said before, not more than some, and nothing of another owner's machine of that name. */
 static int launch_open_log(const struct launch *launch)
 {
+	const uid_t owner = launch->definition->owner;
 	char path[PATH_MAX];
 	struct stat st;
 	int fd;
@@ -431,7 +427,8 @@ static int launch_open_log(const struct launch *launch)
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
-	if (!fstat(fd, &st) && st.st_size > LAUNCH_LOG_MAX && ftruncate(fd, 0)) {
+	if (!fstat(fd, &st) && (st.st_uid != owner || st.st_size > LAUNCH_LOG_MAX) &&
+	    (ftruncate(fd, 0) || fchown(fd, owner, -1))) {
 		close(fd);
 		return -EIO;
 	}
@@ -455,7 +452,7 @@ static int child_files(const struct launch *launch, int log)
 /* The cgroup comes first: from then on it is found there. */
 static _Noreturn void child_run(struct launch *launch, int cgroup, int log)
 {
-	const char *program = launch_program(launch->definition);
+	const char *program = definition_launcher(launch->definition);
 	char path[PATH_MAX];
 	sigset_t none;
 
@@ -552,13 +549,13 @@ static int launch_in_place(struct launch *launch)
 	return err ? err : launch_spawn(launch);
 }
 
+/* The place goes last: by it, what is left is found. */
 static void launch_undo(struct launch *launch)
 {
 	const char *name = launch->definition->name;
 
-	cgroup_kill(launch->options->cgroup, name);
-	cgroup_remove(launch->options->cgroup, name);
-	place_remove(launch->options, name);
+	if (!cgroup_kill(launch->options->cgroup, name) && !cgroup_remove(launch->options->cgroup, name))
+		place_remove(launch->options, name);
 }
 
 static void launch_finish(struct launch *launch)

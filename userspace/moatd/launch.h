@@ -2,12 +2,8 @@
 #ifndef MOATD_LAUNCH_H
 #define MOATD_LAUNCH_H
 
-struct definition;
 struct keeper_options;
 struct keeper_start;
-
-/* The program that runs such a machine. */
-const char *launch_program(const struct definition *definition);
 
 /**
  * launch_start - start a machine's launcher, with its place, its cgroup, and all that it is made of

@@ -2,7 +2,7 @@
 /*
  * A machine's life is the table below: what is done in which state when something happens. Nothing here is
  * lost with this process: definitions are files, and whether a machine runs is what its place and its
- * launcher say. So whoever begins anew finds the same as was there before, wherever it was cut off.
+ * launcher say; that one is to be started again, which has neither for a while, a mark says. So whoever begins anew finds the same as was there before, wherever it was cut off.
  *
  * The end is one road for all: the launcher hangs up, or is killed; what is left is reaped, its record is read,
  * and then it is cleaned up, and started again where it is to be.
@@ -16,6 +16,7 @@
 
 #include "userspace/lib/clock.h"
 #include "userspace/lib/log.h"
+#include "userspace/lib/text.h"
 #include "userspace/moatd/control.h"
 #include "userspace/moatd/keep.h"
 #include "userspace/moatd/machine.h"
@@ -26,8 +27,10 @@
 #define MACHINE_SOON_MS		10000	/* who ends before that has failed */
 #define MACHINE_PAUSE_MS	1000	/* doubles with each failure */
 #define MACHINE_PAUSE_DOUBLINGS	6
-#define MACHINE_HEALTH_MS	60000
+#define MACHINE_STARTS_MAX	8	/* at once: each is to be whole before the keeper gives it up */
 #define MACHINE_DETACH_US	(30 * 1000000ULL)
+#define MACHINE_AGAIN_MS	1000	/* what has to come about, and did not */
+#define MACHINES_LOOK_US	(5 * 1000000ULL)
 
 /* A call that waits for a machine to come to a state. */
 struct machine_wait {
@@ -58,7 +61,13 @@ static struct listener *machine_listeners;
 static struct detach *machine_detaches;
 static void (*machines_ready)(void);
 static unsigned int machines_unknown;	/* of which it is not known yet whether they run */
+static unsigned int machines_booting;
+static uint64_t machines_serial;
 static bool machines_first;
+static bool machines_begun;
+static sd_event_source *machines_timer;	/* until then it is waited for that all is known */
+static uint64_t machines_health_ms;
+static unsigned int machines_starting;
 
 static const char *const state_names[MACHINE_STATES] = {
 	[MACHINE_OFF] = "off", [MACHINE_BROKEN] = "broken", [MACHINE_STARTING] = "starting",
@@ -81,6 +90,7 @@ static const char *const end_names[] = {
 static int definition_save(const struct definition *definition);
 static void detaches_end(const struct machine *machine, const char *device, int error);
 static void machine_start(struct machine *machine);
+static void machines_start_queued(void);
 static void machine_happen(struct machine *machine, enum machine_event event);
 
 const char *machine_state_name(const struct machine *machine)
@@ -99,6 +109,19 @@ struct machine *machine_find(const char *name)
 		if (!strcmp(machine->definition.name, name))
 			return machine;
 	return NULL;
+}
+
+struct machine *machine_find_serial(uint64_t serial)
+{
+	for (struct machine *machine = machines; machine; machine = machine->next)
+		if (machine->serial == serial)
+			return machine;
+	return NULL;
+}
+
+bool machine_is_broken(const struct machine *machine)
+{
+	return *machine->error.text;
 }
 
 bool machine_runs(const struct machine *machine)
@@ -178,11 +201,21 @@ static void machine_wait(struct machine *machine, struct call *call, enum machin
 	machine->waits = wait;
 }
 
+/* Off, whatever its definition is. */
+static bool machine_is_off(const struct machine *machine)
+{
+	return machine->state == MACHINE_OFF || machine->state == MACHINE_BROKEN;
+}
+
+static bool machine_came_to(const struct machine *machine, enum machine_state wanted)
+{
+	return machine->state == wanted || (wanted == MACHINE_OFF && machine_is_off(machine));
+}
+
 /* Has it come to rest, elsewhere than who waits for it wanted? */
 static bool machine_missed(const struct machine *machine, enum machine_state wanted)
 {
-	return wanted != MACHINE_OFF &&
-	       (machine->state == MACHINE_OFF || machine->state == MACHINE_WAITING);
+	return wanted != MACHINE_OFF && (machine_is_off(machine) || machine->state == MACHINE_WAITING);
 }
 
 static void machine_serve_waits(struct machine *machine)
@@ -193,7 +226,7 @@ static void machine_serve_waits(struct machine *machine)
 		struct machine_wait *wait = *at;
 		const bool missed = machine_missed(machine, wait->wanted);
 
-		if (wait->wanted != machine->state && !missed) {
+		if (!machine_came_to(machine, wait->wanted) && !missed) {
 			at = &wait->next;
 			continue;
 		}
@@ -242,14 +275,37 @@ static void machine_set_timer(struct machine *machine, uint64_t ms)
 		log_error("%s: no timer", machine->definition.name);
 }
 
+static void machine_mark(struct machine *machine, bool marked)
+{
+	if (machine->marked != marked)
+		store_mark(machine_dir, machine->definition.name, marked);
+	machine->marked = marked;
+}
+
+/* Those that start with the host have been started once each of them runs, or does not. */
+static void machine_booted(struct machine *machine)
+{
+	machine->booting = false;
+	if (!--machines_booting)
+		keep_ask(KEEPER_BOOTED, NULL, 0, NULL, NULL);
+}
+
 static void machine_enter(struct machine *machine, enum machine_state state)
 {
 	machine->timer = sd_event_source_disable_unref(machine->timer);
+	if (state == MACHINE_OFF && machine_is_broken(machine))
+		state = MACHINE_BROKEN;
+	if (machine->booting && state != MACHINE_STARTING)
+		machine_booted(machine);
 	machine->state = state;
+	if (state == MACHINE_RUNNING || machine_is_off(machine)) {
+		machine->again = false;
+		machine_mark(machine, false);
+	}
 	machine->since = time(NULL);
 	machine->silent = false;
 	if (state == MACHINE_RUNNING || state == MACHINE_PAUSED)
-		machine_set_timer(machine, MACHINE_HEALTH_MS);
+		machine_set_timer(machine, machines_health_ms);
 	machine_serve_waits(machine);
 }
 
@@ -277,13 +333,38 @@ static void machine_forget(struct machine *machine)
 	free(machine);
 }
 
+static void machine_reaped(void *arg, const struct keeper_answer *answer, int fd);
+static void machine_cleaned(void *arg, const struct keeper_answer *answer, int fd);
+
+static void do_end(struct machine *machine)
+{
+	keep_ask_name(machine->ending, machine->definition.name,
+		      machine->ending == KEEPER_CLEAN ? machine_cleaned : machine_reaped, machine);
+}
+
+static void machine_clean(struct machine *machine)
+{
+	machine->ending = KEEPER_CLEAN;
+	do_end(machine);
+}
+
+/* Until all is gone it has not ended: nobody starts it, or forgets it, over what is left. */
+static bool machine_ends_later(struct machine *machine, const struct keeper_answer *answer)
+{
+	if (answer->error) {
+		log_error("%s: %s: once more", machine->definition.name, answer->why);
+		machine_set_timer(machine, MACHINE_AGAIN_MS);
+	}
+	return answer->error;
+}
+
 static void machine_cleaned(void *arg, const struct keeper_answer *answer, int fd)
 {
 	struct machine *machine = arg;
 
 	(void)fd;
-	if (answer->error)
-		log_error("%s: %s", machine->definition.name, answer->why);
+	if (machine_ends_later(machine, answer))
+		return;
 	if (machine->destroy) {
 		machine_forget(machine);
 		return;
@@ -323,11 +404,9 @@ static void machine_reaped(void *arg, const struct keeper_answer *answer, int fd
 	const bool soon = machine->began && clock_ms() - machine->began < MACHINE_SOON_MS;
 
 	(void)fd;
-	if (answer->error)
-		log_error("%s: %s", machine->definition.name, answer->why);
-	memset(&machine->ended, 0, sizeof(machine->ended));
-	if (!answer->error)
-		machine->ended = answer->ended;
+	if (machine_ends_later(machine, answer))
+		return;
+	machine->ended = answer->ended;
 	machine->has_ended = true;
 	machine->failures = soon ? machine->failures + 1 : 0;
 	if (machine->again)
@@ -336,7 +415,8 @@ static void machine_reaped(void *arg, const struct keeper_answer *answer, int fd
 		 *machine->ended.text ? ": " : "", machine->ended.text);
 	machine_tell(machine, "ended", machine->why);
 	machine->again |= machine_restarts(machine);
-	keep_ask_name(KEEPER_CLEAN, machine->definition.name, machine_cleaned, machine);
+	machine_mark(machine, machine->again);
+	machine_clean(machine);
 }
 
 /* By KEEPER_REAP, or KEEPER_KILL. */
@@ -345,8 +425,10 @@ static void machine_end(struct machine *machine, enum keeper_what how)
 	control_destroy(machine->control);
 	machine->control = NULL;
 	detaches_end(machine, NULL, -ECONNRESET);
+	machine_fail_waits(machine, MACHINE_PAUSED, "it has ended");
 	machine_enter(machine, MACHINE_ENDING);
-	keep_ask_name(how, machine->definition.name, machine_reaped, machine);
+	machine->ending = how;
+	do_end(machine);
 }
 
 /* Devices */
@@ -433,8 +515,11 @@ static void machine_lost(void *arg)
 
 static void machine_said(void *arg, const struct control_answer *event)
 {
-	machine_tell(arg, event->what == CONTROL_DETACHED ? "device detached" : "device restarted",
-		     event->name);
+	char name[CONTROL_NAME];
+
+	snprintf(name, sizeof(name), "%s", event->name);
+	text_clean(name, strlen(name));
+	machine_tell(arg, event->what == CONTROL_DETACHED ? "device detached" : "device restarted", name);
 	if (event->what == CONTROL_DETACHED)
 		detaches_end(arg, event->name, 0);
 }
@@ -450,10 +535,13 @@ static void machine_connect(struct machine *machine, int fd)
 		log_error("%s: no memory to control it: ended", machine->definition.name);
 }
 
+/* Where it was not to be, whoever was at it may have been cut off: what there is of it goes. */
 static void machine_started(void *arg, const struct keeper_answer *answer, int fd)
 {
 	struct machine *machine = arg;
 
+	machines_starting--;
+	machines_start_queued();
 	if (!answer->error)
 		machine_connect(machine, fd);
 	if (!answer->error && !machine->control) {
@@ -463,7 +551,8 @@ static void machine_started(void *arg, const struct keeper_answer *answer, int f
 	if (answer->error) {
 		snprintf(machine->why, sizeof(machine->why), "%s", answer->why);
 		machine_tell(machine, "failed", machine->why);
-		machine_enter(machine, MACHINE_OFF);
+		machine_enter(machine, MACHINE_ENDING);
+		machine_clean(machine);
 		return;
 	}
 	machine_tell(machine, "started", NULL);
@@ -487,19 +576,40 @@ static bool machine_prepare(struct machine *machine, struct keeper_start *start)
 	return true;
 }
 
-static void machine_start(struct machine *machine)
+static void machine_launch(struct machine *machine)
 {
 	static struct keeper_start start;
 
+	machine->queued = false;
 	machine->began = clock_ms();
+	if (!machine_prepare(machine, &start)) {
+		machine_enter(machine, MACHINE_OFF);
+		return;
+	}
+	machines_starting++;
+	keep_ask(KEEPER_START, &start, sizeof(start), machine_started, machine);
+}
+
+/* As many as may be at once. */
+static void machines_start_queued(void)
+{
+	struct machine *next;
+
+	for (struct machine *at = machines; at && machines_starting < MACHINE_STARTS_MAX; at = next) {
+		next = at->next;
+		if (at->queued)
+			machine_launch(at);
+	}
+}
+
+static void machine_start(struct machine *machine)
+{
 	machine->again = false;
 	machine->asked = false;
 	*machine->why = '\0';
 	machine_enter(machine, MACHINE_STARTING);
-	if (machine_prepare(machine, &start))
-		keep_ask(KEEPER_START, &start, sizeof(start), machine_started, machine);
-	else
-		machine_enter(machine, MACHINE_OFF);
+	machine->queued = true;
+	machines_start_queued();
 }
 
 /* Actions: what the table names. */
@@ -519,6 +629,8 @@ static void do_kill(struct machine *machine)
 static void do_reset(struct machine *machine)
 {
 	machine->again = true;
+	machine_mark(machine, true);
+	machine_fail_waits(machine, MACHINE_OFF, "it is reset");
 	machine_end(machine, KEEPER_KILL);
 }
 
@@ -553,6 +665,13 @@ static void do_forget_later(struct machine *machine)
 	machine->destroy = true;
 }
 
+/* It ends already, and does not begin again after that. */
+static void do_stay_off(struct machine *machine)
+{
+	machine->asked = true;
+	machine->again = false;
+}
+
 static void do_nothing(struct machine *machine)
 {
 	(void)machine;
@@ -573,8 +692,8 @@ static void do_button(struct machine *machine)
 	const struct control_request resume = { .what = CONTROL_RESUME };
 
 	machine->asked = true;
-	if (machine->state == MACHINE_PAUSED)
-		control_ask(machine->control, &resume, -1, NULL, NULL);
+	/* It may have been asked to pause, and not have answered yet. */
+	control_ask(machine->control, &resume, -1, NULL, NULL);
 	machine_enter(machine, MACHINE_STOPPING);
 	machine_set_timer(machine, machine->definition.stop_timeout * 1000);
 	machine_tell(machine, "stopping", NULL);
@@ -643,7 +762,7 @@ static void do_look(struct machine *machine)
 		return;
 	}
 	machine->silent = true;
-	machine_set_timer(machine, MACHINE_HEALTH_MS);
+	machine_set_timer(machine, machines_health_ms);
 }
 
 /* The table. What is not in it is refused where somebody asked for it, and else means nothing. */
@@ -667,8 +786,8 @@ static void (*const machine_actions[MACHINE_STATES][MACHINE_EVENTS])(struct mach
 		[MACHINE_LOST] = do_reap,
 	},
 	[MACHINE_ENDING] = {
-		[MACHINE_STOP] = do_nothing, [MACHINE_KILL] = do_nothing,
-		[MACHINE_DESTROY] = do_forget_later,
+		[MACHINE_STOP] = do_stay_off, [MACHINE_KILL] = do_stay_off,
+		[MACHINE_DESTROY] = do_forget_later, [MACHINE_TIMEOUT] = do_end,
 	},
 	[MACHINE_WAITING] = {
 		[MACHINE_START] = do_start, [MACHINE_STOP] = do_give_up, [MACHINE_KILL] = do_give_up,
@@ -715,6 +834,7 @@ static struct machine *machine_add(const struct definition *definition)
 
 	if (!machine)
 		return NULL;
+	machine->serial = ++machines_serial;
 	machine->definition = *definition;
 	machine->since = time(NULL);
 	while (*at && strcmp((*at)->definition.name, definition->name) < 0)
@@ -756,6 +876,7 @@ int machine_change(struct machine *machine, const struct definition *definition)
 	if (err)
 		return err;
 	machine->definition = *definition;
+	memset(&machine->error, 0, sizeof(machine->error));
 	if (machine->state == MACHINE_BROKEN)
 		machine_enter(machine, MACHINE_OFF);
 	if (machine_runs(machine))
@@ -794,11 +915,17 @@ static void machine_load(void *arg, const char *name)
 		snprintf(error.text, sizeof(error.text), "name: is not that of the file");
 	}
 	if (err) {
-		memset(&definition, 0, sizeof(definition));
+		definition_init(&definition);
 		snprintf(definition.name, sizeof(definition.name), "%s", name);
 	}
 	machine = machine_add(&definition);
-	if (!machine || !err)
+	if (!machine)
+		return;
+	machine->marked = store_marked(machine_dir, name);
+	if (machines_first)
+		machine_mark(machine, false);
+	machine->again = machine->marked;
+	if (!err)
 		return;
 	machine->state = MACHINE_BROKEN;
 	machine->error = error;
@@ -807,28 +934,69 @@ static void machine_load(void *arg, const char *name)
 
 /* Taking over */
 
+static bool machine_boots(const struct machine *machine)
+{
+	return machines_first && machine->state == MACHINE_OFF && machine->definition.autostart;
+}
+
 static void machines_start(void)
 {
-	for (struct machine *machine = machines; machine && machines_first; machine = machine->next)
-		if (machine->state == MACHINE_OFF && machine->definition.autostart)
+	machines_begun = true;
+	machines_timer = sd_event_source_disable_unref(machines_timer);
+	for (struct machine *machine = machines; machine; machine = machine->next) {
+		machine->booting = machine_boots(machine);
+		machines_booting += machine->booting;
+	}
+	if (!machines_booting)
+		keep_ask(KEEPER_BOOTED, NULL, 0, NULL, NULL);
+	for (struct machine *machine = machines; machine; machine = machine->next)
+		if (machine->booting || (machine->state == MACHINE_OFF && machine->again))
 			machine_happen(machine, MACHINE_START);
-	keep_ask(KEEPER_BOOTED, NULL, 0, NULL, NULL);
 	machines_ready();
 }
 
 static void machines_know(void)
 {
-	if (!--machines_unknown)
+	if (!--machines_unknown && !machines_begun)
 		machines_start();
+}
+
+/* One launcher that does not answer is no reason to hear nobody. */
+static int machines_late(sd_event_source *source, uint64_t usec, void *arg)
+{
+	(void)source;
+	(void)usec;
+	(void)arg;
+	machines_start();
+	return 0;
 }
 
 static void machine_looked(void *arg, const struct control_answer *answer)
 {
 	struct machine *machine = arg;
 
-	if (answer && !answer->error && answer->info.paused)
+	if (answer && !answer->error && answer->info.paused && machine->state == MACHINE_RUNNING)
 		machine_enter(machine, MACHINE_PAUSED);
 	machines_know();
+}
+
+static void machine_find_launcher(struct machine *machine);
+
+static int machine_connect_again(sd_event_source *source, uint64_t usec, void *arg)
+{
+	(void)source;
+	(void)usec;
+	machine_find_launcher(arg);
+	return 0;
+}
+
+/* That the keeper could not tell is no sign of a launcher's end. */
+static void machine_connect_late(struct machine *machine)
+{
+	machine->timer = sd_event_source_disable_unref(machine->timer);
+	if (sd_event_add_time_relative(machine_loop, &machine->timer, CLOCK_MONOTONIC, MACHINE_AGAIN_MS * 1000,
+				       0, machine_connect_again, machine) < 0)
+		sd_event_exit(machine_loop, 1);
 }
 
 static void machine_connected(void *arg, const struct keeper_answer *answer, int fd)
@@ -836,16 +1004,26 @@ static void machine_connected(void *arg, const struct keeper_answer *answer, int
 	const struct control_request look = { .what = CONTROL_INFO };
 	struct machine *machine = arg;
 
+	if (answer->error && answer->error != -ECONNREFUSED && answer->error != -ENOENT) {
+		log_error("%s: %s: once more", machine->definition.name, answer->why);
+		machine_connect_late(machine);
+		return;
+	}
 	if (!answer->error)
 		machine_connect(machine, fd);
-	if (!machine->control) {
-		machine_end(machine, KEEPER_REAP);
+	if (!machine->control || machine->asked || machine->destroy) {
+		machine_end(machine, machine->control ? KEEPER_KILL : KEEPER_REAP);
 		machines_know();
 		return;
 	}
 	machine_enter(machine, MACHINE_RUNNING);
 	if (control_ask(machine->control, &look, -1, machine_looked, machine))
 		machines_know();
+}
+
+static void machine_find_launcher(struct machine *machine)
+{
+	keep_ask_name(KEEPER_CONNECT, machine->definition.name, machine_connected, machine);
 }
 
 static void orphan_killed(void *arg, const struct keeper_answer *answer, int fd)
@@ -865,7 +1043,14 @@ static void machine_listed(void *arg, const struct keeper_answer *answer, int fd
 
 	(void)arg;
 	(void)fd;
+	if (answer->error) {
+		log_error("which machines run: %s", answer->why);
+		sd_event_exit(machine_loop, 1);
+		return;
+	}
 	if (!answer->more) {
+		sd_event_add_time_relative(machine_loop, &machines_timer, CLOCK_MONOTONIC, MACHINES_LOOK_US, 0,
+					   machines_late, NULL);
 		machines_know();
 		return;
 	}
@@ -877,16 +1062,18 @@ static void machine_listed(void *arg, const struct keeper_answer *answer, int fd
 	}
 	machines_unknown++;
 	machine_enter(machine, MACHINE_ENDING);
-	keep_ask_name(KEEPER_CONNECT, machine->definition.name, machine_connected, machine);
+	machine_find_launcher(machine);
 }
 
-int machines_init(sd_event *event, int dir, bool first, void (*ready)(void))
+int machines_init(sd_event *event, int dir, bool first, uint64_t health, void (*ready)(void))
 {
 	int err;
 
 	machine_loop = event;
 	machine_dir = dir;
 	machines_first = first;
+	machines_begun = false;
+	machines_health_ms = health * 1000;
 	machines_ready = ready;
 	err = store_list(dir, machine_load, NULL);
 	if (err)

@@ -46,21 +46,28 @@ struct machine_wait;
 
 /**
  * struct machine
- * @error: of a broken definition
+ * @serial: another one for each that ever was: names come again
+ * @error: of a broken definition; its @text is empty where it is not
  * @since: seconds of the epoch, when it came to its state
  * @control: to its launcher; NULL: there is none
  * @ended: how it ended last; @end is 0 where it has not, or was killed
  * @failures: starts in a row that came to nothing soon
  * @began: on the clock of clock_ms(), when it was started last
  * @again: it is to be started once it has ended
+ * @marked: that is written down (store_mark()), so that whoever begins anew does it; until it runs, or is not to
  * @asked: somebody wanted its end, so it is not to be started again by itself
- * @changing: a disk or network comes or goes: nobody else changes its definition meanwhile
+ * @changing: what its definition becomes while a disk or network comes or goes: nobody else changes it
+ *	meanwhile, nor takes the addresses in there. NULL: none
+ * @ending: what the keeper is asked for, and again until it is done, while it ends
+ * @booting: it is one of those that start with the host, and has not come to anything yet
  * @silent: the launcher has been asked how it is, and has not answered
  * @destroy: it is to be forgotten then
+ * @queued: it is to be started when fewer others are
  * @why: what a person is told where it could not be started
  */
 struct machine {
 	struct machine *next;
+	uint64_t serial;
 	struct definition definition;
 	struct definition_error error;
 	enum machine_state state;
@@ -71,10 +78,14 @@ struct machine {
 	unsigned int failures;
 	int64_t began;
 	bool again;
+	bool marked;
 	bool asked;
-	bool changing;
+	uint32_t ending;
+	bool booting;
+	const struct definition *changing;
 	bool silent;
 	bool destroy;
+	bool queued;
 	char why[256];
 	sd_event_source *timer;
 	struct machine_wait *waits;
@@ -86,11 +97,18 @@ extern struct machine *machines;
  * machines_init - find all that there are, running ones too
  * @dir: of definitions
  * @first: those that are to be are started by themselves
+ * @health: seconds; a launcher that does not answer for that long is ended
  * @ready: called when all is known
  */
-int machines_init(sd_event *event, int dir, bool first, void (*ready)(void));
+int machines_init(sd_event *event, int dir, bool first, uint64_t health, void (*ready)(void));
 
 struct machine *machine_find(const char *name);
+
+/* The same one as before, if it is still there. */
+struct machine *machine_find_serial(uint64_t serial);
+
+/* Is what its definition says known? */
+bool machine_is_broken(const struct machine *machine);
 const char *machine_state_name(const struct machine *machine);
 
 /* Is there a launcher that can be asked? */

@@ -23,6 +23,7 @@
 #define MAIN_BACKLOG	128
 #define MAIN_UID_FIRST	1000000000	/* far from those of people, and of containers */
 #define MAIN_UID_COUNT	10000
+#define MAIN_HEALTH	60
 
 static const char main_help[] =
 "Usage: moatd [OPTION]...\n"
@@ -32,10 +33,12 @@ static const char main_help[] =
 "  --run DIR      what goes with the host's run, and the socket, DIR/control; /run/moat by default\n"
 "  --log DIR      what launchers and devices say; /var/log/moat by default\n"
 "  --device NODE  /dev/moat by default\n"
-"  --user NAME    whom the half that talks to others runs as; moat by default\n"
+"  --user NAME    whom the half that talks to others runs as; moatd by default\n"
 "  --group NAME   who may connect, beside root; moat by default\n"
 "  --uids FIRST,COUNT\n"
 "                 users that machines run as, each as its own; 1000000000,10000 by default\n"
+"  --health SECONDS\n"
+"                 a launcher that does not answer for that long is ended; 60 by default\n"
 "  --help         this text\n"
 "\n"
 "It runs in the foreground. Machines go on when it ends, or is killed, and are found again.\n";
@@ -63,13 +66,21 @@ static int main_uids(struct keeper_options *keeper, char *value)
 	return 0;
 }
 
+static int main_health(struct keeper_options *keeper, const char *value)
+{
+	if (!parse_uint(value, 1, 3600, &keeper->health))
+		return 0;
+	log_error("--health: give seconds, from 1 to 3600");
+	return -EINVAL;
+}
+
 /* 1: help was asked for. */
 static int main_parse(struct main_options *options, int argc, char **argv)
 {
 	static const struct option known[] = {
 		{ "state", 1, NULL, 's' }, { "run", 1, NULL, 'r' }, { "log", 1, NULL, 'l' },
 		{ "device", 1, NULL, 'd' }, { "user", 1, NULL, 'u' }, { "group", 1, NULL, 'g' },
-		{ "uids", 1, NULL, 'i' }, { "help", 0, NULL, 'h' }, { 0 },
+		{ "uids", 1, NULL, 'i' }, { "health", 1, NULL, 't' }, { "help", 0, NULL, 'h' }, { 0 },
 	};
 	int c;
 
@@ -83,6 +94,10 @@ static int main_parse(struct main_options *options, int argc, char **argv)
 		case 'g': options->group = optarg; break;
 		case 'i':
 			if (main_uids(&options->keeper, optarg))
+				return -EINVAL;
+			break;
+		case 't':
+			if (main_health(&options->keeper, optarg))
 				return -EINVAL;
 			break;
 		case 'h':
@@ -104,7 +119,7 @@ static int main_user(struct main_options *options)
 
 	if (!user || !user->pw_uid) {
 		log_error("--user %s: %s", options->user, user ? "not root" :
-			  "there is no such user; the package makes one called moat");
+			  "there is no such user; the package makes one called moatd");
 		return -EINVAL;
 	}
 	options->keeper.uid = user->pw_uid;
@@ -135,26 +150,40 @@ static int main_below(const struct keeper_options *keeper, const char *name, mod
 	return main_directory(path, mode, uid, gid);
 }
 
-/* The first time there is a network that is of use at once. Who does not want it, deletes it. */
-static int main_networks(const struct keeper_options *keeper)
+static int main_default(const struct keeper_options *keeper, const char *path)
 {
 	static const char text[] = "name: default\naddress: 192.168.77.1/24\nopen: yes\n";
-	char path[4096];
-	int err, fd;
+	int err = 0, fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0 || fchown(fd, keeper->uid, keeper->gid) || fd_write_full(fd, text, strlen(text)) ||
+	    fsync(fd))
+		err = -errno;
+	fd_close(fd);
+	return err;
+}
+
+/*
+ * The first time there is a network that is of use at once. Who does not want it, deletes it. The directory says
+ * that this was done, so it gets its name last.
+ */
+static int main_networks(const struct keeper_options *keeper)
+{
+	char path[4096], begun[4096], file[4096 + 16];
+	int err;
 
 	snprintf(path, sizeof(path), "%s/definitions/networks", keeper->state);
 	if (!access(path, F_OK))
 		return main_directory(path, 0700, keeper->uid, keeper->gid);
-	err = main_directory(path, 0700, keeper->uid, keeper->gid);
+	snprintf(begun, sizeof(begun), "%s/networks.new", keeper->state);
+	err = main_directory(begun, 0700, 0, 0);
 	if (err)
 		return err;
-	snprintf(path, sizeof(path), "%s/definitions/networks/default.yaml", keeper->state);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 || fchown(fd, keeper->uid, keeper->gid) || fd_write_full(fd, text, strlen(text))) {
+	snprintf(file, sizeof(file), "%s/default.yaml", begun);
+	err = main_default(keeper, file);
+	if (!err && (chown(begun, keeper->uid, keeper->gid) || rename(begun, path)))
 		err = -errno;
-		log_error("%s: %s", path, strerror(errno));
-	}
-	fd_close(fd);
+	if (err)
+		log_error("%s: %s", path, strerror(-err));
 	return err;
 }
 
@@ -171,10 +200,22 @@ static int main_directories(const struct keeper_options *keeper)
 	if (!err)
 		err = main_below(keeper, "disks", 0711, 0, 0);
 	if (!err)
-		err = main_directory(keeper->run, 0755, 0, 0);
-	if (!err)
 		err = main_directory(keeper->log, 0750, 0, 0);
 	return err;
+}
+
+/* What is done after this, only one does, and not over another one's head. */
+static int main_lock(const struct keeper_options *keeper)
+{
+	int lock = main_directory(keeper->run, 0755, 0, 0);
+
+	if (lock)
+		return lock;
+	lock = keeper_lock(keeper);
+	if (lock < 0)
+		log_error("%s: %s", keeper->run, lock == -EBUSY ? "another moatd is at work there" :
+			  strerror(-lock));
+	return lock;
 }
 
 /* Not before it has its mode can anybody connect to it. */
@@ -224,10 +265,11 @@ int main(int argc, char **argv)
 		.keeper = {
 			.state = "/var/lib/moat", .run = "/run/moat", .log = "/var/log/moat",
 			.node = "/dev/moat", .uid_first = MAIN_UID_FIRST, .uid_count = MAIN_UID_COUNT,
+			.health = MAIN_HEALTH,
 		},
-		.user = "moat", .group = "moat",
+		.user = "moatd", .group = "moat",
 	};
-	int err, listener;
+	int err, listener, lock;
 
 	log_name("moatd", NULL);
 	err = main_parse(&options, argc, argv);
@@ -238,7 +280,10 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	umask(022);
-	if (main_user(&options) || main_directories(&options.keeper))
+	if (main_user(&options))
+		return 1;
+	lock = main_lock(&options.keeper);
+	if (lock < 0 || main_directories(&options.keeper))
 		return 1;
 	err = cgroup_find(options.keeper.cgroup, sizeof(options.keeper.cgroup));
 	if (err) {
@@ -250,5 +295,5 @@ int main(int argc, char **argv)
 	if (listener < 0)
 		return 1;
 	sd_notify(1, "READY=1");
-	return keeper_run(&options.keeper, listener);
+	return keeper_run(&options.keeper, listener, lock);
 }

@@ -16,6 +16,7 @@
 struct network *networks;
 static int network_dir = -1;
 static sd_event *network_loop;
+static sd_event_source *network_timer;
 
 struct network *network_find(const char *name)
 {
@@ -155,10 +156,11 @@ static int networks_look(sd_event_source *source, uint64_t usec, void *arg)
 void networks_start(void)
 {
 	for (const struct network *network = networks; network; network = network->next)
-		if (!network->broken)
+		if (!network->broken && !network->going)
 			network_ask_start(network, network_started, strdup(network->definition.name));
-	sd_event_add_time_relative(network_loop, NULL, CLOCK_MONOTONIC, NETWORKS_LOOK_US, 0, networks_look,
-				   NULL);
+	network_timer = sd_event_source_disable_unref(network_timer);
+	sd_event_add_time_relative(network_loop, &network_timer, CLOCK_MONOTONIC, NETWORKS_LOOK_US, 0,
+				   networks_look, NULL);
 }
 
 /* Definitions */
@@ -180,18 +182,50 @@ int network_define(const struct network_definition *definition)
 	return 0;
 }
 
-void network_forget(struct network *network, keep_answer_t then, void *arg)
+struct forget {
+	char name[NETWORK_NAME_SIZE];
+	keep_answer_t then;
+	void *arg;
+};
+
+static void network_remove(struct network *network)
 {
 	struct network **at = &networks;
-	char name[NETWORK_NAME_SIZE];
 
-	memcpy(name, network->definition.name, sizeof(name));
-	store_remove(network_dir, name);
+	store_remove(network_dir, network->definition.name);
 	while (*at != network)
 		at = &(*at)->next;
 	*at = network->next;
 	free(network);
-	keep_ask_name(KEEPER_NETWORK_STOP, name, then, arg);
+}
+
+static void network_stopped(void *arg, const struct keeper_answer *answer, int fd)
+{
+	struct forget *forget = arg;
+	struct network *network = network_find(forget->name);
+
+	if (network && answer->error)
+		network->going = false;
+	else if (network)
+		network_remove(network);
+	forget->then(forget->arg, answer, fd);
+	free(forget);
+}
+
+/* The definition goes last: by it, what is left on the host is found. */
+void network_forget(struct network *network, keep_answer_t then, void *arg)
+{
+	const struct keeper_answer failed = { .error = -ENOMEM, .why = "out of memory" };
+	struct forget *forget = malloc(sizeof(*forget));
+
+	if (!forget) {
+		then(arg, &failed, -1);
+		return;
+	}
+	*forget = (struct forget){ .then = then, .arg = arg };
+	memcpy(forget->name, network->definition.name, sizeof(forget->name));
+	network->going = true;
+	keep_ask_name(KEEPER_NETWORK_STOP, forget->name, network_stopped, forget);
 }
 
 /* Machines on them */
@@ -199,7 +233,8 @@ void network_forget(struct network *network, keep_answer_t then, void *arg)
 static bool address_taken(const char *network, uint32_t address)
 {
 	for (const struct machine *machine = machines; machine; machine = machine->next)
-		if (machine_address(&machine->definition, network) == address)
+		if (machine_address(&machine->definition, network) == address ||
+		    (machine->changing && machine_address(machine->changing, network) == address))
 			return true;
 	return false;
 }
@@ -225,9 +260,11 @@ int networks_of(struct definition *definition, struct keeper_start *ret, bool *r
 
 		if (definition_network_is_user(entry))
 			continue;
-		if (!network || network->broken || (definition->owner && !network->definition.open)) {
+		if (!network || network->broken || network->going ||
+		    (definition->owner && !network->definition.open)) {
 			snprintf(why, KEEPER_WHY, "network %s: %s", entry->network,
-				 !network ? "there is no such network" : network->broken ?
+				 !network ? "there is no such network" : network->going ?
+				 "it is being deleted" : network->broken ?
 				 "its definition cannot be read" : "it is not open to all users");
 			return -EINVAL;
 		}
@@ -249,7 +286,7 @@ void networks_refresh(const struct definition *definition)
 	for (uint64_t i = 0; i < definition->network_count; i++) {
 		const struct network *network = network_find(definition->network[i].network);
 
-		if (network && !network->broken && network->definition.forward_count)
+		if (network && !network->broken && !network->going && network->definition.forward_count)
 			network_ask_start(network, network_started, strdup(network->definition.name));
 	}
 }

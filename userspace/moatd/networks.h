@@ -6,11 +6,15 @@
 #include "userspace/moatd/keep.h"
 #include "userspace/moatd/network_definition.h"
 
-/* @broken: its definition cannot be read, @why; else @why is what is wrong with it now, or empty */
+/*
+ * @broken: its definition cannot be read, @why; else @why is what is wrong with it now, or empty
+ * @going: it is being deleted, so nobody uses it
+ */
 struct network {
 	struct network *next;
 	struct network_definition definition;
 	bool broken;
+	bool going;
 	char why[200];
 };
 
@@ -30,7 +34,7 @@ int network_define(const struct network_definition *definition);
 /* What of it is on the host; @then as keep_ask() has it. */
 void network_ask_start(const struct network *network, keep_answer_t then, void *arg);
 
-/* Forget it; its keeper's part is @then's. */
+/* Have the host's side of it go, then forget it, unless that failed; @then as keep_ask() has it. */
 void network_forget(struct network *network, keep_answer_t then, void *arg);
 
 /*

@@ -14,6 +14,7 @@
 
 #include "userspace/lib/fd.h"
 #include "userspace/lib/parse.h"
+#include "userspace/lib/text.h"
 #include "userspace/moatd/keeper.h"
 #include "userspace/moatd/place.h"
 
@@ -208,6 +209,7 @@ int place_ended(const struct keeper_options *options, const char *name, struct c
 	if (pread(fd, ret, sizeof(*ret), 0) != sizeof(*ret) || ret->end > CONTROL_END_FAILED)
 		memset(ret, 0, sizeof(*ret));
 	ret->text[sizeof(ret->text) - 1] = '\0';
+	text_clean(ret->text, strlen(ret->text));
 	close(fd);
 	return 0;
 }

@@ -37,10 +37,22 @@ int serve_list(struct keeper_work *work, const void *carried)
 	return work_fail(work, place_list(work->options, list_each, work), "machines");
 }
 
+/* One that has a name, too: by it, files and groups are found. */
+static int named_check(const struct definition *definition, struct definition_error *error)
+{
+	int err = definition_check(definition, error);
+
+	if (!err && !*definition->name) {
+		snprintf(error->text, sizeof(error->text), "name: there is none");
+		err = -EINVAL;
+	}
+	return err;
+}
+
 /* Of networks, network.h checks what it is given. */
 static int start_check(const struct keeper_start *start, struct definition_error *error)
 {
-	int err = definition_check(&start->definition, error);
+	int err = named_check(&start->definition, error);
 
 	for (uint64_t i = 0; !err && i < start->definition.network_count; i++)
 		if (!definition_network_is_user(&start->definition.network[i]))
@@ -132,7 +144,7 @@ int serve_limits(struct keeper_work *work, const void *carried)
 	const struct definition *definition = carried;
 	struct definition_error error;
 
-	if (definition_check(definition, &error))
+	if (named_check(definition, &error))
 		return -EINVAL;
 	return cgroup_limit(work->options->cgroup, definition->name, &definition->limits,
 			    work->answer.why);

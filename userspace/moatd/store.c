@@ -14,6 +14,7 @@
 
 #define STORE_SUFFIX	".yaml"
 #define STORE_NEW	".new-"		/* no machine's name begins so */
+#define STORE_MARK	".mark-"
 
 static void file_name(char *file, size_t room, const char *prefix, const char *name)
 {
@@ -127,4 +128,26 @@ int store_remove(int dir, const char *name)
 
 	file_name(file, sizeof(file), "", name);
 	return unlinkat(dir, file, 0) || fsync(dir) ? -errno : 0;
+}
+
+void store_mark(int dir, const char *name, bool marked)
+{
+	char file[DEFINITION_NAME + 16];
+
+	snprintf(file, sizeof(file), STORE_MARK "%s", name);
+	if (marked)
+		fd_close(openat(dir, file, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+	else
+		unlinkat(dir, file, 0);
+}
+
+bool store_marked(int dir, const char *name)
+{
+	char file[DEFINITION_NAME + 16];
+	int fd;
+
+	snprintf(file, sizeof(file), STORE_MARK "%s", name);
+	fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	fd_close(fd);
+	return fd >= 0;
 }

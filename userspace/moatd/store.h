@@ -3,6 +3,7 @@
 #ifndef MOATD_STORE_H
 #define MOATD_STORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Removes what a store_save() that was cut short has left, and calls @each for the name of each definition. */
@@ -15,5 +16,12 @@ int store_load(int dir, const char *name, char **ret_text, size_t *ret_len);
 int store_save(int dir, const char *name, const char *text);
 
 int store_remove(int dir, const char *name);
+
+/*
+ * A mark beside a definition: what is under way with its machine. It lasts as long as the host runs, at least. Errors are
+ * as if nothing had been marked.
+ */
+void store_mark(int dir, const char *name, bool marked);
+bool store_marked(int dir, const char *name);
 
 #endif /* MOATD_STORE_H */

@@ -21,7 +21,7 @@
 #define VARLINK_SERVICE		"org.varlink.service"
 #define VARLINK_MESSAGE_MAX	(256 << 10)
 #define VARLINK_ANSWERS_MAX	(4 << 20)
-#define VARLINK_CLIENTS		512
+#define VARLINK_CLIENTS		512	/* root's apart, which are let in always */
 #define VARLINK_CLIENTS_OF_USER	64
 #define VARLINK_DEPTH		16
 #define VARLINK_READ		4096
@@ -42,6 +42,8 @@ struct client {
 
 struct call {
 	struct client *client;	/* NULL: it is gone */
+	struct call *next;	/* of those whose client is gone */
+	uid_t uid;
 	const struct varlink_method *method;
 	struct json_object *message;
 	struct json_object *parameters;
@@ -53,6 +55,7 @@ struct call {
 static const struct varlink *varlink_service;
 static sd_event *varlink_event;
 static struct client *varlink_clients;
+static struct call *varlink_orphans;	/* calls that go on, of clients that are gone */
 
 static const char service_description[] =
 "# What every varlink service answers\n"
@@ -86,6 +89,8 @@ static void client_destroy(struct client *client)
 	if (!call)
 		return;
 	call->client = NULL;
+	call->next = varlink_orphans;
+	varlink_orphans = call;
 	if (call->gone)
 		call->gone(call->arg);
 }
@@ -99,7 +104,7 @@ static bool client_has_message(const struct client *client)
 /* What the loop is to wait for: room for answers; while no call is served, the next, which may be here. */
 static void client_arm(struct client *client)
 {
-	uint32_t events = client->call ? 0 : EPOLLIN;
+	uint32_t events = !client->call ? EPOLLIN : client->call->gone ? EPOLLRDHUP : 0;
 
 	if (client->out_len || (!client->call && client_has_message(client)))
 		events |= EPOLLOUT;
@@ -168,7 +173,7 @@ static bool client_send(struct client *client, struct json_object *message)
 
 uid_t call_uid(const struct call *call)
 {
-	return call->client ? call->client->uid : (uid_t)-1;
+	return call->uid;
 }
 
 int call_tag(const struct call *call)
@@ -205,6 +210,15 @@ bool call_flag(const struct call *call, const char *parameter)
 	return json_object_get_boolean(call_object(call, parameter));
 }
 
+static void orphan_forget(const struct call *call)
+{
+	struct call **at = &varlink_orphans;
+
+	while (*at != call)
+		at = &(*at)->next;
+	*at = call->next;
+}
+
 /* Its client, which goes on to the next; NULL where it has gone, or wants no answer. */
 static struct client *call_finish(struct call *call, bool *ret_quiet)
 {
@@ -213,6 +227,8 @@ static struct client *call_finish(struct call *call, bool *ret_quiet)
 	*ret_quiet = call->oneway;
 	if (client)
 		client->call = NULL;
+	else
+		orphan_forget(call);
 	json_object_put(call->message);
 	free(call);
 	return client;
@@ -296,8 +312,8 @@ void call_on_gone(struct call *call, void (*gone)(void *arg), void *arg)
 	call->gone = gone;
 	call->arg = arg;
 	/* Nothing else tells that a client which only listens has gone. */
-	if (gone && call->client)
-		sd_event_source_set_io_events(call->client->source, EPOLLRDHUP);
+	if (call->client)
+		client_arm(call->client);
 }
 
 int call_upgrade(struct call *call)
@@ -479,7 +495,7 @@ static bool client_call(struct client *client, struct json_object *message)
 	if (!call)
 		return false;
 	*call = (struct call){
-		.client = client, .message = json_object_get(message), .parameters = parameters,
+		.client = client, .uid = client->uid, .message = json_object_get(message), .parameters = parameters,
 		.oneway = message_flag(message, "oneway"),
 	};
 	client->call = call;
@@ -496,7 +512,7 @@ static struct json_object *message_parse(const char *text, size_t len)
 
 	if (!tokener)
 		return NULL;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	message = json_tokener_parse_ex(tokener, text, len + 1);
 	if (json_tokener_get_error(tokener) != json_tokener_success ||
 	    !json_object_is_type(message, json_type_object)) {
@@ -594,14 +610,20 @@ static int client_ready(sd_event_source *source, int fd, uint32_t revents, void 
 	return 0;
 }
 
-/* Of that user's; of all for -1. */
-static unsigned int client_count(uid_t uid)
+/* What a client asked for and did not wait for counts as if it was there. */
+static bool client_is_too_many(uid_t uid)
 {
-	unsigned int count = 0;
+	unsigned int own = 0, all = 0;
 
-	for (const struct client *at = varlink_clients; at; at = at->next)
-		count += uid == (uid_t)-1 || at->uid == uid;
-	return count;
+	for (const struct client *at = varlink_clients; at; at = at->next) {
+		own += at->uid == uid;
+		all += at->uid != 0;
+	}
+	for (const struct call *at = varlink_orphans; at; at = at->next) {
+		own += at->uid == uid;
+		all += at->uid != 0;
+	}
+	return uid && (own >= VARLINK_CLIENTS_OF_USER || all >= VARLINK_CLIENTS);
 }
 
 static void client_create(int fd)
@@ -611,8 +633,7 @@ static void client_create(int fd)
 	socklen_t len = sizeof(cred);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) ||
-	    client_count(-1) >= VARLINK_CLIENTS ||
-	    (cred.uid && client_count(cred.uid) >= VARLINK_CLIENTS_OF_USER)) {
+	    client_is_too_many(cred.uid)) {
 		close(fd);
 		return;
 	}

@@ -33,8 +33,13 @@ extern const struct command watch_commands[];
 extern const struct command host_commands[];
 
 /* vmctl network, vmctl disk. */
+extern const struct command network_commands[];
+extern const struct command disk_commands[];
 int network_main(int argc, char **argv);
 int disk_main(int argc, char **argv);
+
+/* Print what may be in the place of the last of @count words, of which the first is one of @groups, NULL at the end. */
+void complete(const struct command *const *groups, char **word, int count);
 
 /* Run the word of @commands that argv[1] is; "vmctl @name WORD". Return: exit status. */
 int command_run(const char *name, const struct command *commands, int argc, char **argv);

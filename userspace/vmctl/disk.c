@@ -186,7 +186,7 @@ static int snapshots(int argc, char **argv)
 	return 0;
 }
 
-static const struct command disk_commands[] = {
+const struct command disk_commands[] = {
 	{ "list", "disks", "[--json]", list },
 	{ "create", "make one: empty, or from an image, as of a distribution for clouds",
 	  "NAME [--size SIZE] [--format raw|qcow2] [--from FILE [--from-format raw|qcow2]]", create },

@@ -552,7 +552,8 @@ static int net_main(int argc, char **argv)
 const struct command machine_commands[] = {
 	{ "create", "make a machine", "NAME [--cpus N] [--memory SIZE] [--disk DISK[,format=qcow2][,ro]"
 	  "[,direct]]...\n"
-	  "  [--network NAME[,mac=MAC]]... [--fs DIRECTORY[,tag=TAG][,rw]]... [--kernel FILE] [--initrd FILE] [--append TEXT]\n"
+	  "  [--network NETWORK[,mac=MAC]]... [--fs DIRECTORY[,tag=TAG][,rw]]... [--kernel FILE]\n"
+	  "  [--initrd FILE] [--append TEXT]\n"
 	  "  [--firmware bios|uefi [--cdrom FILE]]\n"
 	  "  [--autostart] [--restart no|on-failure|always] [--stop-timeout SECONDS]\n"
 	  "  [--hostname NAME] [--user NAME] [--ssh-key FILE]... [--cpu-weight N] [--cpu-cap PERCENT]\n"

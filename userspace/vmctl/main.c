@@ -12,12 +12,14 @@
 #include "userspace/vmctl/run.h"
 
 
+static int complete_main(int argc, char **argv);
 static int help_main(int argc, char **argv);
 static int version_main(int argc, char **argv);
 
 static const struct command general_commands[] = {
 	{ "run", "start a machine, or a program in one, and stay until it ends", NULL, run_main },
 	{ "help", "this text; vmctl help COMMAND tells of one", "[COMMAND]", help_main },
+	{ "complete", "what may be the last WORD of such a command line, for shells", "WORD...", complete_main },
 	{ "version", "the version of vmctl", "", version_main },
 	{ 0 },
 };
@@ -111,6 +113,21 @@ static int help_main(int argc, char **argv)
 	printf("\nWhat asks moatd exits with 0 when it is done, %d where it was refused, %d for a command line that\n"
 	       "is none, %d where moatd cannot be reached. MOAT_SOCKET is where it listens, if not at /run/moat/control.\n",
 	       STATUS_REFUSED, STATUS_USAGE, STATUS_NO_MOATD);
+	return 0;
+}
+
+/* Behind "--" it is a command of the guest's. */
+static int complete_main(int argc, char **argv)
+{
+	const struct command *tables[ARRAY_SIZE(groups) + 1] = { NULL };
+
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
+		tables[i] = groups[i].commands;
+	for (int i = 1; i < argc - 1; i++)
+		if (!strcmp(argv[i], "--"))
+			return 0;
+	if (argc > 1)
+		complete(tables, argv + 1, argc - 1);
 	return 0;
 }
 

@@ -284,7 +284,7 @@ static int forward(int argc, char **argv)
 	return define_struct(&network);
 }
 
-static const struct command network_commands[] = {
+const struct command network_commands[] = {
 	{ "list", "networks, and what is wrong with them", "[--json]", list },
 	{ "info", "one network, and who is on it", "NETWORK [--json]", info },
 	{ "create", "make one; without more it has NAT, and an address that is free",

@@ -37,7 +37,7 @@
 #define RUN_APPEND_CONSOLE	"console=ttyS0 panic=-1"
 #define RUN_APPEND_COMMAND	"console=ttyS0 quiet panic=-1 rdinit=/init"
 
-static const char run_help[] =
+const char run_help[] =
 "Usage: vmctl run [OPTION]... [-- COMMAND [ARG]...]\n"
 "Start a machine and stay until it ends. With COMMAND: run that program of this host's in a machine of\n"
 "its own, with its libraries, this directory's path, and a busybox, or (--root) with all that there is\n"

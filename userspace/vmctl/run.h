@@ -6,6 +6,9 @@
 #define STATUS_CANNOT_EXECUTE	126
 #define STATUS_NOT_FOUND	127
 
+/* What vmctl help run prints. */
+extern const char run_help[];
+
 /* vmctl run. @argv[0] is "run". Return: exit status. */
 int run_main(int argc, char **argv);
 
