@@ -255,6 +255,7 @@ inside() { # PART...
 	busybox ip link set lo up
 	moatd_prepare && guest_make && files_make "$WORK/files" && disk_make && cdrom_make && moatd_start
 	tap_ok $? "moatd, a disk and a CD" "$(cat "$WORK/moatd.err")"
+	[ "$TAP_FAILED" = 0 ] || tap_end
 	for part; do "check_$part"; done
 	tap_is "$(vmctl list --json | tr -d ' \n')$(processes)" '[]' "nothing is left"
 	tap_is "$(find "$MOATD_DIR/run/machines" "$MOATD_DIR/state/nvram" /sys/fs/cgroup/moat -mindepth 1 \
