@@ -66,7 +66,9 @@ up() {
 }
 ended() { vmctl info "$1" | sed -n 's/^ *ended: //p' | head -n 1; }
 why() { vmctl info "$1" | sed -n 's/^ *why: //p' | head -n 1; }
-processes() { pgrep -l 'moat-qemu|qemu-syst'; }
+processes() { pgrep -l . | grep -E 'moat-qemu|qemu-system'; }
+# opened PID...: the files that they have open.
+opened() { find "${@/%//fd}" -type l -printf '%l\n' | grep '^/' | sort -u; }
 
 check_refused() {
 	refused 1 'a cdrom is for firmware to boot' 'a CD without firmware' \
@@ -89,7 +91,7 @@ status_of() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status" | tr -s '[:space:
 
 # Of QEMU's process; what it is shown is what /proc tells of it.
 check_sandbox() {
-	local pid fds
+	local pid
 	pid=$(qemu_pid bios)
 	[ "$(status_of "$pid" Uid | cut -d' ' -f1)" -gt 1000 ]
 	tap_ok $? "QEMU is a user of its machine's own, $(status_of "$pid" Uid | cut -d' ' -f1)"
@@ -98,11 +100,10 @@ check_sandbox() {
 	tap_is "$(status_of "$pid" NoNewPrivs) $(status_of "$pid" Seccomp) $(status_of "$pid" Seccomp_filters)" '1 2 2' \
 		"it has Moat's filter of system calls, and its own"
 	tap_is "$(status_of "$pid" NSpid)" "$pid 1" "it is alone in its namespace of processes"
-	tap_is "$(ls "/proc/$pid/root" | grep -xE 'dev|proc|sys|etc|home|root|var|tmp' | xargs)" '' \
+	tap_is "$(cd "/proc/$pid/root" && find . -maxdepth 1 | grep -xE './(dev|proc|sys|etc|home|root|var|tmp)' | xargs)" '' \
 		"its root is /usr, where there is no device and no secret"
 	tap_is "$(busybox nsenter -t "$pid" -n cat /proc/net/dev | grep -c :)" 1 "it has no network but a loopback of its own"
-	fds=$(ls -l "/proc/$pid/fd" | sed -n 's/.* -> //p' | grep '^/' | sort -u | xargs)
-	tap_is "$fds" "/dev/moat /dev/null $WORK/boot.img" "the files that it has open are the node and its disk"
+	tap_is "$(opened "/proc/$pid" | xargs)" "/dev/moat /dev/null $WORK/boot.img" "the files that it has open are the node and its disk"
 	[ ! -e /dev/kvm ]
 	tap_ok $? "there is no /dev/kvm on this host"
 	pid=$(launcher bios)
@@ -143,7 +144,7 @@ check_devices() {
 	vmctl detach-disk bios "$WORK/extra.img"
 	tap_ok $? "it goes" "$(vmctl log bios)"
 	tap_is "$(head -c 1000000 "$WORK/extra.img" | tr -d x | wc -c)" 0 "what the guest wrote is on it"
-	tap_is "$(ls -l "/proc/$(launcher bios)/fd" "/proc/$(qemu_pid bios)/fd" | grep -c extra)" 0 "nobody has it open any more"
+	tap_is "$(opened "/proc/$(launcher bios)" "/proc/$(qemu_pid bios)" | grep -c extra)" 0 "nobody has it open any more"
 }
 
 check_moatd() {
@@ -254,6 +255,7 @@ inside() { # PART...
 	busybox ip link set lo up
 	moatd_prepare && guest_make && files_make "$WORK/files" && disk_make && cdrom_make && moatd_start
 	tap_ok $? "moatd, a disk and a CD" "$(cat "$WORK/moatd.err")"
+	[ "$TAP_FAILED" = 0 ] || tap_end
 	for part; do "check_$part"; done
 	tap_is "$(vmctl list --json | tr -d ' \n')$(processes)" '[]' "nothing is left"
 	tap_is "$(find "$MOATD_DIR/run/machines" "$MOATD_DIR/state/nvram" /sys/fs/cgroup/moat -mindepth 1 \

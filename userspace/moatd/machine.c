@@ -318,8 +318,7 @@ static void machine_forget(struct machine *machine)
 	bool changed;
 	int err;
 
-	if ((machine->definition.network_count || machine->definition.boot.firmware == FIRMWARE_UEFI) &&
-	    !networks_of(&machine->definition, &start, &changed, machine->why))
+	if (!networks_of(&machine->definition, &start, &changed, machine->why))
 		keep_ask(KEEPER_FORGET, &start, sizeof(start), NULL, NULL);
 	err = store_remove(machine_dir, machine->definition.name);
 

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
-#include <netinet/ether.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +31,7 @@ static bool add_is_legal(const struct supervisor_add *add)
 	if (!ended || (add->flags & ~ADD_FLAGS))
 		return false;
 	if (!strcmp(add->type, "net"))
-		return !add->flags && (!*add->mac || ether_aton(add->mac));
+		return !add->flags && (!*add->mac || options_mac_legal(add->mac));
 	return !strcmp(add->type, "blk") && !*add->mac;
 }
 

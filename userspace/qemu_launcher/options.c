@@ -177,6 +177,11 @@ static int set_gid(struct options *options, char *value)
 	return set_id("gid", value, &options->gid);
 }
 
+bool options_mac_legal(const char *mac)
+{
+	return strlen(mac) == 17 && strspn(mac, "0123456789abcdefABCDEF:") == 17 && ether_aton(mac);
+}
+
 /* Devices: what comes behind the path. False: it is not for such a device, or not right. */
 static bool device_take(struct options_device *device, const char *word)
 {
@@ -186,7 +191,7 @@ static bool device_take(struct options_device *device, const char *word)
 		return word[5] && snprintf(device->name, CONTROL_NAME, "%s", word + 5) < CONTROL_NAME;
 	if (!strncmp(word, "mac=", 4)) {
 		device->mac = word + 4;
-		return device->network && ether_aton(device->mac);
+		return device->network && options_mac_legal(device->mac);
 	}
 	if (!strcmp(word, "isolation=shared"))
 		return true;

@@ -52,6 +52,9 @@ struct options {
 	const char *cdrom[OPTIONS_CDROMS];
 };
 
+/* An address of six bytes, and nothing else: it becomes part of what QEMU is told. */
+bool options_mac_legal(const char *mac);
+
 /* Return: 0; 1: help was asked for and printed; -EINVAL: one line said what is wrong. */
 int options_parse(struct options *options, int argc, char **argv);
 

@@ -18,6 +18,7 @@
 #define QMP_ANSWER_MS	30000
 #define QMP_DEPTH	16
 #define QMP_PIECE	4096
+#define QMP_TURN	64	/* pieces, before others have theirs */
 
 struct json_object *qmp_member(struct json_object *object, const char *key)
 {
@@ -144,7 +145,7 @@ bool qmp_read(struct qmp *qmp)
 {
 	ssize_t n;
 
-	while (qmp->source.fd >= 0) {
+	for (unsigned int i = 0; i < QMP_TURN && qmp->source.fd >= 0; i++) {
 		if (!qmp_make_room(qmp)) {
 			qmp_end(qmp, "it said more in a line than it may");
 			break;
@@ -160,7 +161,7 @@ bool qmp_read(struct qmp *qmp)
 		if (!qmp_split(qmp, qmp->length - n))
 			qmp_end(qmp, "what it said was no message");
 	}
-	return false;
+	return qmp->source.fd >= 0;
 }
 
 static void qmp_ready(struct loop_source *source)

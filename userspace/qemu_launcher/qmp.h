@@ -47,7 +47,7 @@ struct qmp {
 int qmp_init(struct qmp *qmp, int fd);
 void qmp_finish(struct qmp *qmp);
 
-/* Take in what has come, without waiting: also as the @source's handler. False: the connection has ended. */
+/* Take in what has come, or some of it, without waiting: also as the @source's handler. False: the connection has ended. */
 bool qmp_read(struct qmp *qmp);
 
 /**
