@@ -124,7 +124,7 @@ static void console_take_signals(struct console *console)
 			console->signal = number;
 }
 
-enum { WAIT_SIGNALS, WAIT_IN, WAIT_OUT, WAIT_COUNT };
+enum { WAIT_SIGNALS, WAIT_IN, WAIT_OUT, WAIT_READER, WAIT_COUNT };
 
 /* A direction waits for room while it holds something, else for something to hold. */
 static struct pollfd copy_wait(const struct copy *copy)
@@ -144,6 +144,7 @@ static bool console_step(struct console *console)
 		[WAIT_SIGNALS] = { .fd = console->signals, .events = POLLIN },
 		[WAIT_IN] = copy_wait(&console->in),
 		[WAIT_OUT] = copy_wait(&console->out),
+		[WAIT_READER] = { .fd = console->launch ? -1 : console->out.to },
 	};
 
 	if (poll(wait, WAIT_COUNT, -1) < 0)
@@ -156,6 +157,8 @@ static bool console_step(struct console *console)
 		else
 			console_input(console);
 	}
+	if (wait[WAIT_READER].revents & POLLERR)
+		return false;
 	if (!wait[WAIT_OUT].revents)
 		return true;
 	if (console->out.first == console->out.end)
