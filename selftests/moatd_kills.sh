@@ -152,6 +152,8 @@ twice() {
 }
 for _ in $(seq "$KILLS"); do
 	sleep "$((RANDOM % 2)).$((RANDOM % 10))$((RANDOM % 10))"
+	total=$((killed[both] + killed[front] + killed[child]))
+	[ $((total % 50)) != 49 ] || echo "# $total kills"
 	case $((RANDOM % 4)) in
 	0) strike front "$(pgrep -x moatd-front | head -n 1)" ;;
 	1)	# One that is at work; if there is none soon, both halves.

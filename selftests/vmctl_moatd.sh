@@ -79,17 +79,6 @@ tap_is "$(launcher)" "$before" "a new unprivileged half finds it, too"
 refused 1 'another moatd is at work there' 'a second moatd' moatd --state "$MOATD_DIR/state" --run "$MOATD_DIR/run" \
 	--log "$MOATD_DIR/log"
 tap_is "$(launcher)" "$before" "the first one is still there for clients"
-guest_create slow
-vmctl start slow >/dev/null 2>&1 &
-for _ in $(seq 100); do child=$(pgrep -x -P "$MOATD" moatd | head -n 1); [ -z "$child" ] || break; sleep 0.01; done
-kill -STOP "$child"
-kill -KILL "$(pgrep -x moatd-front)"
-sleep 1
-wait_state slow off 20
-tap_ok $? "a process at work that hangs does not hold up the next half, and what it began is undone" "$(vmctl list)"
-tap_is "$(pgrep -fc 'moat-vmm --name slow')" 0 "no launcher is left of it"
-tap_is "$(launcher)" "$before" "others do not notice"
-vmctl destroy slow
 moatd_kill TERM
 tap_is "$(pgrep -x moatd) $(pgrep -x moatd-front)" ' ' "moatd ends when it is told to"
 [ -e "/proc/$before" ]

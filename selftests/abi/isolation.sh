@@ -5,12 +5,15 @@
 # of equal weight. The victim counts what it gets done; alone, while the others are paused, and beside them. What it
 # keeps of its fair share has to be 90 percent at least.
 #
-# The host has one CPU, whose clock counts instructions, so that what else this machine does is not measured: fair is
+# The victim is a kernel of a few bytes, which says a line for each so many turns of a loop; a second one, which reads from
+# its disk, is Linux as the others are. The host has one CPU, whose clock counts instructions, so that what else this machine does is not measured: fair is
 # one n-th of what n guests that want the CPU would have alone. The disk is a null_blk of a known speed, shared by BFQ,
 # with a file system on which each guest's disk is a file.
 #
+# It is not one of scripts/check-abi's yet: it has not been seen to come to its end.
+#
 # usage: isolation.sh
-# Environment: WINDOW (3), the seconds of the host's clock that each measurement takes; ROUNDS (3), of which the middle
+# Environment: WINDOW (1), the seconds of the host's clock that each measurement takes; ROUNDS (3), of which the middle
 # one counts.
 
 set -uo pipefail
@@ -26,6 +29,9 @@ DISK_MIB=256
 FILE_MIB=48
 APPEND='console=ttyS0 panic=-1 quiet ticks=no mitigations=off'
 
+# mov $0x3f8,%dx; 1: mov $1250000,%ecx; 2: dec %ecx; jnz 2b; mov $'\n',%al; out %al,(%dx); jmp 1b
+CODE_WORK='\x66\xba\xf8\x03''\xb9\xd0\x12\x13\0''\x49\x75\xfd''\xb0\x0a\xee''\xeb\xf3'
+
 disk_make() {
 	local device=/sys/kernel/config/nullb/nullb1
 	modprobe null_blk nr_devices=0 && modprobe bfq || return
@@ -37,20 +43,26 @@ disk_make() {
 		mount -o noatime /dev/nullb1 "$WORK/disk"
 }
 
+listen() { vmctl console "$1" </dev/null >"$WORK/$1.out" 2>&1 & }
+
+victim() {
+	kernel_make "$WORK/work" "$CODE_WORK" && bare_create victim "$WORK/work" --cpu-weight 100 && vmctl start victim &&
+		listen victim
+}
+
 # guest NAME CPUS MEMORY: a guest with a disk of its own, that is up.
 guest() {
 	dd if=/dev/zero of="$WORK/disk/$1" bs=1M count="$FILE_MIB" conv=fsync status=none
 	guest_create "$1" --cpus "$2" --memory "$3" --disk "$WORK/disk/$1,direct" --append "$APPEND" \
 		--cpu-weight 100 --io-weight 100 --restart always && vmctl start "$1" || return
-	vmctl console "$1" </dev/null >"$WORK/$1.out" 2>&1 &
+	listen "$1"
 	for _ in {1..600}; do ! grep -q 'guest is up' "$WORK/$1.out" || return 0; sleep 0.5; done
 	return 1
 }
 
 # What the victim has done so far, and what has been its I/O.
-work_done() { grep -c '^work' "$WORK/victim.out"; }
-bytes_read() { sed 's/.*rbytes=\([0-9]*\).*/\1/' "$GROUPS_AT/victim/io.stat" | awk '{ sum += $1 } END { print sum + 0 }'; }
-cpu_spent() { awk '/^usage_usec/ { print $2 }' "$GROUPS_AT/$1/cpu.stat"; }
+lines() { wc -l <"$WORK/victim.out"; }
+bytes_read() { sed 's/.*rbytes=\([0-9]*\).*/\1/' "$GROUPS_AT/reader/io.stat" | awk '{ sum += $1 } END { print sum + 0 }'; }
 
 # rate COUNTER: how much more it counts in WINDOW, a second.
 rate() {
@@ -66,7 +78,7 @@ rate() {
 share() {
 	local counter=$1 parts=$2 alone beside name
 	shift 2
-	for name; do vmctl pause "$name"; done
+	for name; do vmctl pause "$name" 2>/dev/null; done
 	sleep 1
 	alone=$(rate "$counter")
 	for name; do vmctl resume "$name"; done
@@ -83,7 +95,7 @@ keeps() {
 	middle=$(sed -n "$(((ROUNDS + 1) / 2))p" <<<"$shares")
 	[ "$middle" -ge $SHARE_MIN ]
 	tap_ok $? "$what: the victim keeps $middle% of its fair share" "rounds: $(xargs <<<"$shares")"
-	for name in "${@:4}"; do vmctl pause "$name"; done
+	for name in "${@:4}"; do vmctl pause "$name" 2>/dev/null; done
 }
 
 inside() {
@@ -93,18 +105,21 @@ inside() {
 	. "$TOP/selftests/lib/moatd.sh"
 	disk_make
 	tap_ok $? "a disk of $DISK_MBPS MiB/s shared by BFQ" "$(dmesg | tail -n 5)"
-	moatd_prepare && guest_make && moatd_start && guest victim 1 96M && guest bomb 2 128M && guest hog 1 96M
+	moatd_prepare && guest_make && moatd_start && guest bomb 2 128M && guest hog 1 96M && victim
 	tap_ok $? "a victim, a fork bomb, a disk hog" "$(cat "$WORK/moatd.err"; vmctl list)"
+	echo "# after $SECONDS s"
 	console_say bomb run '(b() { b | b & }; b) 2>/dev/null &'
 	vmctl pause bomb
 	console_say hog run '(while :; do dd if=/dev/zero of=/dev/vda bs=1M count=32 conv=fsync 2>/dev/null; done) &'
 	vmctl pause hog
-	console_say victim run "awk 'BEGIN { for (;;) { for (i = 0; i < 5000; i++) ; print \"work\" } }' >/dev/ttyS0 & echo \$! >/pid"
-	keeps work_done 2 "a fork bomb" bomb
-	keeps work_done 2 "a disk hog" hog
-	keeps work_done 3 "both" bomb hog
-	console_say victim run 'kill $(cat /pid); (while :; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct 2>/dev/null; done) &'
-	keeps bytes_read 2 "a disk hog, and the victim reads from the disk" hog
+	keeps lines 2 "a fork bomb" bomb
+	keeps lines 2 "a disk hog" hog
+	keeps lines 3 "both" bomb hog
+	vmctl kill victim bomb
+	guest reader 1 96M
+	tap_ok $? "a victim that reads from its disk" "$(vmctl list)"
+	console_say reader run '(while :; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct 2>/dev/null; done) &'
+	keeps bytes_read 2 "a disk hog, of what the disk gives" hog
 	grep -h . "$GROUPS_AT"/*/io.stat | sed 's/^/# /'
 	sed 's/^/# /' "$WORK/moatd.err"
 	moatd_clean
@@ -118,4 +133,4 @@ if [ "$PEER" != moat ]; then
 	tap_skip isolation "KVM has no windows, without which the gate's requests have to be small"
 	tap_end
 fi
-lab_self --icount --mem 2G -- "${WINDOW:-3}" "${ROUNDS:-3}"
+lab_self --icount --mem 2G -- "${WINDOW:-1}" "${ROUNDS:-3}"

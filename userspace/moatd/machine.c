@@ -869,6 +869,17 @@ int machine_create(const struct definition *definition)
 	return 0;
 }
 
+/* Who asked has been answered: that the definition is changed. */
+static void limits_answered(void *arg, const struct keeper_answer *answer, int fd)
+{
+	char *name = arg;
+
+	(void)fd;
+	if (answer->error)
+		log_error("%s: %s", name ? name : "a machine", answer->why);
+	free(name);
+}
+
 int machine_change(struct machine *machine, const struct definition *definition)
 {
 	int err = definition_save(definition);
@@ -880,7 +891,8 @@ int machine_change(struct machine *machine, const struct definition *definition)
 	if (machine->state == MACHINE_BROKEN)
 		machine_enter(machine, MACHINE_OFF);
 	if (machine_runs(machine))
-		keep_ask(KEEPER_LIMITS, definition, sizeof(*definition), NULL, NULL);
+		keep_ask(KEEPER_LIMITS, definition, sizeof(*definition), limits_answered,
+			 strdup(definition->name));
 	machine_tell(machine, "changed", NULL);
 	return 0;
 }
