@@ -54,7 +54,7 @@ firmware_create() { # NAME FIRMWARE OPTION...
 	vmctl create "$name" --memory 256M --firmware "$firmware" "$@"
 }
 
-console_run() { console_say "$1" run "$2"; console_has "$1" "$3" 30; }
+console_run() { console_say "$1" run "$2"; console_has "$1" "$3" 120; }
 launcher() { vmctl info "$1" --json | grep -o '"pid":[0-9]*' | cut -d: -f2; }
 qemu_pid() { pgrep -P "$(launcher "$1")"; }
 # up NAME: it is started, and its guest is there.
@@ -136,7 +136,7 @@ check_work() {
 }
 
 check_devices() {
-	truncate -s 16M "$WORK/extra.img"
+	truncate -s 4M "$WORK/extra.img"
 	vmctl attach-disk bios "$WORK/extra.img"
 	tap_ok $? "a disk comes" "$(vmctl log bios)"
 	console_run bios 'sleep 2; head -c 1000000 /dev/zero | tr "\\0" x >/dev/vdb; sync; sum /dev/vdb' '^[0-9].* /dev/vdb'
