@@ -17,9 +17,9 @@ LAN=nat,lan,192.168.77.1,24,192.168.77.100,192.168.77.200
 TWO=nat,two,192.168.78.1,24,192.168.78.100,192.168.78.200
 ISO=isolated,iso,192.168.79.1,24,192.168.79.100,192.168.79.200
 OUTSIDE=203.0.113.2 HOST=203.0.113.1
-JOBS=()
+JOBS=() OTHER=
 ROUNDS=${MOAT_ROUNDS:-12}
-trap 'kill "${JOBS[@]}" 2>/dev/null; rm -rf "$WORK"' EXIT
+trap 'kill "${JOBS[@]}" $OTHER 2>/dev/null; ip netns list | cut -d" " -f1 | xargs -rn1 ip netns delete; rm -rf "$WORK"' EXIT
 
 run() { "$TOOL" "$@" 2>"$WORK/why"; }
 in_ns() { ip netns exec "$@"; }

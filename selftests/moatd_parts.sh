@@ -10,6 +10,9 @@ WORK=$(mktemp -d)
 . selftests/lib/moatd.sh
 trap 'moatd_clean; rm -rf "$WORK"' EXIT
 PATH=$PATH:/sbin:/usr/sbin
+# Others may have left some.
+processes() { pgrep 'dnsmasq|moat-'; pgrep qemu; }
+INTERFACES=$(ls /sys/class/net) PROCESSES=$(processes)
 
 modprobe -a tun bridge nf_tables nft_masq nft_chain_nat nft_reject_inet 2>/dev/null
 ip link set lo up
@@ -158,8 +161,8 @@ vmctl list --json | tr -d '\n' | grep -o '"name":"[a-z]*"' | cut -d'"' -f4 | xar
 tap_ok $? "all are destroyed"
 vmctl network delete default lonely
 tap_ok $? "so are the networks"
-tap_is "$(ls /sys/class/net | grep -v -e '^lo$' -e '^eth' -e '^sit' -e '^ip6')" '' "no interface is left"
-tap_is "$(pgrep -l 'dnsmasq|moat-'; pgrep -l qemu)" '' "no process is left"
+tap_is "$(ls /sys/class/net)" "$INTERFACES" "no interface is left"
+tap_is "$(processes)" "$PROCESSES" "no process is left"
 vmctl disk delete data copy hers extra
 tap_is "$(ls "$MOATD_DIR/state/disks")" '' "no disk is left"
 sed 's/^/# /' "$WORK/moatd.err"
