@@ -12,8 +12,9 @@ LAB_C := sys_ioctls vm_ioctls memory_slots paging dirty_log dirty_ring regs stat
 # What is of userspace runs on one kernel: there is time for no more.
 LAB_SH_6_1 := vmctl_run vmctl_boot vmctl_disk vmctl_vhost vmctl_supervisor vmctl_devices vmctl_attack vmctl_root \
 	vmctl_balloon vmctl_errors vmctl_user_net
-LAB_SH_6_12 := vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts moatd_kills \
-	moatd_guests moatd_limits moatd_life package
+LAB_SH_6_12 := vmctl_control vmctl_moatd moatd_network moatd_disk moatd_parts
+# By hand, each in a host of its own (scripts/lab -- build/selftests/NAME): they take too long, or want a host to themselves.
+LAB_SH_ALONE := moatd_kills moatd_guests moatd_limits moatd_life package
 LAB_SH := module_reload $(LAB_SH_6_1) $(LAB_SH_6_12)
 
 LAB_DIR := $(B)/selftests
@@ -42,7 +43,7 @@ sed -e 's,^\. \(selftests/lib/[a-z]*\.sh\)$$,cat \1,e' $< > $@
 chmod +x $@
 endef
 
-$(addprefix $(LAB_DIR)/,$(LAB_SH)): $(LAB_DIR)/%: selftests/%.sh $(SHELL_LIB)
+$(addprefix $(LAB_DIR)/,$(LAB_SH) $(LAB_SH_ALONE)): $(LAB_DIR)/%: selftests/%.sh $(SHELL_LIB)
 	$(script_with_lib)
 
 # The fuzzer of the node is a program of its own: no guest runs a copy of it. The test is the script
