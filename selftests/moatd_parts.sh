@@ -50,6 +50,14 @@ vmctl network forward default 8080 --delete
 get 127.0.0.1 8080 | grep -q .
 tap_ok $((! $?)) "and not any more"
 
+refused 1 'another one has that address' "another machine's MAC" guest_create thief --network "default,mac=$(echo "$mac" | tr a-f A-F)"
+vmctl create --file - <<END 2>/dev/null
+name: thief
+boot: { kernel: $MOAT_KERNEL }
+networks: [ { network: default, address: $address } ]
+END
+tap_is $? 1 "nor is its address there to be had"
+
 # Disks
 
 vmctl disk create data --size 64M

@@ -90,6 +90,14 @@ void networks_refresh(const struct definition *definition)
 	(void)definition;
 }
 
+int networks_check(const struct definition *definition, char *why, size_t room)
+{
+	(void)definition;
+	(void)why;
+	(void)room;
+	return 0;
+}
+
 int networks_of(struct definition *definition, struct keeper_start *ret, bool *ret_changed, char *why)
 {
 	(void)why;

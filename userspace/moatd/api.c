@@ -17,6 +17,7 @@
 #include "userspace/moatd/control.h"
 #include "userspace/moatd/keep.h"
 #include "userspace/moatd/machine.h"
+#include "userspace/moatd/networks.h"
 #include "userspace/moatd/varlink.h"
 
 #include "org.moat.varlink.h"
@@ -254,6 +255,21 @@ static bool call_definition(struct call *call, struct definition *definition)
 	return false;
 }
 
+/* With what was left out made up. False: the call has been ended. */
+static bool call_complete(struct call *call, struct definition *definition)
+{
+	struct definition_error error = { 0 };
+
+	if (definition_complete(definition)) {
+		reply_failed(call, "no random numbers to be had");
+		return false;
+	}
+	if (!networks_check(definition, error.text, sizeof(error.text)))
+		return true;
+	reply_definition_error(call, &error);
+	return false;
+}
+
 static unsigned int machines_of(uid_t owner)
 {
 	unsigned int count = 0;
@@ -286,9 +302,9 @@ static void api_create(struct call *call)
 	}
 	if (call_uid(call))
 		definition.owner = call_uid(call);
-	err = definition_complete(&definition);
-	if (!err)
-		err = machine_create(&definition);
+	if (!call_complete(call, &definition))
+		return;
+	err = machine_create(&definition);
 	if (err)
 		reply_failed(call, strerror(-err));
 	else
@@ -330,9 +346,9 @@ static void api_set_definition(struct call *call)
 		definition.owner = machine->definition.owner;
 	if (!*definition.uuid)
 		memcpy(definition.uuid, machine->definition.uuid, sizeof(definition.uuid));
-	err = definition_complete(&definition);
-	if (!err)
-		err = machine_change(machine, &definition);
+	if (!call_complete(call, &definition))
+		return;
+	err = machine_change(machine, &definition);
 	if (err)
 		reply_failed(call, strerror(-err));
 	else

@@ -255,6 +255,7 @@ void api_attach_network(struct call *call)
 	if (!change_legal(change))
 		return;
 	if (definition_complete(&change->definition) ||
+	    networks_check(&change->definition, why, sizeof(why)) ||
 	    networks_of(&change->definition, &start, &changed, why)) {
 		change_fail(change, why);
 		return;

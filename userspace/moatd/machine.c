@@ -2,7 +2,8 @@
 /*
  * A machine's life is the table below: what is done in which state when something happens. Nothing here is
  * lost with this process: definitions are files, and whether a machine runs is what its place and its
- * launcher say; that one is to be started again, which has neither for a while, a mark says. So whoever begins anew finds the same as was there before, wherever it was cut off.
+ * launcher say; that one is to be started again, which has neither for a while, a mark says. So whoever begins
+ * anew finds the same as was there before, wherever it was cut off.
  *
  * The end is one road for all: the launcher hangs up, or is killed; what is left is reaped, its record is read,
  * and then it is cleaned up, and started again where it is to be.
@@ -321,7 +322,6 @@ static void machine_forget(struct machine *machine)
 	if (!networks_of(&machine->definition, &start, &changed, machine->why))
 		keep_ask(KEEPER_FORGET, &start, sizeof(start), NULL, NULL);
 	err = store_remove(machine_dir, machine->definition.name);
-
 	if (err && err != -ENOENT)
 		log_error("%s: cannot remove its definition: %s", machine->definition.name,
 			  strerror(-err));
@@ -564,7 +564,8 @@ static bool machine_prepare(struct machine *machine, struct keeper_start *start)
 {
 	bool changed;
 
-	if (networks_of(&machine->definition, start, &changed, machine->why))
+	if (networks_check(&machine->definition, machine->why, sizeof(machine->why)) ||
+	    networks_of(&machine->definition, start, &changed, machine->why))
 		return false;
 	if (!changed)
 		return true;

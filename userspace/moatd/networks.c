@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "userspace/lib/log.h"
@@ -237,6 +238,45 @@ static bool address_taken(const char *network, uint32_t address)
 		    (machine->changing && machine_address(machine->changing, network) == address))
 			return true;
 	return false;
+}
+
+static bool entries_clash(const struct definition_network *one, const struct definition_network *other)
+{
+	uint32_t address, other_address;
+
+	if (*one->mac && !strcasecmp(one->mac, other->mac))
+		return true;
+	return !strcmp(one->network, other->network) && network_address(one->address, &address) &&
+	       network_address(other->address, &other_address) && address == other_address;
+}
+
+/* @from: of @definition's entries, those before are not looked at. */
+static bool entry_clashes(const struct definition_network *entry, const struct definition *definition,
+			  uint64_t from)
+{
+	for (uint64_t i = from; i < definition->network_count; i++)
+		if (entries_clash(entry, &definition->network[i]))
+			return true;
+	return false;
+}
+
+int networks_check(const struct definition *definition, char *why, size_t room)
+{
+	for (uint64_t i = 0; i < definition->network_count; i++) {
+		const struct definition_network *entry = &definition->network[i];
+		bool clashes = entry_clashes(entry, definition, i + 1);
+
+		for (const struct machine *at = machines; at && !clashes; at = at->next)
+			if (strcmp(at->definition.name, definition->name))
+				clashes = entry_clashes(entry, &at->definition, 0) ||
+					  (at->changing && entry_clashes(entry, at->changing, 0));
+		if (!clashes)
+			continue;
+		snprintf(why, room, "network %s: %s, %s: another one has that address", entry->network,
+			 entry->mac, entry->address);
+		return -EINVAL;
+	}
+	return 0;
 }
 
 static int address_choose(struct definition_network *entry, const struct network_spec *spec)

@@ -43,6 +43,12 @@ void network_forget(struct network *network, keep_answer_t then, void *arg);
  */
 int networks_of(struct definition *definition, struct keeper_start *ret, bool *ret_changed, char *why);
 
+/*
+ * Does it claim an address (MAC, or of a network) that another machine has, or one twice? -EINVAL, and @why, of @room
+ * bytes. Taps are named by MAC, and are held to what a definition says: so that is one machine's.
+ */
+int networks_check(const struct definition *definition, char *why, size_t room);
+
 /* A machine's addresses have changed, or it is gone: forwards to it are put in force again. */
 void networks_refresh(const struct definition *definition);
 
